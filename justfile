@@ -1,0 +1,58 @@
+# The tasks people repeat. `just` alone lists them.
+
+# Lists the tasks
+default:
+    @just --list --unsorted
+
+# Compiles, formats and lints without running anything
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo run --quiet -- check
+
+# Formats the code
+fmt:
+    cargo fmt --all
+
+# Runs the tests, or those whose name contains ARGS
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# All that must pass before a merge; cargo-deny too, where it is installed
+ci:
+    tests/run
+    @if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo-deny is not installed (cargo install cargo-deny): licences and advisories were not checked"; fi
+
+# Says what this machine has and lacks
+doctor *ARGS:
+    cargo run --quiet -- doctor {{ARGS}}
+
+# Bakes, starts, rolls and rotates a fleet on this machine, under load
+demo *ARGS:
+    cargo run --quiet -- demo {{ARGS}}
+
+# Refreshes every lock: this is how updates arrive
+lock:
+    cargo run --quiet -- lock --all --update
+
+# Bakes an image
+bake IMAGE='web':
+    cargo run --quiet -- bake {{IMAGE}}
+
+# Measures bakes and boots beside mmdebstrap and a stock Debian, on this machine
+bench *ARGS:
+    cargo build --release
+    python3 tests/bench.py {{ARGS}}
+
+# Writes the JSON schemas of recipes and fleets
+schemas:
+    cargo run --quiet -- schema recipe > docs/schema/recipe.json
+    cargo run --quiet -- schema fleet > docs/schema/fleet.json
+
+# Writes the manual pages and shell completions below target/
+pages:
+    cargo run --quiet -- man --dir target/man
+    mkdir -p target/completions
+    cargo run --quiet -- completions bash > target/completions/rekiln.bash
+    cargo run --quiet -- completions zsh > target/completions/_rekiln
+    cargo run --quiet -- completions fish > target/completions/rekiln.fish

@@ -1,0 +1,360 @@
+//! One image, from its identity to its record.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::disk::{Assembled, DiskInputs, assemble};
+use super::identity::Identity;
+use super::initrd::{Kernel, KernelInputs, kernel};
+use super::layers::Layers;
+use super::seal::Sealed;
+use super::trim;
+use crate::catalog::{self, Catalog, Layer, Record, sbom};
+use crate::digest::Digest;
+use crate::error::{Doing as _, Error, Result};
+use crate::git;
+use crate::inspect::{Expected, Finding, inspect_disk};
+use crate::interrupt;
+use crate::lock::settings::Settings;
+use crate::lock::{Package, Role, fetch, tools};
+use crate::progress::Progress;
+use crate::recipe::Exception;
+use crate::repository::Repository;
+use crate::scratch::Scratch;
+use crate::store::Store;
+use crate::vm::accel;
+use crate::vm::verdict::{Trial, judge};
+use crate::vm::{Boot, guest};
+
+/// Memory of the machine an image is tried in: what `fleets/web.toml` gives each of its own, so that a verdict
+/// says something about a small machine.
+const TRIAL_MEMORY_MIB: u32 = 256;
+
+/// Bakes images of one repository into one store.
+pub struct Bake<'a> {
+    /// The repository.
+    pub repository: &'a Repository,
+    /// The store.
+    pub store: &'a Store,
+    /// Where inputs come from.
+    pub settings: &'a Settings,
+    /// This program, which enters the sandbox.
+    pub rekiln: &'a Path,
+    /// Where progress goes.
+    pub progress: &'a dyn Progress,
+    /// Whether each image is booted for its verdict.
+    pub boot: bool,
+}
+
+/// A baked image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Baked {
+    /// Its record.
+    pub record: Record,
+    /// Its disk.
+    pub disk: PathBuf,
+    /// Whether the store had it already.
+    pub cached: bool,
+    /// Wall-clock seconds of the bake, without fetching and without the boot verdict.
+    pub seconds: f64,
+    /// Wall-clock seconds of the boot verdict, when there was one now.
+    pub verdict_seconds: Option<f64>,
+}
+
+impl Bake<'_> {
+    /// Bakes the images, independent ones in parallel, and returns them in the order of `images`.
+    ///
+    /// # Errors
+    /// The first image that failed; the others are baked all the same.
+    pub fn all(&self, images: &[Identity]) -> Result<Vec<Baked>> {
+        // The permissions of a tree's first directories are bytes of the image. What a stricter umask protects
+        // stays protected: the store's own directories were made before.
+        rustix::process::umask(rustix::fs::Mode::from_bits_retain(0o022));
+        let missing: Vec<&Identity> = images.iter().filter(|image| self.known(image).is_none()).collect();
+        check_tools(&missing)?;
+        let locks: Vec<_> = missing.iter().flat_map(|image| &image.links).map(|link| &link.lock).collect();
+        fetch::fetch_all(self.store, self.settings, &locks, self.progress)?;
+        let layers = Layers::new(self.store, self.rekiln, self.progress);
+        let results: Vec<Result<Baked>> = std::thread::scope(|scope| {
+            let tasks: Vec<_> = images.iter().map(|image| scope.spawn(|| self.one(image, &layers))).collect();
+            tasks
+                .into_iter()
+                .map(|task| {
+                    task.join().unwrap_or_else(|_| Err(Error::failed("a bake's thread ended in a panic")))
+                })
+                .collect()
+        });
+        results
+            .into_iter()
+            .zip(images)
+            .map(|(result, image)| result.map_err(|error| error.during(format!("baking {}", image.name))))
+            .collect()
+    }
+
+    fn known(&self, image: &Identity) -> Option<Record> {
+        Catalog::new(self.store.clone()).get(image.id).ok().flatten()
+    }
+
+    fn one(&self, image: &Identity, layers: &Layers<'_>) -> Result<Baked> {
+        let start = Instant::now();
+        let known = self.known(image);
+        let cached = known.is_some();
+        let mut record = match known {
+            Some(record) => record,
+            None => self.make(image, layers)?,
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let mut verdict_seconds = None;
+        // A bad verdict is not for ever: the host may have been too busy for the checks' times.
+        if self.boot && !record.verdict.as_ref().is_some_and(|verdict| verdict.passed) {
+            let start = Instant::now();
+            self.judge(image, &mut record)?;
+            verdict_seconds = Some(start.elapsed().as_secs_f64());
+        }
+        let disk = self.store.image(image.id).join("disk.raw");
+        Ok(Baked { record, disk, cached, seconds, verdict_seconds })
+    }
+
+    fn make(&self, image: &Identity, layers: &Layers<'_>) -> Result<Record> {
+        let mut timings = BTreeMap::new();
+        let start = Instant::now();
+        let plans = image.layers()?;
+        let (sealed, kernel) = std::thread::scope(|scope| {
+            let kernel = scope.spawn(|| self.kernel(image));
+            let sealed = layers.all(&plans);
+            let kernel = kernel
+                .join()
+                .unwrap_or_else(|_| Err(Error::failed("the thread that makes the initrd ended in a panic")));
+            (sealed, kernel)
+        });
+        let (sealed, kernel) = (sealed?, kernel?);
+        timings.insert("layers".to_owned(), start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        let scratch = Scratch::new(self.store, "disk")?;
+        let assembled = self.progress.step(&image.name, "assembling the disk", || {
+            self.assemble(image, &sealed, &kernel, scratch.dir())
+        })?;
+        timings.insert("disk".to_owned(), start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        let findings = self.progress.step(&image.name, "inspecting the sealed disk", || {
+            let found = inspect_disk(&assembled.path, &expected(image, &assembled))?.findings;
+            // A debug variant breaks the profile by design; it is no fleet's target.
+            if !image.debug {
+                refuse(&found)?;
+            }
+            Ok::<_, Error>(found)
+        })?;
+        timings.insert("inspect".to_owned(), start.elapsed().as_secs_f64());
+        let record = self.record(image, &sealed, &assembled, findings, timings)?;
+        interrupt::check()?;
+        self.publish(&record, image, &kernel, &assembled, &scratch)?;
+        Ok(record)
+    }
+
+    fn kernel(&self, image: &Identity) -> Result<Kernel> {
+        let locks = || image.links.iter().map(|link| &link.lock);
+        let packages: Vec<&Package> =
+            locks().flat_map(|lock| &lock.packages).filter(|package| package.role != Role::Root).collect();
+        let modules: Vec<String> = trim::INITRD_MODULES
+            .iter()
+            .map(|&name| name.to_owned())
+            .chain(image.inputs.kernel_modules.iter().cloned())
+            .collect();
+        let zstd = locks().find_map(|lock| lock.tools.get("zstd")).map_or("", String::as_str);
+        kernel(self.store, KernelInputs { packages: &packages, modules: &modules, guest: guest::GUEST, zstd })
+            .map_err(|error| error.during("making the initrd"))
+    }
+
+    fn assemble(
+        &self,
+        image: &Identity,
+        sealed: &[Sealed],
+        kernel: &Kernel,
+        dir: &Path,
+    ) -> Result<Assembled> {
+        let layers: Vec<(PathBuf, u64)> =
+            sealed.iter().map(|layer| (Sealed::bytes(self.store, layer.key), layer.size)).collect();
+        let profile: Vec<String> = trim::KERNEL_ARGS.iter().map(|&arg| arg.to_owned()).collect();
+        let inputs = DiskInputs {
+            id: image.id,
+            layers: &layers,
+            kernel,
+            profile_args: &profile,
+            recipe_args: &image.inputs.kernel_args,
+            debug: image.debug,
+            epoch: image.inputs.epoch,
+        };
+        assemble(dir, inputs).map_err(|error| error.during("assembling the disk"))
+    }
+
+    fn record(
+        &self,
+        image: &Identity,
+        sealed: &[Sealed],
+        assembled: &Assembled,
+        findings: Vec<Finding>,
+        timings: BTreeMap<String, f64>,
+    ) -> Result<Record> {
+        // A repository without Git, or without a commit, still bakes; its record says so.
+        let revision = git::revision(self.repository.root()).ok();
+        let owners = image.links.iter().flat_map(|link| [(&link.name, "packages"), (&link.name, "files")]);
+        let layers = owners
+            .zip(sealed)
+            .zip(&assembled.offsets)
+            .map(|(((name, kind), layer), offset)| Layer {
+                image: name.clone(),
+                kind: kind.to_owned(),
+                key: layer.key,
+                sha256: layer.sha256,
+                offset: *offset,
+                size: layer.size,
+            })
+            .collect();
+        let below = image.links.iter().rev().skip(1);
+        let parents = below
+            .map(|link| Ok(Identity::of(self.repository, &link.name, false)?.id))
+            .collect::<Result<Vec<_>>>()?;
+        let root = |link: &crate::recipe::inputs::Link| {
+            let packages = link.lock.packages.iter().filter(|package| package.role != Role::Stub);
+            packages.map(|package| (package.name.clone(), package.version.clone())).collect::<Vec<_>>()
+        };
+        Ok(Record {
+            version: catalog::VERSION,
+            id: image.id,
+            name: image.name.clone(),
+            debug: image.debug,
+            commit: revision.as_ref().and_then(|revision| revision.commit.clone()),
+            clean: revision.is_some_and(|revision| revision.clean),
+            lock: image.links.last().map_or_else(|| Digest::of(b""), |link| link.lock_digest),
+            parents,
+            disk: assembled.disk.clone(),
+            root_hash: assembled.root_hash,
+            cmdline: assembled.cmdline.clone(),
+            layers,
+            ports: ports(image),
+            services: services(image),
+            exceptions: exceptions(image),
+            packages: image.links.iter().flat_map(root).collect(),
+            findings,
+            verdict: None,
+            baked: Timestamp::now(),
+            timings,
+        })
+    }
+
+    /// Moves the finished image into the catalog; until then nothing counts as an image.
+    fn publish(
+        &self,
+        record: &Record,
+        image: &Identity,
+        kernel: &Kernel,
+        assembled: &Assembled,
+        scratch: &Scratch,
+    ) -> Result<()> {
+        let out = scratch.subdirectory("image")?;
+        std::fs::rename(&assembled.path, out.join("disk.raw")).doing(|| "keeping the disk")?;
+        std::fs::copy(&kernel.vmlinuz, out.join("kernel")).doing(|| "keeping the kernel")?;
+        std::fs::copy(&kernel.initrd, out.join("initrd")).doing(|| "keeping the initrd")?;
+        std::fs::write(out.join("cmdline"), &assembled.cmdline).doing(|| "keeping the command line")?;
+        let locks: Vec<_> = image.links.iter().map(|link| &link.lock).collect();
+        let bill = serde_json::to_vec_pretty(&sbom::bill(record, &locks)?)
+            .doing(|| "writing the bill of materials")?;
+        std::fs::write(out.join(sbom::FILE), bill).doing(|| "keeping the bill of materials")?;
+        let text = serde_json::to_vec_pretty(record).doing(|| "describing the image")?;
+        std::fs::write(out.join("record.json"), text).doing(|| "recording the image")?;
+        let place = self.store.image(image.id);
+        if std::fs::rename(&out, &place).is_ok() || self.known(image).is_some() {
+            return Ok(());
+        }
+        // A directory without a readable record is no image.
+        std::fs::remove_dir_all(&place).doing(|| format!("removing the remains in {}", place.display()))?;
+        std::fs::rename(&out, &place).doing(|| format!("moving the image to {}", place.display()))
+    }
+
+    fn judge(&self, image: &Identity, record: &mut Record) -> Result<()> {
+        let dir = self.store.image(image.id);
+        let boot = Boot::direct(&dir)?;
+        let probed = accel::probe(self.store, &dir.join("kernel"))?;
+        let checks: Vec<_> = image.links.iter().flat_map(|link| link.recipe.checks.iter().cloned()).collect();
+        let ports = record.ports.iter().cloned().collect();
+        let trial_dir = dir.join("verdict");
+        std::fs::create_dir_all(&trial_dir).doing(|| format!("making {}", trial_dir.display()))?;
+        let trial = Trial {
+            dir: &trial_dir,
+            disk: &dir.join("disk.raw"),
+            boot,
+            id: image.id,
+            root_hash: record.root_hash,
+            checks: &checks,
+            ports: &ports,
+            memory_mib: TRIAL_MEMORY_MIB,
+            cpus: 1,
+        };
+        let verdict = self
+            .progress
+            .step(&image.name, "booting it for the verdict", || judge(&trial, probed.accelerator))?;
+        // The machine was ended then, and not by a fault of the image.
+        interrupt::check()?;
+        record.verdict = Some(verdict);
+        Catalog::new(self.store.clone()).save(record)
+    }
+}
+
+/// Refuses to bake with other tools than those in the locks.
+fn check_tools(images: &[&Identity]) -> Result<()> {
+    if images.is_empty() {
+        return Ok(());
+    }
+    let host = tools::host_tools()?;
+    let mut links = images.iter().flat_map(|image| &image.links);
+    links.try_for_each(|link| tools::check(&link.name, &link.lock, &host))
+}
+
+fn services(image: &Identity) -> Vec<String> {
+    image.inputs.recipes.iter().flat_map(|recipe| recipe.files.enable.iter().cloned()).collect()
+}
+
+fn exceptions(image: &Identity) -> Vec<Exception> {
+    image.links.iter().flat_map(|link| link.recipe.harden.allow.iter().cloned()).collect()
+}
+
+/// Returns what the sealed disk must be like. Its root hash was computed a moment ago and is not computed again.
+fn expected(image: &Identity, assembled: &Assembled) -> Expected {
+    Expected {
+        root_hash: Some(assembled.root_hash),
+        cmdline: Some(assembled.cmdline.clone()),
+        services: Some(services(image)),
+        ports: ports(image),
+        exceptions: exceptions(image),
+        verify: false,
+    }
+}
+
+fn ports(image: &Identity) -> Vec<String> {
+    image.links.iter().flat_map(|link| link.recipe.services.ports.iter().cloned()).collect()
+}
+
+/// Refuses an image with findings that no recipe excepts.
+fn refuse(found: &[Finding]) -> Result<()> {
+    let open: Vec<&Finding> = found.iter().filter(|finding| finding.excepted.is_none()).collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = open
+        .iter()
+        .map(|finding| {
+            format!(
+                "  {:8} {:18} {}: {}",
+                finding.severity.as_str(),
+                finding.rule,
+                finding.path,
+                finding.reason
+            )
+        })
+        .collect();
+    Err(Error::failed(format!("the sealed disk has {} findings:\n{}", open.len(), lines.join("\n")))
+        .hint("remove the cause, or except it with a reason: [harden] allow = [{ rule = \"…\", path = \"…\", why = \"…\" }]"))
+}

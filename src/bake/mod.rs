@@ -1,0 +1,15 @@
+//! From a lock to a sealed disk.
+
+pub mod deb;
+pub mod disk;
+pub mod files;
+pub mod identity;
+pub mod image;
+pub mod initrd;
+pub mod layers;
+pub mod layout;
+pub mod packages;
+pub mod sandbox;
+pub mod seal;
+pub mod trim;
+pub mod uki;

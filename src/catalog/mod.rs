@@ -1,0 +1,131 @@
+//! Records of the images made.
+
+pub mod sbom;
+mod store;
+
+pub use store::{Catalog, Listing};
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, ImageId};
+use crate::inspect::Finding;
+use crate::recipe::Exception;
+
+/// The version of the record format that this program writes.
+pub const VERSION: u32 = 1;
+
+/// What is known of one image: `images/<id>/record.json`, written after everything else of the image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Format version.
+    pub version: u32,
+    /// The image id.
+    pub id: ImageId,
+    /// The recipe's name.
+    pub name: String,
+    /// Whether it is a debug variant (root shell on the console); never a fleet's target.
+    pub debug: bool,
+    /// The Git commit it was baked at, when the repository has one.
+    pub commit: Option<String>,
+    /// Whether the work tree had no changes then.
+    pub clean: bool,
+    /// Digest of the recipe's lock file.
+    pub lock: Digest,
+    /// Image ids of the recipes it stands on, nearest first.
+    pub parents: Vec<ImageId>,
+    /// The disk.
+    pub disk: Disk,
+    /// dm-verity root hash.
+    pub root_hash: Digest,
+    /// The kernel's command line as sealed in the UKI.
+    pub cmdline: String,
+    /// Layers from the ground up.
+    pub layers: Vec<Layer>,
+    /// Ports that may be open, such as `80/tcp`.
+    pub ports: Vec<String>,
+    /// Units enabled by the recipes.
+    pub services: Vec<String>,
+    /// Exceptions from the strict profile that hold for this image.
+    pub exceptions: Vec<Exception>,
+    /// Packages in the image: name to version.
+    pub packages: BTreeMap<String, String>,
+    /// What `inspect` found on the sealed disk, excepted findings included.
+    pub findings: Vec<Finding>,
+    /// What booting it said; an image without a passing verdict is no fleet's target.
+    pub verdict: Option<Verdict>,
+    /// When the bake ended.
+    pub baked: Timestamp,
+    /// Wall-clock seconds by step.
+    pub timings: BTreeMap<String, f64>,
+}
+
+/// The sealed disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Digest of the whole disk.
+    pub sha256: Digest,
+    /// Bytes of the whole disk.
+    pub size: u64,
+    /// Partitions in order.
+    pub partitions: Vec<Partition>,
+}
+
+/// One partition of the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// GPT name: `esp`, `root` or `verity`, prefixed as in [`crate::bake::layout`].
+    pub name: String,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// One read-only erofs layer in the root partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// The recipe it belongs to.
+    pub image: String,
+    /// `packages` or `files`.
+    pub kind: String,
+    /// The digest of its inputs.
+    pub key: Digest,
+    /// The digest of its bytes.
+    pub sha256: Digest,
+    /// First byte in the root partition; a multiple of 4096.
+    pub offset: u64,
+    /// Bytes; a multiple of 4096.
+    pub size: u64,
+}
+
+/// What booting an image once said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether everything passed.
+    pub passed: bool,
+    /// What did not, one line each; empty when it passed.
+    pub reasons: Vec<String>,
+    /// TCP ports found open from outside.
+    pub open_ports: Vec<u16>,
+    /// Seconds from starting the machine to the guest's report that it is up.
+    pub ready_s: Option<f64>,
+    /// Seconds from starting the machine to the first passing `[[check]]` answer.
+    pub serving_s: Option<f64>,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// Units that failed in the guest.
+    pub failed_units: Vec<String>,
+    /// When it was booted.
+    pub at: Timestamp,
+}
+
+impl Record {
+    /// Tells whether a fleet may run it: a passing verdict, and no debug variant.
+    #[must_use]
+    pub fn may_be_target(&self) -> bool {
+        !self.debug && self.verdict.as_ref().is_some_and(|verdict| verdict.passed)
+    }
+}

@@ -1,0 +1,116 @@
+//! The software bill of materials of an image: CycloneDX 1.5 JSON, the same bytes for the same image.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Record;
+use crate::error::{Doing as _, Result};
+use crate::lock::{Lock, Role};
+
+/// The file in an image's directory.
+pub const FILE: &str = "sbom.cdx.json";
+
+/// Returns the bill of materials of an image: the packages and artifacts of its locks (its own and those of
+/// the recipes it stands on), with the digests that the bake checked.
+///
+/// # Errors
+/// A lock's epoch that is no time.
+pub fn bill(record: &Record, locks: &[&Lock]) -> Result<Value> {
+    let epoch = locks.iter().map(|lock| lock.epoch).max().unwrap_or(0);
+    let time = Timestamp::from_second(epoch).doing(|| "reading the lock's epoch")?;
+    // By reference, so that the order is fixed and a package of two locks stands once.
+    let mut components = BTreeMap::new();
+    for package in locks.iter().flat_map(|lock| &lock.packages) {
+        let purl = format!(
+            "pkg:deb/debian/{}@{}?arch={}",
+            encoded(&package.name),
+            encoded(&package.version),
+            encoded(&package.arch)
+        );
+        let role = match package.role {
+            Role::Root => "root",
+            Role::Kernel => "kernel",
+            Role::Stub => "stub",
+        };
+        components.insert(
+            purl.clone(),
+            json!({
+                "type": "library",
+                "bom-ref": purl,
+                "name": package.name,
+                "version": package.version,
+                "purl": purl,
+                "hashes": [{ "alg": "SHA-256", "content": package.sha256 }],
+                "properties": [{ "name": "rekiln:role", "value": role }],
+            }),
+        );
+    }
+    for fetch in locks.iter().flat_map(|lock| &lock.fetches) {
+        let reference = format!("fetch:{}", fetch.sha256);
+        components.insert(
+            reference.clone(),
+            json!({
+                "type": "file",
+                "bom-ref": reference,
+                "name": fetch.url.rsplit('/').next().unwrap_or(&fetch.url),
+                "hashes": [{ "alg": "SHA-256", "content": fetch.sha256 }],
+                "externalReferences": [{ "type": "distribution", "url": url(&fetch.url) }],
+            }),
+        );
+    }
+    let references: Vec<&String> = components.keys().collect();
+    let image = format!("image:{}", record.id);
+    Ok(json!({
+        "$schema": "http://cyclonedx.org/schema/bom-1.5.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "serialNumber": format!("urn:uuid:{}", uuid(record)),
+        "version": 1,
+        "metadata": {
+            "timestamp": time.to_string(),
+            "tools": { "components": [{ "type": "application", "name": "rekiln", "version": env!("CARGO_PKG_VERSION") }] },
+            "component": {
+                "type": "operating-system",
+                "bom-ref": image,
+                "name": record.name,
+                "version": record.id,
+                "hashes": [{ "alg": "SHA-256", "content": record.disk.sha256 }],
+            },
+        },
+        "dependencies": [{ "ref": image, "dependsOn": references }],
+        "components": components.values().collect::<Vec<_>>(),
+    }))
+}
+
+/// A UUID out of the image id: version 8, "custom" (RFC 9562), so that nothing is random.
+fn uuid(record: &Record) -> uuid::Uuid {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&record.id.as_bytes()[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// Percent-encodes what may not stand in a part of a package URL.
+fn encoded(part: &str) -> String {
+    percent(part, b":")
+}
+
+/// Percent-encodes what may not stand in a URL (RFC 3986): servers take a space in one, the standard does not.
+fn url(text: &str) -> String {
+    percent(text, b":/?#[]@!$&'()*+,;=%")
+}
+
+fn percent(text: &str, kept: &[u8]) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b".-_~".contains(&byte) || kept.contains(&byte) {
+            out.push(byte.into());
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}

@@ -1,0 +1,203 @@
+//! `rekiln lock`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::Context;
+use crate::digest::Digest;
+use crate::error::{Doing as _, Error, Result};
+use crate::lock::apt::{Apt, architecture};
+use crate::lock::change::{changes, same_inputs};
+use crate::lock::settings::Settings;
+use crate::lock::stale::stale;
+use crate::lock::{Lock, fetch, resolve, text};
+use crate::recipe::{Recipe, Source};
+use crate::repository::{Repository, lock_file};
+use crate::store::Store;
+
+/// Arguments of `rekiln lock`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Images to lock, with all images they stand on.
+    #[arg(required_unless_present = "all", value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Locks every image of the repository.
+    #[arg(long, conflicts_with = "images")]
+    pub all: bool,
+    /// Resolves anew, even where the lock still fits its recipe: this is how updates arrive.
+    #[arg(long)]
+    pub update: bool,
+}
+
+/// Runs the command and returns the exit code.
+///
+/// # Errors
+/// What went wrong.
+pub fn run(context: &Context, args: Args) -> Result<u8> {
+    let repository = Repository::open(&context.repo)?;
+    let images = if args.all { repository.recipe_names().map(str::to_owned).collect() } else { args.images };
+    let mut work = Work {
+        context,
+        repository,
+        store: context.store()?,
+        settings: Settings::load(&context.repo)?,
+        architecture: architecture()?,
+        update: args.update,
+        apt: BTreeMap::new(),
+        done: BTreeMap::new(),
+    };
+    for image in &images {
+        work.lock(image, &mut Vec::new())?;
+    }
+    Ok(0)
+}
+
+/// What the locking of several images shares: one apt state a release, and each image locked once.
+struct Work<'a> {
+    context: &'a Context,
+    repository: Repository,
+    store: Store,
+    settings: Settings,
+    architecture: String,
+    update: bool,
+    apt: BTreeMap<String, Apt>,
+    done: BTreeMap<String, Locked>,
+}
+
+/// An image whose lock fits.
+#[derive(Clone)]
+struct Locked {
+    lock: Lock,
+    digest: Digest,
+    parent: Option<String>,
+}
+
+impl Work<'_> {
+    /// Locks an image after those that it stands on; `below` are the images that stand on it.
+    fn lock(&mut self, image: &str, below: &mut Vec<String>) -> Result<()> {
+        if self.done.contains_key(image) {
+            return Ok(());
+        }
+        if below.iter().any(|name| name == image) {
+            return Err(Error::invalid(format!(
+                "`{image}` stands on itself: {} → {image}",
+                below.join(" → ")
+            )));
+        }
+        let recipe = self.repository.recipe(image)?.clone();
+        let parent = match &recipe.source {
+            Source::Image(parent) => Some(parent.clone()),
+            Source::Debian(_) => None,
+        };
+        if let Some(parent) = &parent {
+            below.push(image.to_owned());
+            self.lock(parent, below)?;
+            below.pop();
+        }
+        let parent_lock = parent.as_ref().and_then(|name| self.done.get(name)).map(|locked| locked.digest);
+        let path = lock_path(self.context, image);
+        let old_text = match std::fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).doing(|| format!("reading {}", path.display())),
+        };
+        let old = old_text.as_deref().map(Lock::parse).transpose();
+        let old =
+            if self.update { old.ok().flatten() } else { old.map_err(|error| unreadable(error, image))? };
+        let (lock, text) = match old.zip(old_text) {
+            Some((old, text)) if !self.update && fits(&old, &recipe, parent_lock, &self.architecture) => {
+                self.context.output.line(format!("{image}: the lock fits its recipe"));
+                (old, text)
+            }
+            old => self.renew(image, &recipe, parent_lock, old)?,
+        };
+        let digest = Digest::of(text.as_bytes());
+        self.done.insert(image.to_owned(), Locked { lock, digest, parent });
+        Ok(())
+    }
+
+    /// Resolves anew and writes the lock, unless nothing but the archive's dates changed.
+    fn renew(
+        &mut self,
+        image: &str,
+        recipe: &Recipe,
+        parent_lock: Option<Digest>,
+        old: Option<(Lock, String)>,
+    ) -> Result<(Lock, String)> {
+        let parents = self.parents(recipe);
+        let parents: Vec<&Lock> = parents.iter().collect();
+        let suite = resolve::suite(recipe, &parents)
+            .ok_or_else(|| Error::failed(format!("`{image}` stands on no Debian release")))?
+            .to_owned();
+        let progress = self.context.progress();
+        if !self.apt.contains_key(&suite) {
+            let apt = Apt::update(&self.store, &self.settings, &suite, progress)?;
+            self.apt.insert(suite.clone(), apt);
+        }
+        let Some(apt) = self.apt.get(&suite) else { return Err(Error::failed("the apt state is not there")) };
+        let fetches = fetch::artifacts(&self.store, &recipe.fetches, progress)?;
+        let new = progress.step(image, "resolving packages", || {
+            resolve::resolve(recipe, &parents, parent_lock, fetches, apt, &self.store)
+                .map_err(|error| error.during(format!("locking `{image}`")))
+        })?;
+        if let Some((old, text)) = old {
+            if same_inputs(&old, &new) {
+                self.context.output.line(format!("{image}: the archive has nothing newer for it"));
+                return Ok((old, text));
+            }
+            self.tell(image, Some(&old), &new);
+        } else {
+            self.tell(image, None, &new);
+        }
+        let text = new.to_text();
+        text::replace(&lock_path(self.context, image), &text)?;
+        Ok((new, text))
+    }
+
+    /// Returns the locks of all images that `recipe` stands on, the nearest first.
+    fn parents(&self, recipe: &Recipe) -> Vec<Lock> {
+        let mut all = Vec::new();
+        let mut next = match &recipe.source {
+            Source::Image(name) => Some(name),
+            Source::Debian(_) => None,
+        };
+        while let Some(locked) = next.and_then(|name| self.done.get(name)) {
+            all.push(locked.lock.clone());
+            next = locked.parent.as_ref();
+        }
+        all
+    }
+
+    fn tell(&self, image: &str, old: Option<&Lock>, new: &Lock) {
+        let output = &self.context.output;
+        let bytes: u64 = new.packages.iter().map(|package| package.size).sum();
+        // Megabytes with one digit after the point.
+        let size = format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000);
+        output.line(format!("{image}: locked {} packages, {size}", new.packages.len()));
+        let changed = old.map(|old| changes(old, new)).unwrap_or_default();
+        for change in &changed {
+            output.line(format!("  {change}"));
+        }
+        output.json(&serde_json::json!({
+            "event": "locked",
+            "image": image,
+            "packages": new.packages.len(),
+            "changes": changed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }));
+    }
+}
+
+/// Tells whether `lock` is what was asked for, on this architecture.
+fn fits(lock: &Lock, recipe: &Recipe, parent_lock: Option<Digest>, architecture: &str) -> bool {
+    lock.asked.architecture == architecture && stale(recipe, parent_lock, lock).is_empty()
+}
+
+fn unreadable(error: Error, image: &str) -> Error {
+    error
+        .during(format!("reading the lock of `{image}`"))
+        .hint(format!("make it anew with `rekiln lock --update {image}`"))
+}
+
+fn lock_path(context: &Context, image: &str) -> PathBuf {
+    context.repo.join(lock_file(image))
+}

@@ -1,0 +1,196 @@
+//! Tell: the command line. One file a command; `Context` is what they share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Doing as _, Result};
+use crate::progress::Progress;
+use crate::store::Store;
+
+pub mod bake;
+pub mod boot;
+pub mod check;
+pub mod completions;
+pub mod demo;
+pub mod diff;
+pub mod doctor;
+pub mod down;
+mod fleet;
+pub mod history;
+pub mod id;
+pub mod image;
+pub mod images;
+pub mod init;
+pub mod inspect;
+pub mod lock;
+pub mod man;
+mod output;
+pub mod plan;
+pub mod reap;
+pub mod roll;
+pub mod rotate;
+pub mod schema;
+pub mod status;
+mod wrap;
+
+pub use output::Output;
+
+/// Bakes hardened machine images from recipes in Git and rolls fleets by replacing instances.
+///
+/// Exit codes: 0 done; 1 failed; 2 usage or an invalid file; 3 holding (work remains and something named
+/// blocks it); 4 lost the journal to another writer; 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "rekiln", version, propagate_version = true)]
+pub struct Cli {
+    /// The repository with `images/`, `bootstrap/` and `fleets/` [default: the nearest one above this directory].
+    #[arg(long, short = 'C', global = true, value_name = "DIR")]
+    repo: Option<PathBuf>,
+    /// Where rekiln keeps what is not in Git: a directory or file:// URL [default: `.rekiln` in the repository].
+    #[arg(long, global = true, env = "REKILN_STORE", value_name = "URL")]
+    store: Option<String>,
+    /// One JSON event a line on standard output; text goes to standard error.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Validates every recipe, template and fleet file, and every reference between them.
+    Check(check::Args),
+    /// Resolves packages and artifacts and writes `images/<name>.lock`.
+    Lock(lock::Args),
+    /// Prints the image id without building anything.
+    Id(id::Args),
+    /// Bakes images from their locks, inspects them and boots each once.
+    Bake(bake::Args),
+    /// Opens a sealed disk: findings by rule, and the inventory.
+    Inspect(inspect::Args),
+    /// Boots an image to look at; there is no way to log in.
+    Boot(boot::Args),
+    /// Lists the images in the store.
+    Images(images::Args),
+    /// Shows the record of one image.
+    Image(image::Args),
+    /// Shows what changed between two images.
+    Diff(diff::Args),
+    /// Says for each instance what it is and what will happen, changing nothing.
+    Plan(plan::Args),
+    /// Rolls a fleet to the image that Git asks for.
+    Roll(roll::Args),
+    /// Replaces instances although nothing changed.
+    Rotate(rotate::Args),
+    /// Says what runs.
+    Status(status::Args),
+    /// Prints a fleet's journal.
+    History(history::Args),
+    /// Ends every instance of a fleet and its load balancer.
+    Down(down::Args),
+    /// Removes what no record claims.
+    Reap(reap::Args),
+    /// Says what this machine has and lacks, and what follows from it.
+    Doctor(doctor::Args),
+    /// Writes a small repository of one's own.
+    Init(init::Args),
+    /// Bakes, starts, rolls and rotates a fleet on this machine, under load.
+    Demo(demo::Args),
+    /// Prints the JSON schema of recipes or fleets.
+    Schema(schema::Args),
+    /// Prints shell completions.
+    Completions(completions::Args),
+    /// Prints the manual page.
+    Man(man::Args),
+    /// Carries out the steps of a bake in a tree; started by a bake.
+    #[command(hide = true)]
+    Sandbox,
+}
+
+/// What every command gets.
+pub struct Context {
+    /// The repository's root; absolute. Not checked to be one.
+    pub repo: PathBuf,
+    /// The store's URL.
+    pub store_url: String,
+    /// Where text, progress and JSON go.
+    pub output: Arc<Output>,
+}
+
+impl Context {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn store(&self) -> Result<Store> {
+        Store::open(&self.store_url)
+    }
+
+    /// Returns where long work reports to.
+    #[must_use]
+    pub fn progress(&self) -> &dyn Progress {
+        &*self.output
+    }
+
+    /// Runs asynchronous work to its end.
+    ///
+    /// # Errors
+    /// What the work returns, or that the runtime could not start.
+    pub fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .doing(|| "starting the asynchronous runtime")?;
+        runtime.block_on(work)
+    }
+}
+
+/// Parses the command line, runs the command, and returns the exit code.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    let output = Arc::new(Output::new(cli.json));
+    match run(cli, &output) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            output.error(&error);
+            error.exit_code().into()
+        }
+    }
+}
+
+fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
+    let here = std::env::current_dir().doing(|| "finding the current directory")?;
+    let repo = match cli.repo {
+        Some(dir) => here.join(dir),
+        None => here.ancestors().find(|dir| dir.join("images").is_dir()).unwrap_or(&here).to_owned(),
+    };
+    let store_url = cli.store.unwrap_or_else(|| repo.join(".rekiln").display().to_string());
+    let context = Context { repo, store_url, output: Arc::clone(output) };
+    match cli.command {
+        Command::Check(args) => check::run(&context, args),
+        Command::Lock(args) => lock::run(&context, args),
+        Command::Id(args) => id::run(&context, args),
+        Command::Bake(args) => bake::run(&context, args),
+        Command::Inspect(args) => inspect::run(&context, args),
+        Command::Boot(args) => boot::run(&context, args),
+        Command::Images(args) => images::run(&context, args),
+        Command::Image(args) => image::run(&context, args),
+        Command::Diff(args) => diff::run(&context, args),
+        Command::Plan(args) => plan::run(&context, args),
+        Command::Roll(args) => roll::run(&context, args),
+        Command::Rotate(args) => rotate::run(&context, args),
+        Command::Status(args) => status::run(&context, args),
+        Command::History(args) => history::run(&context, args),
+        Command::Down(args) => down::run(&context, args),
+        Command::Reap(args) => reap::run(&context, args),
+        Command::Doctor(args) => doctor::run(&context, args),
+        Command::Init(args) => init::run(&context, args),
+        Command::Demo(args) => demo::run(&context, args),
+        Command::Schema(args) => schema::run(&context, args),
+        Command::Completions(args) => completions::run(&context, args),
+        Command::Man(args) => man::run(&context, args),
+        Command::Sandbox => Ok(crate::bake::sandbox::enter()),
+    }
+}

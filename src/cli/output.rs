@@ -1,0 +1,147 @@
+//! How everything looks: calm text on a terminal, plain lines elsewhere, JSON for machines.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::error::{Error, Kind};
+use crate::progress::{Event, Progress};
+
+/// Columns of a line when there is no terminal to ask: what files and mails have been read at for long.
+const WIDTH: usize = 80;
+
+/// Where a command's text, progress and JSON go.
+///
+/// With `--json`, standard output carries one JSON object a line and nothing else; all text goes to standard
+/// error. Without it, results go to standard output and progress to standard error.
+pub struct Output {
+    json: bool,
+    bars: MultiProgress,
+    /// The spinner of each running step, by scope and step; empty when standard error is no terminal.
+    running: Mutex<BTreeMap<(String, String), ProgressBar>>,
+    terminal: bool,
+}
+
+impl Output {
+    /// Makes the output of one command.
+    #[must_use]
+    pub fn new(json: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self { json, bars: MultiProgress::new(), running: Mutex::new(BTreeMap::new()), terminal }
+    }
+
+    /// Tells whether JSON was asked for.
+    #[must_use]
+    pub const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints a line of the command's result; to standard error with `--json`.
+    pub fn line(&self, text: impl AsRef<str>) {
+        let text = text.as_ref();
+        self.bars.suspend(|| {
+            // A reader who went away (`| head`) is no error.
+            let _ = if self.json {
+                writeln!(std::io::stderr(), "{text}")
+            } else {
+                writeln!(std::io::stdout(), "{text}")
+            };
+        });
+    }
+
+    /// Prints the next step that suggests itself, to standard error: it is no part of the result.
+    pub fn hint(&self, text: impl AsRef<str>) {
+        self.say(&format!("{}  {}", self.paint("hint:", "1;36"), text.as_ref()));
+    }
+
+    /// Returns how many columns a line of the result may have: those of the terminal, else 80.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        let size = if self.json {
+            rustix::termios::tcgetwinsize(rustix::stdio::stderr())
+        } else {
+            rustix::termios::tcgetwinsize(rustix::stdio::stdout())
+        };
+        // A terminal that does not know its size says 0.
+        size.map(|size| usize::from(size.ws_col)).ok().filter(|columns| *columns > 0).unwrap_or(WIDTH)
+    }
+
+    /// Prints `value` as one JSON line on standard output, with `--json` only.
+    pub fn json(&self, value: &impl Serialize) {
+        if !self.json {
+            return;
+        }
+        if let Ok(text) = serde_json::to_string(value) {
+            let _ = writeln!(std::io::stdout(), "{text}");
+        }
+    }
+
+    /// Prints an error: findings, message, causes, next steps.
+    pub fn error(&self, error: &Error) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let _ = self.bars.clear();
+        let mut text = String::new();
+        if let Kind::Invalid(found) = error.kind() {
+            for diagnostic in found {
+                text.extend([diagnostic.to_string().as_str(), "\n\n"]);
+            }
+        }
+        text.extend([self.paint("error:", "1;31").as_str(), " ", &error.chain(), "\n"]);
+        for hint in error.hints() {
+            text.extend([self.paint("hint:", "1;36").as_str(), "  ", hint, "\n"]);
+        }
+        let _ = write!(std::io::stderr(), "{text}");
+        self.json(&serde_json::json!({ "event": "error", "message": error.chain(), "hints": error.hints(), "exit_code": error.exit_code() }));
+    }
+
+    fn paint(&self, text: &str, code: &str) -> String {
+        if self.terminal && std::env::var_os("NO_COLOR").is_none() {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn say(&self, text: &str) {
+        self.bars.suspend(|| {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        });
+    }
+}
+
+impl Progress for Output {
+    fn tell(&self, event: Event) {
+        self.json(&event);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Started { scope, step } if self.terminal => {
+                let style = ProgressStyle::with_template("{prefix:12} {spinner} {msg}  {elapsed}");
+                let bar = self.bars.add(ProgressBar::new_spinner());
+                bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+                bar.set_prefix(scope.clone());
+                bar.set_message(step.clone());
+                // Ten frames a second look smooth and cost nothing.
+                bar.enable_steady_tick(Duration::from_millis(100));
+                running.insert((scope, step), bar);
+            }
+            Event::Started { .. } | Event::Output { .. } => {}
+            Event::Advanced { scope, step, done, total } => {
+                if let Some(bar) = running.get(&(scope, step.clone())) {
+                    bar.set_message(format!("{step}  {done}/{total}"));
+                }
+            }
+            Event::Finished { scope, step, seconds } => {
+                if let Some(bar) = running.remove(&(scope.clone(), step.clone())) {
+                    bar.finish_and_clear();
+                    self.bars.remove(&bar);
+                }
+                self.say(&format!("{scope:12} {step:<44} {seconds:6.1} s"));
+            }
+            Event::Note { scope, text } => self.say(&format!("{scope:12} {text}")),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `rekiln reap`.
+
+use jiff::Timestamp;
+
+use super::Context;
+use crate::error::{Doing as _, Result};
+use crate::fleet::journal::{Journal, Writer};
+use crate::provider::local::{Qemu, reap};
+use crate::store::Store;
+use crate::vm::machine::all;
+
+/// Arguments of `rekiln reap`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command and returns the exit code.
+///
+/// # Errors
+/// What went wrong.
+pub fn run(context: &Context, _args: Args) -> Result<u8> {
+    let store = context.store()?;
+    let running: Vec<_> = all()?.into_iter().map(|(_, dir)| dir).collect();
+    let busy = context.block_on(rolling(&store))?;
+    for fleet in &busy {
+        context.output.line(format!("fleet {fleet} is being rolled; what is its is left alone"));
+    }
+    let removed = reap(&store, &Qemu::new(store.clone()), &running, &busy)?;
+    context.output.json(&serde_json::json!({ "event": "reaped", "removed": removed, "rolling": busy }));
+    for line in &removed {
+        context.output.line(format!("removed {line}"));
+    }
+    if removed.is_empty() {
+        context.output.line("nothing to remove");
+    }
+    Ok(0)
+}
+
+/// Returns the fleets that a living process rolls: what it makes may have no record for a moment.
+async fn rolling(store: &Store) -> Result<Vec<String>> {
+    let dir = store.journals();
+    let entries = std::fs::read_dir(&dir).doing(|| format!("reading {}", dir.display()))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut busy = Vec::new();
+    for name in names {
+        let journal = Journal::open(store, &name, Writer::this("rekiln reap")).await?;
+        if journal.refuse_rival(Timestamp::now()).is_err() {
+            busy.push(name);
+        }
+    }
+    busy.sort_unstable();
+    Ok(busy)
+}

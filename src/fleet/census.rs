@@ -1,0 +1,106 @@
+//! Decide: what was seen of a fleet, and when.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::generation::Generation;
+use crate::digest::ImageId;
+
+/// The name of one instance: the fleet's name and its launch number, such as `web-7`. Never used twice.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InstanceId(pub String);
+
+impl InstanceId {
+    /// Returns the id of the launch `number` of `fleet`.
+    #[must_use]
+    pub fn new(fleet: &str, number: u64) -> Self {
+        Self(format!("{fleet}-{number}"))
+    }
+
+    /// Returns the launch number; 0 when it has none.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.0.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// What was seen of one fleet. It may be stale, and an instance that is absent once is not gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Census {
+    /// When it was taken, by the provider's clock.
+    pub at: Timestamp,
+    /// Every instance that the provider knows.
+    pub instances: Vec<Instance>,
+    /// What kept it from seeing everything, such as a load balancer that does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// What was seen of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its name.
+    pub id: InstanceId,
+    /// What it was launched from; `None` when its record cannot be read.
+    pub generation: Option<Generation>,
+    /// The image that it says it runs, or else the recorded one.
+    pub image: Option<ImageId>,
+    /// Where it is in its life.
+    pub state: State,
+    /// What its health checks say, whether it gets requests or not.
+    pub health: Health,
+    /// Whether the load balancer gives it new requests.
+    pub in_service: bool,
+    /// When it was launched.
+    pub launched_at: Timestamp,
+    /// Why it counts as touched (someone was on it).
+    pub touched: Option<String>,
+    /// Requests and connections that it still serves.
+    pub connections: u32,
+    /// Where its health port answers.
+    pub address: Option<SocketAddr>,
+}
+
+impl Instance {
+    /// Tells whether it serves: running, healthy and in service. Anything unknown is a no.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.state == State::Running && self.health == Health::Healthy && self.in_service
+    }
+}
+
+/// Where an instance is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Started; never in service yet.
+    Launching,
+    /// In service, or has been.
+    Running,
+    /// Taken out of service, finishing its requests.
+    Draining,
+    /// Its machine has ended; its record is still there.
+    Dead,
+}
+
+/// What the health checks of an instance say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// The wanted number of good answers in a row.
+    Healthy,
+    /// Not, or not yet.
+    Unhealthy,
+    /// Cannot be told; never counts as healthy and never as failed.
+    Unknown,
+}

@@ -1,0 +1,73 @@
+//! Decide: what makes two instances the same, and what makes them differ.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Fleet;
+use crate::digest::{Digest, ImageId};
+
+/// What an instance was launched from: the image and the launch configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// The digest over all parts.
+    pub id: Digest,
+    /// The parts by name, kept so that a difference can be named.
+    pub parts: BTreeMap<String, String>,
+}
+
+impl Generation {
+    /// Returns the generation of `image` launched as `fleet` says.
+    ///
+    /// Only what reaches the instance is a part: the address of the load balancer or the pace of a roll are not.
+    #[must_use]
+    pub fn of(fleet: &Fleet, image: ImageId) -> Self {
+        let parts = [
+            ("image", image.to_string()),
+            ("memory", fleet.local.memory.clone()),
+            ("cpus", fleet.local.cpus.to_string()),
+            ("port", fleet.local.port.to_string()),
+            ("health port", fleet.health.http.port.to_string()),
+        ];
+        let parts: BTreeMap<_, _> = parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        // Lengths keep apart what would read the same when joined.
+        let text: Vec<_> = parts.iter().map(|(n, v)| format!("{}:{n}{}:{v}", n.len(), v.len())).collect();
+        let text = text.concat();
+        Self { id: Digest::of(text.as_bytes()), parts }
+    }
+
+    /// Returns the image.
+    #[must_use]
+    pub fn image(&self) -> Option<ImageId> {
+        self.parts.get("image").and_then(|image| image.parse().ok())
+    }
+
+    /// Names the parts in which `self` differs from `wanted`, in order; empty when it does not.
+    #[must_use]
+    pub fn drift(&self, wanted: &Self) -> Vec<String> {
+        let mut names: Vec<_> = self.parts.keys().chain(wanted.parts.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| self.parts.get(*name) != wanted.parts.get(*name));
+        names.into_iter().cloned().collect()
+    }
+}
+
+/// What the fleet should run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The image.
+    pub image: ImageId,
+    /// The image and the launch configuration.
+    pub generation: Generation,
+    /// Why the image must not be launched (no passing verdict, a debug variant); `None` when it may.
+    pub refused: Option<String>,
+}
+
+impl Target {
+    /// Returns the target of `fleet` with `image`.
+    #[must_use]
+    pub fn new(fleet: &Fleet, image: ImageId, refused: Option<String>) -> Self {
+        Self { image, generation: Generation::of(fleet, image), refused }
+    }
+}

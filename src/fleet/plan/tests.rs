@@ -1,0 +1,243 @@
+//! Tables: one situation a row, what is done and what is waited for.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::members::GONE;
+use super::{Plan, forecast, plan};
+use crate::digest::Digest;
+use crate::fleet::Fleet;
+use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
+use crate::fleet::generation::{Generation, Target};
+use crate::fleet::history::{History, Member};
+use crate::fleet::policy::Policy;
+
+/// Long after everything that a row launched.
+const NOW: Timestamp = Timestamp::constant(10_000, 0);
+
+fn fleet(surge: u32, unavailable: u32) -> Fleet {
+    toml::from_str(&format!(
+        "image = 'web'\nsize = 3\n[local]\nlisten = '127.0.0.1:1'\nport = 80\n\
+         [health]\nhttp = {{ port = 80, path = '/' }}\n[roll]\nsurge = {surge}\nunavailable = {unavailable}\n"
+    ))
+    .expect("a fleet")
+}
+
+fn generation(name: &str) -> Generation {
+    Generation::of(&fleet(1, 0), Digest::of(name.as_bytes()))
+}
+
+/// A fleet in words, one word an instance, `web-1` first: `new`, `old`, `sick`, `boot`, `slow` (booting for too
+/// long), `up` (healthy, without requests), `drained`, `busy` (drained, still serving), `dead`, `fog` (unknown),
+/// `touched`, `begun` (launch interrupted), `lost` (seen no more), `gone` (for long).
+struct Row {
+    instances: Vec<Instance>,
+    history: History,
+}
+
+fn row(words: &str) -> Row {
+    let mut row = Row { instances: Vec::new(), history: History::default() };
+    for (number, word) in (1..).zip(words.split_whitespace()) {
+        row.add(number, word);
+    }
+    row
+}
+
+impl Row {
+    fn add(&mut self, number: u64, word: &str) {
+        let id = InstanceId::new("web", number);
+        let since = |seconds| NOW - SignedDuration::from_secs(seconds);
+        let generation = generation(if word == "old" { "old" } else { "new" });
+        let mut seen = Instance {
+            id: id.clone(),
+            image: generation.image(),
+            generation: Some(generation.clone()),
+            state: State::Running,
+            health: Health::Healthy,
+            in_service: true,
+            launched_at: since(1000 - number.cast_signed()),
+            touched: None,
+            connections: 0,
+            address: None,
+        };
+        let mut member =
+            Member { launched: true, generation: Some(generation.id), served: true, ..Member::default() };
+        let mut visible = true;
+        match word {
+            "new" | "old" => {}
+            "sick" => (seen.health, seen.in_service) = (Health::Unhealthy, false),
+            "boot" | "slow" | "up" => {
+                (seen.state, seen.in_service, member.served) = (State::Launching, false, false);
+                seen.health = if word == "up" { Health::Healthy } else { Health::Unhealthy };
+                if word == "boot" {
+                    seen.launched_at = since(5);
+                }
+            }
+            "drained" | "busy" => {
+                (seen.state, seen.in_service, member.draining) = (State::Draining, false, Some(since(1)));
+                seen.connections = u32::from(word == "busy") * 2;
+            }
+            "dead" => {
+                (seen.state, seen.health, seen.in_service) = (State::Dead, Health::Unhealthy, false);
+            }
+            "fog" => seen.health = Health::Unknown,
+            "touched" => seen.touched = Some("a shell".to_owned()),
+            "begun" => (visible, member.launched, member.served) = (false, false, false),
+            "lost" => (visible, member.absent) = (false, Some(since(1))),
+            "gone" => (visible, member.absent) = (false, Some(NOW - GONE)),
+            other => panic!("`{other}` is no word"),
+        }
+        if visible {
+            self.instances.push(seen);
+        }
+        self.history.launches = number;
+        self.history.members.insert(id, member);
+    }
+
+    fn plan(self, surge: u32, unavailable: u32) -> Plan {
+        let fleet = fleet(surge, unavailable);
+        let target = Target::new(&fleet, Digest::of(b"new"), None);
+        let census = Census { at: NOW, instances: self.instances, trouble: None };
+        plan(&Policy::of(&fleet).expect("a policy"), "web", &target, &census, &self.history, NOW)
+    }
+}
+
+fn said(plan: &Plan) -> String {
+    let image =
+        generation("new").image().map_or_else(String::new, |image| format!(" from {}", image.short()));
+    let actions = plan.actions.iter().map(|action| action.to_string().replace(&image, ""));
+    let holds = plan.holds.iter().map(|hold| format!("[{hold}]"));
+    let notes = plan.notes.iter().map(|note| match serde_json::to_value(note) {
+        Ok(note) => format!("note {} {}", note["kind"], note["instance"]).replace('"', ""),
+        Err(error) => error.to_string(),
+    });
+    notes.chain(actions).chain(holds).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn with_one_above_the_size() {
+    let table = [
+        ("", "launch web-1; launch web-2; launch web-3"),
+        ("new new new", ""),
+        ("old new new", "launch web-4; [web-1 serves until enough others do]"),
+        ("old new new boot", "[web-1 serves until enough others do]; [web-4 does not serve yet]"),
+        ("old new new up", "give web-4 requests; [web-1 serves until enough others do]"),
+        ("old new new new", "drain web-1"),
+        ("drained new new new", "end web-1 (drained)"),
+        ("busy new new new", "[web-1 still serves 2 connections]"),
+        (
+            "drained new new sick",
+            "give web-1 requests; end web-4 (unhealthy, to make room for its replacement)",
+        ),
+        ("new new new new", "drain web-4"),
+        ("new new new boot", "end web-4 (one too many)"),
+        ("new new dead", "end web-3 (its machine ended); launch web-4"),
+        ("new new sick", "launch web-4; [web-3 serves until enough others do]"),
+        ("new new sick new", "end web-3 (unhealthy)"),
+        ("new new fog", "[the health of web-3 cannot be told]"),
+        ("new new lost", "[web-3 is not seen; absent once is not gone]"),
+        ("new new gone", "end web-3 (it is gone); launch web-4"),
+        ("new new begun", "launch web-3"),
+        ("new new new begun", "end web-4 (its launch was interrupted and is no longer wanted)"),
+        ("new new slow", "note failed web-3"),
+        ("touched new new", "launch web-4; [web-1 serves until enough others do]"),
+    ];
+    let wrong: Vec<_> = table
+        .iter()
+        .map(|(words, wanted)| (*words, said(&row(words).plan(1, 0)), *wanted))
+        .filter(|(_, found, wanted)| found != wanted)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn in_place() {
+    let table = [
+        (
+            "old old old",
+            "drain web-1; [web-2 serves until enough others do]; [web-3 serves until enough others do]",
+        ),
+        (
+            "drained old old",
+            "end web-1 (drained); [web-2 serves until enough others do]; [web-3 serves until enough others do]",
+        ),
+        (
+            "sick old old",
+            "end web-1 (unhealthy, to make room for its replacement); [web-2 serves until enough others do]; \
+          [web-3 serves until enough others do]",
+        ),
+        ("new new new", ""),
+    ];
+    let wrong: Vec<_> = table
+        .iter()
+        .map(|(words, wanted)| (*words, said(&row(words).plan(0, 1)), *wanted))
+        .filter(|(_, found, wanted)| found != wanted)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Makes launching impossible in one way.
+type Spend = fn(&mut History, &mut Target);
+
+#[test]
+fn a_refused_image_a_halt_and_a_spent_budget_launch_nothing() {
+    let fleet = fleet(1, 0);
+    let spend: [(&str, Spend); 3] = [
+        ("must not be launched: debug", |_, target| target.refused = Some("debug".to_owned())),
+        ("halted: by hand", |history, _| history.halted = Some("by hand".to_owned())),
+        ("halted: 2 failed (web-8, web-9), 1 allowed", |history, _| {
+            history.failures.extend([InstanceId::new("web", 8), InstanceId::new("web", 9)]);
+        }),
+    ];
+    for (why, spend) in spend {
+        let Row { instances, mut history } = row("old old dead");
+        let mut target = Target::new(&fleet, Digest::of(b"new"), None);
+        spend(&mut history, &mut target);
+        let census = Census { at: NOW, instances, trouble: None };
+        let plan = plan(&Policy::of(&fleet).expect("a policy"), "web", &target, &census, &history, NOW);
+        let said = said(&plan);
+        assert!(!said.contains("launch web") && !said.contains("drain") && said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn what_differs_is_named() {
+    let (mut bigger, same) = (fleet(1, 0), fleet(2, 1));
+    bigger.local.memory = "512M".to_owned();
+    bigger.local.cpus = 4;
+    let image = Digest::of(b"one");
+    let wanted = Generation::of(&fleet(1, 0), image);
+    assert_eq!(Generation::of(&bigger, image).drift(&wanted), ["cpus", "memory"]);
+    assert_eq!(Generation::of(&same, Digest::of(b"two")).drift(&wanted), ["image"]);
+    assert!(Generation::of(&same, image).drift(&wanted).is_empty(), "the pace of a roll reaches no instance");
+    let unknown = Generation { id: image, parts: BTreeMap::from([("zone".to_owned(), "a".to_owned())]) };
+    assert_eq!(unknown.drift(&wanted), ["cpus", "health port", "image", "memory", "port", "zone"]);
+}
+
+#[test]
+fn a_forecast_is_the_whole_roll() {
+    let fleet = fleet(1, 0);
+    let target = Target::new(&fleet, Digest::of(b"new"), None);
+    let policy = Policy::of(&fleet).expect("a policy");
+    let table = [
+        ("new new new", ""),
+        ("new new gone", "end web-3, launch web-4, give web-4"),
+        ("new new lost", "end web-3, launch web-4, give web-4"),
+        ("new new boot", "give web-3"),
+        ("busy old new new", "end web-1, launch web-5, give web-5, drain web-2, end web-2"),
+        (
+            "old old new",
+            "launch web-4, give web-4, drain web-1, end web-1, launch web-5, give web-5, drain web-2, end web-2",
+        ),
+        ("new new fog", ""),
+    ];
+    for (words, wanted) in table {
+        let Row { instances, history } = row(words);
+        let census = Census { at: NOW, instances, trouble: None };
+        let acts = forecast(&policy, "web", &target, &census, &history, NOW);
+        let acts: Vec<_> =
+            acts.iter().map(|act| act.to_string().split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(acts.join(", "), wanted, "{words}");
+    }
+}

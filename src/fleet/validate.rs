@@ -1,0 +1,124 @@
+//! What a fleet file means, checked as far as the file itself and the recipes' names tell.
+
+use std::collections::BTreeSet;
+
+use super::{Fleet, Share};
+use crate::diagnostic::{Diagnostic, nearest};
+use crate::notation;
+use crate::recipe::document::Document;
+
+/// Checks what `document` says. Findings about its shape are in the document already.
+#[must_use]
+pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<Diagnostic> {
+    let Some(fleet) = &document.value else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut say = |pointer: &str, message: String| found.push(document.at(pointer, message));
+    for (pointer, result) in [
+        ("/local/memory", notation::size(&fleet.local.memory).map(drop)),
+        ("/health/deadline", notation::duration(&fleet.health.deadline).map(drop)),
+        ("/roll/drain", notation::duration(&fleet.roll.drain).map(drop)),
+        ("/roll/surge", share(&fleet.roll.surge)),
+        ("/roll/unavailable", share(&fleet.roll.unavailable)),
+    ] {
+        if let Err(why) = result {
+            say(pointer, why);
+        }
+    }
+    for (pointer, number, what) in [
+        ("/size", fleet.size, "instances"),
+        ("/local/cpus", fleet.local.cpus, "processors"),
+        ("/health/consecutive", fleet.health.consecutive, "good answers"),
+    ] {
+        if number == 0 {
+            say(pointer, format!("0 {what} is nonsense: at least 1"));
+        }
+    }
+    for (pointer, port) in [("/local/port", fleet.local.port), ("/health/http/port", fleet.health.http.port)]
+    {
+        if port == 0 {
+            say(pointer, "0 is not a port".to_owned());
+        }
+    }
+    if !fleet.health.http.path.starts_with('/') {
+        say(
+            "/health/http/path",
+            format!("`{}` is not a request path: it begins with `/`", fleet.health.http.path),
+        );
+    }
+    if fleet.local.listen.port() == 0 {
+        say("/local/listen", "a fleet needs a port that clients can know: 0 is none".to_owned());
+    }
+    if is_zero(&fleet.roll.surge) && is_zero(&fleet.roll.unavailable) {
+        say(
+            "/roll/surge",
+            "`surge` and `unavailable` are both 0: no instance could ever be replaced".to_owned(),
+        );
+    }
+    if !recipes.contains(&fleet.image) {
+        let diagnostic = document.at("/image", format!("there is no recipe `images/{}.toml`", fleet.image));
+        found.push(match nearest(&fleet.image, recipes.iter().map(String::as_str)) {
+            Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
+            None => diagnostic,
+        });
+    }
+    found
+}
+
+fn share(share: &Share) -> Result<(), String> {
+    match share {
+        Share::Count(_) => Ok(()),
+        Share::Percent(text) => notation::percent(text).map(drop),
+    }
+}
+
+fn is_zero(share: &Share) -> bool {
+    match share {
+        Share::Count(count) => *count == 0,
+        Share::Percent(text) => notation::percent(text) == Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const GOOD: &str = "image = 'web'\nsize = 3\n[local]\nlisten = '127.0.0.1:8080'\nport = 80\n\
+        memory = '256M'\n[health]\nhttp = { port = 80, path = '/' }\nconsecutive = 3\ndeadline = '120s'\n\
+        [roll]\nsurge = 1\nunavailable = 0\ndrain = '10s'\n";
+
+    #[test]
+    fn meanings() {
+        for (from, to, expected) in [
+            ("", "", None),
+            ("surge = 1", "surge = '50%'", None),
+            ("surge = 1\nunavailable = 0", "surge = 0\nunavailable = '25%'", None),
+            ("'web'", "'wbe'", Some("1:9 there is no recipe `images/wbe.toml`")),
+            ("size = 3", "size = 0", Some("2:8 0 instances is nonsense: at least 1")),
+            ("8080", "0", Some("4:10 a fleet needs a port that clients can know: 0 is none")),
+            ("port = 80\n", "port = 0\n", Some("5:8 0 is not a port")),
+            ("256M", "256", Some("6:10 `256` is not a size such as \"256M\" or \"1G\"")),
+            ("'/'", "'x'", Some("8:28 `x` is not a request path: it begins with `/`")),
+            ("consecutive = 3", "consecutive = 0", Some("9:15 0 good answers is nonsense: at least 1")),
+            ("120s", "soon", Some("10:12 `soon` is not a duration such as \"60s\", \"5m\" or \"2h\"")),
+            ("surge = 1", "surge = '200%'", Some("12:9 `200%` is not a count or a share such as \"25%\"")),
+            (
+                "surge = 1",
+                "surge = '0%'",
+                Some("12:9 `surge` and `unavailable` are both 0: no instance could ever be replaced"),
+            ),
+            ("10s", "10", Some("14:9 `10` is not a duration such as \"60s\", \"5m\" or \"2h\"")),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            let document = Document::<Fleet>::read(Path::new("x.toml"), &text);
+            assert!(document.is_whole(), "{:?}", document.found);
+            let found = validate(&document, &["base".to_owned(), "web".to_owned()].into());
+            let shown: Vec<_> = found
+                .iter()
+                .map(|found| format!("{}:{} {}", found.line, found.column, found.message))
+                .collect();
+            assert_eq!(shown, expected.into_iter().collect::<Vec<_>>(), "{to}");
+        }
+    }
+}

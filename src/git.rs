@@ -1,0 +1,105 @@
+//! The repository's history, through the `git` program.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::error::Result;
+use crate::process::Run as _;
+
+/// What of a repository reaches images and fleets: a change elsewhere leaves the tree clean for a bake.
+const OURS: [&str; 3] = ["images", "bootstrap", "fleets"];
+
+/// Where a repository stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// The commit that is checked out; `None` before the first, or without Git.
+    pub commit: Option<String>,
+    /// Whether `images/`, `bootstrap/` and `fleets/` are as in that commit.
+    pub clean: bool,
+}
+
+/// Returns where the repository at `root` stands. A directory without Git has no commit and is not clean.
+///
+/// # Errors
+/// A failing `git`.
+pub fn revision(root: &Path) -> Result<Revision> {
+    let Ok(commit) = git(root).args(["rev-parse", "--verify", "--quiet", "HEAD"]).run_text() else {
+        return Ok(Revision { commit: None, clean: false });
+    };
+    let changes =
+        git(root).args(["status", "--porcelain", "--untracked-files=all", "--"]).args(OURS).run_text()?;
+    Ok(Revision { commit: Some(commit.trim().to_owned()), clean: changes.is_empty() })
+}
+
+/// Makes `root` a repository with one branch `main`, unless it is one.
+///
+/// # Errors
+/// A failing `git`.
+pub fn init(root: &Path) -> Result<()> {
+    git(root).args(["init", "--quiet", "--initial-branch=main"]).run().map(drop)
+}
+
+/// Copies the committed state of the repository that holds `root` to the new directory `to`, with its history.
+///
+/// # Errors
+/// A failing `git`, such as for a repository without a commit.
+pub fn clone_to(root: &Path, to: &Path) -> Result<()> {
+    git(root).args(["clone", "--quiet", "--no-hardlinks", "--"]).args([root, to]).run().map(drop)
+}
+
+/// Commits everything that changed in the repository at `root` and returns the commit.
+///
+/// # Errors
+/// A failing `git`, such as for a tree without changes.
+pub fn commit_all(root: &Path, message: &str) -> Result<String> {
+    git(root).args(["add", "--all"]).run()?;
+    git(root).args(["commit", "--quiet", "--no-verify", "--no-gpg-sign", "--message", message]).run()?;
+    Ok(git(root).args(["rev-parse", "HEAD"]).run_text()?.trim().to_owned())
+}
+
+/// A `git` that needs no configuration of the user's and obeys none that would change what it does.
+fn git(root: &Path) -> Command {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(root);
+    git.args(["-c", "user.name=rekiln", "-c", "user.email=rekiln@localhost"]);
+    // A repository of another user, as under sudo or in a container, is read and never run: no hooks.
+    git.args(["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]);
+    // Inside a hook or a rebase these point at another repository than the one that is named.
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
+        git.env_remove(name);
+    }
+    git.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0");
+    git
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clean_is_about_our_folders() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path();
+        let write = |name: &str, text: &str| {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().expect("it has a parent")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
+        };
+        assert_eq!(revision(root).expect("no git"), Revision { commit: None, clean: false });
+        init(root).expect("init");
+        write("images/web.toml", "a");
+        let first = commit_all(root, "first").expect("commit");
+        assert_eq!(revision(root).expect("git"), Revision { commit: Some(first.clone()), clean: true });
+        write("README.md", "elsewhere");
+        assert!(revision(root).expect("git").clean);
+        write("images/new.toml", "b");
+        assert!(!revision(root).expect("git").clean);
+        let second = commit_all(root, "second").expect("commit");
+        assert_ne!(first, second);
+        let copy = dir.path().with_extension("copy");
+        clone_to(root, &copy).expect("clone");
+        assert_eq!(revision(&copy).expect("git"), Revision { commit: Some(second), clean: true });
+        std::fs::remove_dir_all(copy).expect("remove");
+        assert!(commit_all(root, "nothing changed").is_err());
+    }
+}

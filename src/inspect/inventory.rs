@@ -1,0 +1,136 @@
+//! What an image holds: packages, services, ports, rights, users, sizes.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::disk::SealedDisk;
+use super::erofs::Kind;
+use super::rules;
+use super::tree::Tree;
+use super::units;
+use crate::catalog::Partition;
+use crate::error::Result;
+
+/// How many levels of directories sizes are told for: `/usr/lib`, not what is below.
+const LEVELS: usize = 2;
+
+/// What an image holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Inventory {
+    /// Packages: name to version.
+    pub packages: BTreeMap<String, String>,
+    /// Units that start at boot.
+    pub services: Vec<String>,
+    /// Ports that the recipes declare.
+    pub ports: Vec<String>,
+    /// Files that are setuid or setgid: path to mode.
+    pub setuid: BTreeMap<String, String>,
+    /// Files with capabilities: path to names.
+    pub capabilities: BTreeMap<String, String>,
+    /// Users: name to `uid shell`.
+    pub users: BTreeMap<String, String>,
+    /// Arguments of the sealed kernel command line.
+    pub kernel_args: Vec<String>,
+    /// Bytes of files by directory.
+    pub directories: BTreeMap<String, u64>,
+    /// Files, and the bytes in them.
+    pub files: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Offset and size in bytes of each layer in the root partition.
+    pub layers: Vec<(u64, u64)>,
+    /// Partitions of the disk.
+    pub partitions: Vec<Partition>,
+}
+
+impl Inventory {
+    /// Reads it off a disk.
+    ///
+    /// # Errors
+    /// Damaged layers.
+    pub fn of(tree: &Tree, disk: &SealedDisk, ports: &[String]) -> Result<Self> {
+        let mut inventory = Self::of_tree(tree)?;
+        inventory.ports = ports.to_vec();
+        inventory.kernel_args = disk.cmdline.0.split_whitespace().map(str::to_owned).collect();
+        inventory.layers = disk.cmdline.layers()?;
+        inventory.partitions.clone_from(&disk.partitions);
+        Ok(inventory)
+    }
+
+    /// Reads what a tree alone tells.
+    ///
+    /// # Errors
+    /// Damaged layers.
+    pub fn of_tree(tree: &Tree) -> Result<Self> {
+        let mut inventory = Self {
+            packages: packages(&tree.text("/var/lib/dpkg/status")?),
+            services: units::enabled(tree).into_keys().collect(),
+            users: users(&tree.text("/etc/passwd")?),
+            ..Self::default()
+        };
+        for (path, node) in tree.iter() {
+            if let Some(value) = node.xattrs.get("security.capability") {
+                inventory.capabilities.insert(path.to_owned(), rules::capability_names(value));
+            }
+            if node.kind != Kind::File {
+                continue;
+            }
+            if node.mode & 0o6000 != 0 {
+                inventory.setuid.insert(path.to_owned(), format!("{:04o}", node.mode));
+            }
+            inventory.files += 1;
+            inventory.bytes += node.size;
+            let parts: Vec<&str> = path.split('/').skip(1).collect();
+            for level in 1..=LEVELS.min(parts.len().saturating_sub(1)) {
+                *inventory.directories.entry(format!("/{}", parts[..level].join("/"))).or_default() +=
+                    node.size;
+            }
+        }
+        Ok(inventory)
+    }
+}
+
+/// Reads installed packages off dpkg's status file.
+fn packages(status: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for paragraph in status.split("\n\n") {
+        let field = |name: &str| {
+            paragraph.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+        };
+        if let (Some(name), Some(version)) = (field("Package"), field("Version"))
+            && field("Status")
+                .is_none_or(|status| !status.ends_with("config-files") && !status.ends_with("not-installed"))
+        {
+            found.insert(name.to_owned(), version.to_owned());
+        }
+    }
+    found
+}
+
+fn users(passwd: &str) -> BTreeMap<String, String> {
+    let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    fields
+        .filter(|fields| fields.len() >= 7)
+        .map(|fields| (fields[0].to_owned(), format!("{} {}", fields[2], fields[6])))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_tree() {
+        let mut tree = Tree::default();
+        let status = "Package: a\nStatus: install ok installed\nVersion: 1:2-3\n\nPackage: b\nStatus: deinstall ok config-files\nVersion: 1\n";
+        tree.plant("/var/lib/dpkg/status", 0o644, status.as_bytes());
+        tree.plant("/etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");
+        tree.plant("/usr/bin/x", 0o4755, b"1234");
+        let inventory = Inventory::of_tree(&tree).expect("it reads");
+        assert_eq!(inventory.packages, BTreeMap::from([("a".to_owned(), "1:2-3".to_owned())]));
+        assert_eq!(inventory.users["root"], "0 /bin/sh");
+        assert_eq!(inventory.setuid["/usr/bin/x"], "4755");
+        assert_eq!((inventory.directories["/usr"], inventory.directories["/usr/bin"]), (4, 4));
+    }
+}

@@ -1,0 +1,63 @@
+//! The command line inside the unified kernel image on the EFI system partition.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::window::{u16_at, u32_at};
+use crate::error::{Error, Result};
+use crate::process::Run as _;
+
+/// Where firmware looks for what to start when no boot entry says so (UEFI, section 3.5.1.1).
+const FALLBACK: &str = "::EFI/BOOT/BOOTX64.EFI";
+
+/// Reads the unified kernel image off the FAT file system `offset` bytes into the disk.
+///
+/// # Errors
+/// No such file, and a missing mcopy.
+pub fn read(disk: &Path, offset: u64) -> Result<Vec<u8>> {
+    let image = format!("{}@@{offset}", disk.display());
+    let output = Command::new("mcopy")
+        // Images made elsewhere need not have a size that suits a floppy's geometry.
+        .env("MTOOLS_SKIP_CHECK", "1")
+        .args(["-n", "-i", &image, FALLBACK, "-"])
+        .run()
+        .map_err(|error| error.during("reading the kernel image on the EFI system partition"))?;
+    Ok(output.stdout)
+}
+
+/// Returns the section of this name of a PE file.
+#[must_use]
+pub fn section<'a>(image: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    // PE format: the offset of the PE header stands at 0x3c; it has a signature of 4 bytes and 20 bytes with
+    // the number of sections at 2 and the size of the optional header at 16; sections are 40 bytes each.
+    let header = usize::try_from(u32_at(image, 0x3c)).ok()?;
+    if image.get(header..header.checked_add(4)?)? != b"PE\0\0" {
+        return None;
+    }
+    let count = usize::from(u16_at(image, header + 6));
+    let first = header + 24 + usize::from(u16_at(image, header + 20));
+    (0..count).find_map(|number| {
+        let entry = image.get(first + 40 * number..)?.get(..40)?;
+        let end = entry[..8].iter().position(|byte| *byte == 0).unwrap_or(8);
+        if &entry[..end] != name.as_bytes() {
+            return None;
+        }
+        let virtual_size = usize::try_from(u32_at(entry, 8)).ok()?;
+        let raw_size = usize::try_from(u32_at(entry, 16)).ok()?;
+        let from = usize::try_from(u32_at(entry, 20)).ok()?;
+        // The raw size is padded to the file alignment.
+        image.get(from..)?.get(..virtual_size.min(raw_size))
+    })
+}
+
+/// Returns the sealed kernel command line of a unified kernel image.
+///
+/// # Errors
+/// No such section, and one that is no text.
+pub fn cmdline(image: &[u8]) -> Result<String> {
+    let bytes = section(image, ".cmdline").ok_or_else(|| {
+        Error::failed("the kernel image has no sealed command line (no `.cmdline` section)")
+    })?;
+    let text = std::str::from_utf8(bytes).map_err(|_| Error::failed("the sealed command line is no text"))?;
+    Ok(text.trim_matches(|c: char| c == '\0' || c.is_whitespace()).to_owned())
+}

@@ -1,0 +1,314 @@
+//! A fleet on this computer: machines behind a load balancer, all of which outlive the commands.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Action, Outcome, Provider, ProviderError};
+use crate::catalog::Record;
+use crate::error::{Doing as _, Error, Result};
+use crate::fleet::Fleet;
+use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
+use crate::fleet::generation::Generation;
+use crate::store::Store;
+use crate::vm::verdict::free_ports;
+use crate::vm::{Boot, Forward, Spec, report};
+
+mod haproxy;
+mod machines;
+mod reap;
+mod record;
+
+pub use haproxy::{Haproxy, Server, all as all_balancers};
+pub use machines::{Machines, Qemu};
+pub use reap::reap;
+pub use record::{InstanceRecord, Phase};
+
+/// How often a start is tried, each time with other ports: another process may take one in between.
+const STARTS: u32 = 3;
+/// How many lines of a console are shown: a screen.
+const TAIL: usize = 20;
+
+/// A fleet on this computer.
+pub struct Local<M> {
+    store: Store,
+    name: String,
+    fleet: Fleet,
+    machines: M,
+    balancer: Haproxy,
+}
+
+impl<M: Machines> Local<M> {
+    /// Makes the provider of one fleet; starts nothing.
+    #[must_use]
+    pub fn new(store: Store, name: &str, fleet: Fleet, machines: M) -> Self {
+        let balancer = Haproxy::new(&store, name);
+        Self { store, name: name.to_owned(), fleet, machines, balancer }
+    }
+
+    fn dir(&self, id: &InstanceId) -> PathBuf {
+        self.store.local(&self.name).join(&id.0)
+    }
+
+    /// Returns the records of all instances, in the order of launch.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn records(&self) -> Result<Vec<InstanceRecord>> {
+        let dir = self.store.local(&self.name);
+        let Ok(entries) = fs::read_dir(&dir) else { return Ok(Vec::new()) };
+        let mut records = Vec::new();
+        for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+            records.extend(InstanceRecord::read(&entry.path())?);
+        }
+        records.sort_by_key(|record| record.id.number());
+        Ok(records)
+    }
+
+    /// Ends every machine and the load balancer, and removes their records, logs of failed ones included.
+    ///
+    /// # Errors
+    /// One does not end; the others are ended all the same when this is run again.
+    pub fn down(&self) -> Result<Vec<InstanceId>> {
+        self.balancer.stop()?;
+        let mut ended = Vec::new();
+        for record in self.records()? {
+            self.machines.stop(&record.spec.dir)?;
+            ended.push(record.id);
+        }
+        let dir = self.store.local(&self.name);
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).doing(|| format!("removing {}", dir.display()))
+            }
+            _ => Ok(ended),
+        }
+    }
+
+    fn look(&self, record: &InstanceRecord, balancer: Option<&Server>) -> Instance {
+        let alive = self.machines.alive(&record.spec.dir);
+        let report = self.machines.report(&record.spec.dir);
+        let wrong = report.as_ref().filter(|report| {
+            report.image != record.image.to_string() || report.root_hash != record.root_hash.to_string()
+        });
+        let touched = match wrong {
+            Some(report) => Some(format!("it reports another image: {}", report.image)),
+            None => report.as_ref().and_then(|report| report.touched.clone()),
+        };
+        let state = match (&alive, record.phase) {
+            (Ok(false), _) => State::Dead,
+            (_, Phase::Waiting) => State::Launching,
+            (_, Phase::Serving) => State::Running,
+            (_, Phase::Draining) => State::Draining,
+        };
+        let health = match (alive, balancer) {
+            (Ok(false), _) => Health::Unhealthy,
+            (Err(_), _) | (_, None) => Health::Unknown,
+            (Ok(true), Some(server)) if server.healthy => Health::Healthy,
+            (Ok(true), Some(_)) => Health::Unhealthy,
+        };
+        Instance {
+            id: record.id.clone(),
+            generation: Some(record.generation.clone()),
+            image: Some(record.image),
+            state,
+            health,
+            in_service: state != State::Dead && balancer.is_some_and(|server| server.in_service),
+            launched_at: record.launched_at,
+            touched,
+            connections: balancer.map_or(0, |server| server.connections),
+            address: Some(([127, 0, 0, 1], record.port).into()),
+        }
+    }
+
+    fn launch(&self, id: &InstanceId, generation: &Generation) -> Result<Outcome> {
+        let dir = self.dir(id);
+        if let Some(record) = InstanceRecord::read(&dir)? {
+            if self.machines.alive(&dir)? {
+                self.balancer.ensure(&self.fleet, &self.records()?)?;
+                return Ok(Outcome::AlreadyDone);
+            }
+            return self.start(record);
+        }
+        let Some(image) = generation.image() else {
+            return Ok(Outcome::refused("the generation names no image"));
+        };
+        let files = self.store.image(image);
+        let file = files.join("record.json");
+        let doing = || format!("reading {}", file.display());
+        let image: Record = serde_json::from_slice(&fs::read(&file).doing(doing)?).doing(doing)?;
+        if !image.may_be_target() {
+            return Ok(Outcome::refused(format!(
+                "image {} has no passing verdict or is a debug variant",
+                image.id
+            )));
+        }
+        fs::create_dir_all(&dir).doing(|| format!("creating {}", dir.display()))?;
+        let spec = Spec {
+            disk: files.join("disk.raw"),
+            boot: Boot::direct(&files)?,
+            memory_mib: mebibytes(&self.fleet.local.memory)?,
+            cpus: self.fleet.local.cpus,
+            forwards: Vec::new(),
+            name: id.0.clone(),
+            dir,
+        };
+        self.start(InstanceRecord {
+            version: 1,
+            id: id.clone(),
+            generation: generation.clone(),
+            image: image.id,
+            root_hash: image.root_hash,
+            spec,
+            port: 0,
+            health_port: 0,
+            launched_at: Timestamp::now(),
+            phase: Phase::Waiting,
+        })
+    }
+
+    /// Records, then starts, then registers. After a crash in between, the record leads to whatever was begun.
+    fn start(&self, mut record: InstanceRecord) -> Result<Outcome> {
+        let (port, health) = (self.fleet.local.port, self.fleet.health.http.port);
+        let mut guest = vec![port, health];
+        guest.dedup();
+        let mut tried = Ok(());
+        for _ in 0..STARTS {
+            let hosts = free_ports(guest.len())?;
+            record.spec.forwards = hosts
+                .iter()
+                .zip(&guest)
+                .map(|(host, guest)| Forward { host: *host, guest: *guest })
+                .collect();
+            record.port = hosts[0];
+            record.health_port = *hosts.last().unwrap_or(&hosts[0]);
+            record.launched_at = Timestamp::now();
+            record.phase = Phase::Waiting;
+            record.write()?;
+            tried = self.machines.start(&record.spec);
+            if tried.is_ok() {
+                self.balancer.ensure(&self.fleet, &self.records()?)?;
+                return Ok(Outcome::Applied);
+            }
+            // One that an ended process began may have come up just now, with other ports. It serves nobody yet.
+            self.machines.stop(&record.spec.dir)?;
+        }
+        tried.map(|()| Outcome::Applied)
+    }
+
+    fn admit(&self, id: &InstanceId) -> Result<Outcome> {
+        let Some(mut record) = InstanceRecord::read(&self.dir(id))? else {
+            return Ok(Outcome::refused(format!("{id} has no record")));
+        };
+        match self.balancer.servers()?.get(&id.0) {
+            Some(server) if server.healthy && self.machines.alive(&record.spec.dir)? => {
+                let done = server.in_service && record.phase == Phase::Serving;
+                record.phase = Phase::Serving;
+                record.write()?;
+                self.balancer.ready(&id.0)?;
+                Ok(if done { Outcome::AlreadyDone } else { Outcome::Applied })
+            }
+            _ => Ok(Outcome::refused(format!("{id} is not healthy"))),
+        }
+    }
+
+    fn drain(&self, id: &InstanceId, others: usize) -> Result<Outcome> {
+        let Some(mut record) = InstanceRecord::read(&self.dir(id))? else {
+            return Ok(Outcome::refused(format!("{id} has no record")));
+        };
+        let servers = self.balancer.servers()?;
+        let serving = self.records()?.into_iter().filter(|other| {
+            let up = servers.get(&other.id.0).is_some_and(|server| server.in_service && server.healthy);
+            other.id != *id && up && self.machines.alive(&other.spec.dir).unwrap_or(false)
+        });
+        let serving = serving.count();
+        if serving < others {
+            return Ok(Outcome::refused(format!("{serving} others serve; {others} must")));
+        }
+        record.phase = Phase::Draining;
+        record.write()?;
+        self.balancer.drain(&id.0)?;
+        Ok(Outcome::Applied)
+    }
+
+    fn terminate(&self, id: &InstanceId, healthy: bool) -> Result<Outcome> {
+        let dir = self.dir(id);
+        let Some(record) = InstanceRecord::read(&dir)? else { return Ok(Outcome::AlreadyDone) };
+        let alive = self.machines.alive(&dir)?;
+        if self.balancer.running().is_some() {
+            let serves = self.balancer.servers()?.get(&id.0).is_some_and(|s| s.in_service && s.healthy);
+            if alive && serves {
+                let why = if healthy { "was not drained" } else { "is healthy again" };
+                return Ok(Outcome::refused(format!("{id} serves: it {why}")));
+            }
+            self.balancer.remove(&id.0)?;
+        }
+        self.machines.stop(&dir)?;
+        if !healthy {
+            // Kept until `down`: whoever asks why it was ended can still look.
+            let kept = self.store.local(&self.name).join("failed");
+            fs::create_dir_all(&kept).doing(|| format!("creating {}", kept.display()))?;
+            // A machine that never started has no console.
+            let _ = fs::copy(dir.join("console.log"), kept.join(format!("{id}.console.log")));
+        }
+        // The record goes first: a directory without one is nobody's, and `reap` removes it.
+        fs::remove_file(record.spec.dir.join("instance.json"))
+            .doing(|| format!("removing the record of {id}"))?;
+        fs::remove_dir_all(&dir).doing(|| format!("removing {}", dir.display()))?;
+        Ok(Outcome::Applied)
+    }
+}
+
+impl<M: Machines> Provider for Local<M> {
+    async fn prepare(&self) -> Result<()> {
+        self.balancer.ensure(&self.fleet, &self.records()?)
+    }
+
+    async fn census(&self) -> Result<Census> {
+        let records = self.records()?;
+        // A fleet without instances needs no load balancer.
+        let (servers, trouble) = match self.balancer.servers() {
+            Ok(servers) => (servers, None),
+            Err(_) if records.is_empty() => Default::default(),
+            Err(_) if self.balancer.running().is_none() => {
+                (BTreeMap::new(), Some("the load balancer does not run; the next roll starts it".to_owned()))
+            }
+            Err(error) => (BTreeMap::new(), Some(error.chain())),
+        };
+        let instances = records.iter().map(|record| self.look(record, servers.get(&record.id.0))).collect();
+        Ok(Census { at: Timestamp::now(), instances, trouble })
+    }
+
+    async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
+        Ok(match action {
+            Action::Launch { id, generation } => self.launch(id, generation),
+            Action::Admit { id } => self.admit(id),
+            Action::Drain { id, others } => self.drain(id, *others),
+            Action::Terminate { id, healthy, .. } => self.terminate(id, *healthy),
+        }?)
+    }
+
+    fn console_tail(&self, id: &InstanceId) -> Vec<String> {
+        report::console_tail(&self.dir(id), TAIL)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    async fn wait(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// Reads `256M` or `1G`.
+fn mebibytes(text: &str) -> Result<u32> {
+    let unit =
+        |suffix, factor| text.strip_suffix(suffix).and_then(|n| n.parse::<u32>().ok()?.checked_mul(factor));
+    unit("M", 1).or_else(|| unit("G", 1024)).filter(|mebibytes| *mebibytes > 0).ok_or_else(|| {
+        Error::invalid(format!("`local.memory` is `{text}`: a number with M or G is wanted, such as `256M`"))
+    })
+}

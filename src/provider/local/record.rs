@@ -1,0 +1,88 @@
+//! The record of one instance of a local fleet: written before its machine is started, removed after it ended.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, ImageId};
+use crate::error::{Doing as _, Result};
+use crate::fleet::census::InstanceId;
+use crate::fleet::generation::Generation;
+use crate::vm::Spec;
+
+/// `local/<fleet>/<id>/instance.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// Format version: 1.
+    pub version: u32,
+    /// Which.
+    pub id: InstanceId,
+    /// What it was launched from.
+    pub generation: Generation,
+    /// Its image.
+    pub image: ImageId,
+    /// The root hash its agent must report.
+    pub root_hash: Digest,
+    /// What its machine is started from.
+    pub spec: Spec,
+    /// Port on 127.0.0.1 that gets requests.
+    pub port: u16,
+    /// Port on 127.0.0.1 that gets health checks.
+    pub health_port: u16,
+    /// When it was launched.
+    pub launched_at: Timestamp,
+    /// What the load balancer should do with it; a restarted one is told again.
+    pub phase: Phase,
+}
+
+/// What the load balancer should do with an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Check it, send nothing yet.
+    Waiting,
+    /// Send requests.
+    Serving,
+    /// Let it finish, send nothing new.
+    Draining,
+}
+
+impl InstanceRecord {
+    /// Reads the record in `dir`; `None` when there is none.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(dir: &Path) -> Result<Option<Self>> {
+        let file = dir.join("instance.json");
+        let doing = || format!("reading {}", file.display());
+        match fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).doing(doing).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).doing(doing),
+        }
+    }
+
+    /// Writes the record; a reader sees the old one or the new one.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).doing(|| format!("writing the record of {}", self.id))?;
+        write_atomically(&self.spec.dir.join("instance.json"), &text)
+    }
+}
+
+/// Writes `bytes` aside, syncs and renames.
+///
+/// # Errors
+/// The disk refuses.
+pub fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
+    let aside: PathBuf = file.with_extension("new");
+    let doing = || format!("writing {}", file.display());
+    let mut new = fs::File::create(&aside).doing(doing)?;
+    new.write_all(bytes).and_then(|()| new.sync_all()).doing(doing)?;
+    fs::rename(&aside, file).doing(doing)
+}

@@ -1,0 +1,143 @@
+//! The seam to where instances live.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::fleet::census::{Census, InstanceId};
+use crate::fleet::generation::Generation;
+
+pub mod local;
+pub mod sim;
+
+/// One act on one instance, with what it expects to find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Action {
+    /// Start an instance that gets no requests yet.
+    Launch {
+        /// Its name; a second launch of the same name is no second machine.
+        id: InstanceId,
+        /// What from.
+        generation: Generation,
+    },
+    /// Give it requests. Expects it to be healthy.
+    Admit {
+        /// Which.
+        id: InstanceId,
+    },
+    /// Give it no new requests.
+    Drain {
+        /// Which.
+        id: InstanceId,
+        /// How many other instances must serve at that moment.
+        others: usize,
+    },
+    /// End it and forget it.
+    Terminate {
+        /// Which.
+        id: InstanceId,
+        /// Whether it is healthy. A healthy one must be drained before; one that is found healthy although
+        /// this says no is left alone, since it recovered.
+        healthy: bool,
+        /// Why: for the journal and the reader.
+        reason: String,
+    },
+}
+
+impl Action {
+    /// Returns the instance it is about.
+    #[must_use]
+    pub const fn id(&self) -> &InstanceId {
+        match self {
+            Self::Launch { id, .. }
+            | Self::Admit { id }
+            | Self::Drain { id, .. }
+            | Self::Terminate { id, .. } => id,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Launch { id, generation } => {
+                let image = generation.image().map_or_else(|| "?".to_owned(), |image| image.short());
+                write!(f, "launch {id} from {image}")
+            }
+            Self::Admit { id } => write!(f, "give {id} requests"),
+            Self::Drain { id, .. } => write!(f, "drain {id}"),
+            Self::Terminate { id, reason, .. } => write!(f, "end {id} ({reason})"),
+        }
+    }
+}
+
+/// What came of an act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done.
+    Applied,
+    /// It was so already.
+    AlreadyDone,
+    /// Not done: the world is not what the action expects. The next census tells more.
+    Refused {
+        /// What does not hold.
+        precondition: String,
+    },
+}
+
+impl Outcome {
+    /// A refusal.
+    pub fn refused(precondition: impl Into<String>) -> Self {
+        Self::Refused { precondition: precondition.into() }
+    }
+}
+
+/// Why a provider could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// It may be done or not; the next census tells.
+    #[error("no answer: {0}")]
+    Unclear(String),
+    /// It is not done.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// Where instances live.
+///
+/// Every act is safe to repeat, checks what it expects right before acting, and makes no choice.
+pub trait Provider {
+    /// Makes what serves the whole fleet (a load balancer) run and know the instances; called before each census
+    /// by whoever has the journal, never by a command that only looks.
+    ///
+    /// # Errors
+    /// It cannot be made to run.
+    fn prepare(&self) -> impl Future<Output = Result<()>>;
+
+    /// Looks.
+    ///
+    /// # Errors
+    /// It cannot look at all. What it cannot tell of one instance is `Unknown` in the census.
+    fn census(&self) -> impl Future<Output = Result<Census>>;
+
+    /// Checks what `action` expects, then does it.
+    ///
+    /// # Errors
+    /// It could not be done, or whether it was cannot be told.
+    fn apply(&self, action: &Action) -> impl Future<Output = Result<Outcome, ProviderError>>;
+
+    /// Returns the end of an instance's console; empty when there is none.
+    fn console_tail(&self, id: &InstanceId) -> Vec<String>;
+
+    /// Returns the time by the provider's clock.
+    fn now(&self) -> Timestamp;
+
+    /// Lets time pass.
+    fn wait(&self, time: Duration) -> impl Future<Output = ()>;
+}

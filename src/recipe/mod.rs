@@ -1,0 +1,218 @@
+//! What a person wrote for an image.
+
+pub mod document;
+pub mod id;
+pub mod inputs;
+pub mod render;
+mod shape;
+pub mod validate;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// A recipe: `images/<name>.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// One line for people; does not change the image.
+    #[serde(default)]
+    pub description: String,
+    /// What the image stands on.
+    pub source: Source,
+    /// Debian packages, besides what the source brings.
+    #[serde(default)]
+    pub packages: BTreeSet<String>,
+    /// Values for templates.
+    #[serde(default)]
+    pub vars: BTreeMap<String, Var>,
+    /// Files made from templates.
+    #[serde(default, rename = "file")]
+    pub files: Vec<File>,
+    /// Artifacts from outside, by digest.
+    #[serde(default, rename = "fetch")]
+    pub fetches: Vec<Fetch>,
+    /// Scripts run in the tree, without a network.
+    #[serde(default, rename = "run")]
+    pub runs: Vec<RunScript>,
+    /// Which units start at boot.
+    #[serde(default)]
+    pub services: Services,
+    /// The kernel's command line.
+    #[serde(default)]
+    pub kernel: Kernel,
+    /// Exceptions from the strict profile.
+    #[serde(default)]
+    pub harden: Harden,
+    /// What the booted image must pass; does not change the image.
+    #[serde(default, rename = "check")]
+    pub checks: Vec<Check>,
+}
+
+/// What an image stands on: exactly one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Source {
+    /// Another recipe of this repository; its tree is the ground.
+    Image(String),
+    /// A Debian suite by code name, from packages.
+    Debian(String),
+}
+
+/// A value for templates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Var {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Text.
+    Text(String),
+    /// A list of values.
+    List(Vec<Var>),
+    /// Values by name.
+    Table(BTreeMap<String, Var>),
+}
+
+/// A file made from a template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Absolute path in the image.
+    pub path: String,
+    /// Template, relative to `bootstrap/`; handlebars in strict mode.
+    pub template: String,
+    /// Permissions, octal.
+    #[serde(default = "default_mode")]
+    pub mode: String,
+    /// Owner, `user` or `user:group`, by name in the image.
+    #[serde(default = "default_owner")]
+    pub owner: String,
+}
+
+fn default_mode() -> String {
+    "0644".to_owned()
+}
+
+fn default_owner() -> String {
+    "root:root".to_owned()
+}
+
+/// An artifact from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// Where from.
+    pub url: String,
+    /// What it must be.
+    pub sha256: Digest,
+    /// Absolute path in the image: the file, or the directory it is unpacked into.
+    pub path: String,
+    /// Unpack a tar archive (any compression tar knows) into `path`.
+    #[serde(default)]
+    pub unpack: bool,
+    /// Permissions of the file, octal; not used with `unpack`.
+    #[serde(default = "default_mode")]
+    pub mode: String,
+}
+
+/// A script that runs in the tree: sandboxed, no network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunScript {
+    /// Template of the script, relative to `bootstrap/`.
+    pub script: String,
+}
+
+/// Which units start at boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Services {
+    /// Units to start, without `.service` where it is one.
+    #[serde(default)]
+    pub enable: BTreeSet<String>,
+    /// Units that must not start though their package wants it.
+    #[serde(default)]
+    pub disable: BTreeSet<String>,
+    /// Ports that may be reachable from outside, such as `80/tcp`. Any other open port is a finding.
+    #[serde(default)]
+    pub ports: BTreeSet<String>,
+}
+
+/// The kernel's command line and modules.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// Arguments after those of the strict profile.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Modules kept in the image besides those of the strict profile.
+    #[serde(default)]
+    pub modules: BTreeSet<String>,
+}
+
+/// Exceptions from the strict profile.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Harden {
+    /// Findings that are accepted, each with its reason.
+    #[serde(default)]
+    pub allow: Vec<Exception>,
+}
+
+/// An accepted finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exception {
+    /// The rule's name as `rekiln inspect` prints it.
+    pub rule: String,
+    /// The path it is accepted for; without it, any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Why; shown in `plan` and `diff`.
+    pub why: String,
+}
+
+/// What the booted image must pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// A request and its answer.
+    pub http: HttpCheck,
+    /// Seconds after the machine starts, such as `60s`.
+    #[serde(default = "default_within")]
+    pub within: String,
+}
+
+fn default_within() -> String {
+    "60s".to_owned()
+}
+
+/// A request and what its answer must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpCheck {
+    /// TCP port in the guest.
+    pub port: u16,
+    /// Path of the request.
+    #[serde(default = "default_path")]
+    pub path: String,
+    /// Status of the answer.
+    #[serde(default = "default_status")]
+    pub status: u16,
+    /// Text that the answer's body must contain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+}
+
+fn default_path() -> String {
+    "/".to_owned()
+}
+
+const fn default_status() -> u16 {
+    200
+}

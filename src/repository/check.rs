@@ -1,0 +1,128 @@
+//! Every finding about a repository: what each file says, and what the files say of each other.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{Repository, parent, recipe_file};
+use crate::diagnostic::Diagnostic;
+use crate::fleet::{self, Fleet};
+use crate::notation;
+use crate::recipe::Recipe;
+use crate::recipe::document::Document;
+use crate::recipe::render::merged_vars;
+use crate::recipe::validate::{Surroundings, validate};
+
+impl Repository {
+    /// Collects every finding, sorted by file and place.
+    pub(super) fn check(&self) -> Vec<Diagnostic> {
+        let names: BTreeSet<String> = self.recipes.keys().cloned().collect();
+        let around = Surroundings { recipes: &names, templates: &self.templates };
+        let mut found: Vec<Diagnostic> = self.templates.broken().cloned().collect();
+        for (name, document) in &self.recipes {
+            found.extend(bad_name(name, &document.file));
+            found.extend(document.found.iter().cloned());
+            found.extend(validate(document, &around));
+            found.extend(self.check_chain(name, document));
+        }
+        for (name, document) in &self.fleets {
+            found.extend(bad_name(name, &document.file));
+            found.extend(document.found.iter().cloned());
+            found.extend(fleet::validate::validate(document, &names));
+            found.extend(self.check_fleet_ports(document));
+        }
+        let key = |found: &Diagnostic| (found.file.clone(), found.line, found.column, found.message.clone());
+        found.sort_by_key(key);
+        // One template that several recipes use, or one recipe seen from two, is one finding.
+        found.dedup();
+        found
+    }
+
+    /// Checks what needs a recipe's whole chain: that it ends, its variables, its ports.
+    fn check_chain(&self, name: &str, document: &Document<Recipe>) -> Vec<Diagnostic> {
+        let (documents, cycle) = self.documents(name);
+        if let Some(cycle) = cycle {
+            return vec![document.at("/source/image", format!("the recipe stands on itself: {cycle}"))];
+        }
+        // What is left out of a broken file is no ground for findings about what is missing.
+        let recipes: Vec<&Recipe> = documents.iter().filter_map(|document| document.value.as_ref()).collect();
+        let whole = documents.iter().all(|document| document.is_whole());
+        let (Some(recipe), true) = (&document.value, whole && ends(&recipes)) else { return Vec::new() };
+        let mut found = Vec::new();
+        let vars = merged_vars(recipes.iter().copied());
+        let own = recipe.files.iter().map(|file| &file.template);
+        for template in own.chain(recipe.runs.iter().map(|run| &run.script)) {
+            if self.templates.text(template).is_some() {
+                found.extend(self.templates.check(template, &vars));
+            }
+        }
+        let ports = tcp_ports(&recipes);
+        for (index, check) in recipe.checks.iter().enumerate() {
+            let port = check.http.port;
+            if port != 0 && !ports.contains(&port) {
+                let pointer = format!("/check/{index}/http/port");
+                let found_here =
+                    document.at(&pointer, format!("port {port} is not declared in [services] ports"));
+                found.push(found_here.help(format!("add \"{port}/tcp\" there")));
+            }
+        }
+        found
+    }
+
+    /// Checks that the ports a fleet talks to are open in its image.
+    fn check_fleet_ports(&self, document: &Document<Fleet>) -> Vec<Diagnostic> {
+        let Some(fleet) = &document.value else { return Vec::new() };
+        let documents = self.documents(&fleet.image).0;
+        let recipes: Vec<&Recipe> = documents.iter().filter_map(|document| document.value.as_ref()).collect();
+        if !ends(&recipes) || !documents.iter().all(|document| document.is_whole()) {
+            return Vec::new();
+        }
+        let ports = tcp_ports(&recipes);
+        [("/local/port", fleet.local.port), ("/health/http/port", fleet.health.http.port)]
+            .into_iter()
+            .filter(|(_, port)| *port != 0 && !ports.contains(port))
+            .map(|(pointer, port)| {
+                let file = recipe_file(&fleet.image);
+                let message = format!("the image `{}` does not declare port {port}", fleet.image);
+                let help = format!("add \"{port}/tcp\" to [services] ports in {}", file.display());
+                document.at(pointer, message).help(help)
+            })
+            .collect()
+    }
+
+    /// Returns the documents from the ground to `name` as far as they exist, and the cycle if there is one.
+    fn documents(&self, name: &str) -> (Vec<&Document<Recipe>>, Option<String>) {
+        let mut documents = Vec::new();
+        let mut names = vec![name];
+        while let Some(document) = names.last().and_then(|name| self.recipes.get(*name)) {
+            documents.push(document);
+            match document.value.as_ref().and_then(parent) {
+                Some(next) if names.contains(&next) => {
+                    names.push(next);
+                    // One that only leads into a cycle is not on it; those that are say so.
+                    let on_it = next == name;
+                    return (documents, Some(names.join(" → ")).filter(|_| on_it));
+                }
+                Some(next) => names.push(next),
+                None => break,
+            }
+        }
+        documents.reverse();
+        (documents, None)
+    }
+}
+
+/// Tells whether a chain reaches the ground.
+fn ends(recipes: &[&Recipe]) -> bool {
+    recipes.first().is_some_and(|ground| parent(ground).is_none())
+}
+
+/// Collects the TCP ports that a chain declares.
+fn tcp_ports(chain: &[&Recipe]) -> BTreeSet<u16> {
+    let declared = chain.iter().flat_map(|recipe| &recipe.services.ports);
+    let ports = declared.filter_map(|port| notation::port(port).ok());
+    ports.filter(|port| port.tcp).map(|port| port.number).collect()
+}
+
+fn bad_name(name: &str, file: &Path) -> Option<Diagnostic> {
+    notation::name(name).err().map(|why| Diagnostic::file(file, why))
+}

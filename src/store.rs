@@ -1,0 +1,95 @@
+//! The store: everything rekiln keeps that is not in Git.
+
+use std::path::{Path, PathBuf};
+
+use crate::digest::{Digest, ImageId};
+use crate::error::{Doing as _, Error, Result};
+
+/// The store at one URL. Bakes and local fleets need a `file://` store.
+///
+/// ```text
+/// vault/<sha256>            inputs by digest: packages, fetched artifacts
+/// layers/<key>/             layers of images by input digest
+/// images/<id>/              disk.raw, record.json (written last), kernel, initrd, cmdline, console logs
+/// journal/<fleet>/<number>  append-only intents and outcomes
+/// local/<fleet>/            the machines of a local fleet
+/// tmp/<pid>-<start>/        scratch of a living process; anything else in it is removed by the next run
+/// ```
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens the store at `url` (`file://…` or a path), creating it when it is not there.
+    ///
+    /// # Errors
+    /// Another scheme, and whatever creating the directories returns.
+    pub fn open(url: &str) -> Result<Self> {
+        let path = match url.split_once("://") {
+            None => url,
+            Some(("file", path)) => path,
+            Some((scheme, _)) => {
+                return Err(Error::invalid(format!(
+                    "the store `{url}` is not usable here: `{scheme}://` is not supported yet"
+                ))
+                .hint("use a directory or a file:// URL"));
+            }
+        };
+        let root = std::path::absolute(path).doing(|| format!("finding the store {path}"))?;
+        for part in ["vault", "layers", "images", "journal", "local", "tmp"] {
+            let dir = root.join(part);
+            std::fs::create_dir_all(&dir)
+                .doing(|| format!("creating the store directory {}", dir.display()))?;
+        }
+        Ok(Self { root })
+    }
+
+    /// Returns the directory of the store; absolute.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns where the input with this digest lies, whether it is there or not.
+    #[must_use]
+    pub fn vault(&self, digest: Digest) -> PathBuf {
+        self.root.join("vault").join(digest.to_string())
+    }
+
+    /// Returns the directory of the layer with this key.
+    #[must_use]
+    pub fn layer(&self, key: Digest) -> PathBuf {
+        self.root.join("layers").join(key.to_string())
+    }
+
+    /// Returns the directory of the image with this id. Its disk is `disk.raw` in it.
+    #[must_use]
+    pub fn image(&self, id: ImageId) -> PathBuf {
+        self.root.join("images").join(id.to_string())
+    }
+
+    /// Returns the directory of all images.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// Returns the directory of the journals, one directory a fleet.
+    #[must_use]
+    pub fn journals(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    /// Returns the directory that holds the machines of a local fleet.
+    #[must_use]
+    pub fn local(&self, fleet: &str) -> PathBuf {
+        self.root.join("local").join(fleet)
+    }
+
+    /// Returns the directory of scratch space, one directory a process.
+    #[must_use]
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+}

@@ -1,0 +1,15 @@
+//! Real bakes of this repository's images by the real program: what they promise, read back with other tools.
+//!
+//! They need root, the tools that `rekiln doctor` names, and, the first time, a mirror.
+
+mod bytes;
+mod closed;
+mod content;
+mod ground;
+mod guest;
+mod identity;
+mod interrupted;
+mod machines;
+mod read_back;
+
+pub use ground::turn;

@@ -1,0 +1,244 @@
+//! `rekiln check`, `init` and `id` as people and scripts see them.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs rekiln in `dir`, with nothing of this machine's environment.
+fn rekiln(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rekiln"))
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", dir)
+        .output()
+        .expect("rekiln starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Makes a repository as `init` writes it.
+fn repository() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = rekiln(dir.path(), &["init", "."]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    dir
+}
+
+fn edit(dir: &Path, name: &str, from: &str, to: &str) {
+    let path = dir.join(name);
+    let text = std::fs::read_to_string(&path).expect("the file is there");
+    assert!(text.contains(from), "{name} has no `{from}`");
+    std::fs::write(path, text.replace(from, to)).expect("it can be written");
+}
+
+/// Every file with its content.
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            all.push((path.display().to_string(), std::fs::read(&path).expect("a file")));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn init_writes_a_repository_that_passes() {
+    let dir = repository();
+    let output = rekiln(dir.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "2 recipes, 4 templates and 1 fleet are fine\n");
+}
+
+#[test]
+fn init_refuses_a_used_directory() {
+    let dir = repository();
+    let before = files(dir.path());
+    let output = rekiln(dir.path(), &["init", "."]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("is not empty"), "{}", stderr(&output));
+    assert_eq!(files(dir.path()), before);
+}
+
+#[test]
+fn several_errors_at_once() {
+    let dir = repository();
+    edit(dir.path(), "images/web.toml", "packages =", "packges =");
+    edit(dir.path(), "images/web.toml", "web/index.html.hbs", "web/indx.html.hbs");
+    edit(dir.path(), "images/base.toml", "bookworm", "bookwrm");
+    edit(dir.path(), "fleets/web.toml", "image = \"web\"", "image = \"wbe\"");
+    edit(dir.path(), "fleets/web.toml", "\"256M\"", "\"256 megs\"");
+    edit(dir.path(), "fleets/web.toml", "surge = 1 ", "surge = 0 ");
+    let before = files(dir.path());
+    let output = rekiln(dir.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(stdout(&output), "");
+    insta::assert_snapshot!(stderr(&output), @r###"
+    fleets/web.toml:1:9: there is no recipe `images/wbe.toml`
+      1 | image = "wbe"
+        |         ^^^^^
+      help: did you mean `web`?
+
+    fleets/web.toml:5:10: `256 megs` is not a size such as "256M" or "1G"
+      5 | memory = "256 megs"
+        |          ^^^^^^^^^^
+
+    fleets/web.toml:15:9: `surge` and `unavailable` are both 0: no instance could ever be replaced
+      15 | surge = 0           # one machine more than `size` while rolling
+         |         ^
+
+    images/base.toml:14:10: `bookwrm` is not a Debian suite that rekiln bakes
+      14 | debian = "bookwrm"
+         |          ^^^^^^^^^
+      help: did you mean `bookworm`?
+
+    images/web.toml:3:1: unknown key `packges`
+      3 | packges = ["nginx-light"]
+        | ^^^^^^^
+      help: did you mean `packages`?
+
+    images/web.toml:17:12: there is no template `bootstrap/web/indx.html.hbs`
+      17 | template = "web/indx.html.hbs"
+         |            ^^^^^^^^^^^^^^^^^^^
+      help: did you mean `web/index.html.hbs`?
+
+    error: 6 errors in the repository's files
+    "###);
+    assert_eq!(files(dir.path()), before, "check changes nothing");
+}
+
+#[test]
+fn references_and_templates() {
+    let dir = repository();
+    edit(dir.path(), "bootstrap/web/index.html.hbs", "<h1>{{greeting}}", "<h1>{{greting}}");
+    edit(dir.path(), "images/web.toml", "\"80/tcp\"", "\"8080/tcp\"");
+    edit(dir.path(), "images/web.toml", "/usr/lib/tmpfiles.d/web.conf", "/usr/lib/../run/web.conf");
+    std::fs::write(dir.path().join("images/ring.toml"), "[source]\nimage = \"ring\"\n").expect("written");
+    let output = rekiln(dir.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(stderr(&output), @r###"
+    bootstrap/web/index.html.hbs:4:13: unknown variable `greting`
+      4 | <body><h1>{{greting}}</h1></body>
+        |             ^^^^^^^
+      help: did you mean `greeting`?
+
+    fleets/web.toml:7:8: the image `web` does not declare port 80
+      7 | port = 80
+        |        ^^
+      help: add "80/tcp" to [services] ports in images/web.toml
+
+    fleets/web.toml:10:17: the image `web` does not declare port 80
+      10 | http = { port = 80, path = "/" }
+         |                 ^^
+      help: add "80/tcp" to [services] ports in images/web.toml
+
+    images/ring.toml:2:9: the recipe stands on itself: ring → ring
+      2 | image = "ring"
+        |         ^^^^^^
+
+    images/web.toml:20:8: `/usr/lib/../run/web.conf` is not a normal path: no `.`, `..`, `//` or `/` at the end
+      20 | path = "/usr/lib/../run/web.conf"
+         |        ^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+    images/web.toml:32:17: port 80 is not declared in [services] ports
+      32 | http = { port = 80, path = "/", contains = "hello" }
+         |                 ^^
+      help: add "80/tcp" there
+
+    error: 6 errors in the repository's files
+    "###);
+}
+
+#[test]
+fn json_lines() {
+    let dir = repository();
+    edit(dir.path(), "images/web.toml", "packages =", "packges =");
+    let output = rekiln(dir.path(), &["check", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let lines: Vec<serde_json::Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    assert_eq!(lines[0]["file"], "images/web.toml");
+    assert_eq!((lines[0]["line"].as_u64(), lines[0]["column"].as_u64()), (Some(3), Some(1)));
+    assert_eq!(lines[0]["help"], "did you mean `packages`?");
+    assert_eq!(lines.last().map(|line| line["exit_code"].clone()), Some(2.into()));
+}
+
+#[test]
+fn id_names_the_missing_lock() {
+    let dir = repository();
+    let output = rekiln(dir.path(), &["id", "web"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    assert!(text.contains("images/base.lock is missing") && text.contains("rekiln lock base"), "{text}");
+}
+
+#[test]
+fn id_is_the_same_everywhere_and_refuses_a_stale_lock() {
+    let dir = repository();
+    let lock = |source: &str, packages: &str| {
+        format!(
+            "version = 1\nepoch = 1\n[tools]\n[asked]\nsource = \"{source}\"\narchitecture = \"amd64\"\npackages = {packages}\n"
+        )
+    };
+    let base = lock(
+        "debian:bookworm",
+        r#"["libnss-myhostname", "linux-image-cloud-amd64", "systemd", "systemd-sysv", "udev", "usr-is-merged"]"#,
+    );
+    std::fs::write(dir.path().join("images/base.lock"), &base).expect("written");
+    let one = rekiln(dir.path(), &["id", "base"]);
+    assert_eq!(one.status.code(), Some(0), "{}", stderr(&one));
+    let id = stdout(&one);
+    assert!(id.trim().len() == 64 && id.trim().bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+
+    let copy = repository();
+    std::fs::write(copy.path().join("images/base.lock"), &base).expect("written");
+    edit(copy.path(), "images/base.toml", "description = \"", "description = \"other ");
+    assert_eq!(stdout(&rekiln(copy.path(), &["id", "base"])), id);
+
+    edit(copy.path(), "images/base.toml", "    \"udev\",\n", "");
+    let stale = rekiln(copy.path(), &["id", "base"]);
+    assert_eq!(stale.status.code(), Some(2));
+    assert!(
+        stderr(&stale).contains("the package udev is in the lock and not in the recipe"),
+        "{}",
+        stderr(&stale)
+    );
+}
+
+#[test]
+fn findings_elsewhere_do_not_stop_an_image() {
+    let dir = repository();
+    edit(dir.path(), "images/web.toml", "packages =", "packges =");
+    let output = rekiln(dir.path(), &["id", "base"]);
+    assert!(stderr(&output).contains("images/base.lock is missing"), "{}", stderr(&output));
+    let output = rekiln(dir.path(), &["id", "web"]);
+    assert!(stderr(&output).contains("unknown key `packges`"), "{}", stderr(&output));
+}
+
+#[test]
+fn generated_texts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (args, part) in [
+        (&["schema", "recipe"][..], "\"packages\""),
+        (&["schema", "fleet"], "\"unavailable\""),
+        (&["completions", "bash"], "_rekiln"),
+        (&["man"], ".TH rekiln"),
+    ] {
+        let output = rekiln(dir.path(), args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(stdout(&output).contains(part), "{args:?}");
+    }
+    serde_json::from_str::<serde_json::Value>(&stdout(&rekiln(dir.path(), &["schema", "recipe"])))
+        .expect("JSON");
+}

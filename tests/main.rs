@@ -1,0 +1,13 @@
+//! The one integration binary.
+
+mod bake;
+mod check;
+mod convergence;
+mod demo;
+mod docs;
+mod fleet;
+mod images;
+mod lock;
+mod sandbox;
+mod sbom;
+mod scripts;

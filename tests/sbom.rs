@@ -1,0 +1,215 @@
+//! An image's bill of materials is CycloneDX: an independent tool says so.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use jiff::Timestamp;
+use rekiln::catalog::{self, Disk, Record, sbom};
+use rekiln::digest::Digest;
+use rekiln::lock::{Asked, Lock, LockedFetch, Package, Role};
+use serde_json::Value;
+
+/// The tool: the reference implementation of the standard for Python, with the standard's own JSON schema.
+const TOOL: &str = "cyclonedx-python-lib[json-validation]";
+
+/// Validates standard input; prints what is wrong and exits with 1.
+const VALIDATE: &str = "
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+error = JsonStrictValidator(SchemaVersion.V1_5).validate_str(sys.stdin.read())
+if error:
+    print(error)
+    sys.exit(1)
+";
+
+fn python(tools: &Path, script: &str, input: &str) -> Output {
+    let mut child = Command::new("python3")
+        .args(["-c", script])
+        .env("PYTHONPATH", tools)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python3 starts: apt-get install python3");
+    // A script that ends before it has read all closes the pipe; what it printed says why.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    child.wait_with_output().expect("python3 ends")
+}
+
+/// Returns where the tool is, after installing it there when it is missing: `pytools` in Cargo's target directory.
+fn tools() -> PathBuf {
+    // Once: two tests that install at the same time would break each other's copy.
+    static TOOLS: OnceLock<PathBuf> = OnceLock::new();
+    TOOLS.get_or_init(install).clone()
+}
+
+fn install() -> PathBuf {
+    let test = std::env::current_exe().expect("this program has a path");
+    // <target>/<profile>/deps/<this test>
+    let dir = test.ancestors().nth(3).expect("it lies in a target directory").join("pytools");
+    if works(&dir) {
+        return dir;
+    }
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"]).arg(&dir).arg(TOOL);
+    let installed = pip.output().expect("python3 starts: apt-get install python3 python3-pip");
+    assert!(
+        installed.status.success() && works(&dir),
+        "the validator is missing and could not be installed; try\n  python3 -m pip install --target {} '{TOOL}'\n{}",
+        dir.display(),
+        String::from_utf8_lossy(&installed.stderr)
+    );
+    dir
+}
+
+/// Tells whether the tool is there, with the schemas.
+fn works(dir: &Path) -> bool {
+    python(dir, "import cyclonedx.validation.json, jsonschema, referencing", "").status.success()
+}
+
+/// What the tool says against a bill; the empty text when nothing.
+fn complaint(tools: &Path, bill: &Value) -> String {
+    let output = python(tools, VALIDATE, &bill.to_string());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let failed = String::from_utf8_lossy(&output.stderr);
+    match output.status.code() {
+        Some(0) => String::new(),
+        Some(1) if !said.trim().is_empty() => said,
+        _ => panic!("the validator failed: {failed}"),
+    }
+}
+
+fn package(name: &str, version: &str, role: Role) -> Package {
+    Package {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        arch: "amd64".to_owned(),
+        role,
+        size: 7,
+        sha256: Digest::of(name.as_bytes()),
+        path: format!("pool/main/{name}.deb"),
+        archive: "debian".to_owned(),
+    }
+}
+
+/// A lock with what is hard to write: epochs, `+` and `~` in versions and names, every role, artifacts, one of
+/// them with a query and a space in its address.
+fn lock() -> Lock {
+    let fetch = |url: &str| LockedFetch { url: url.to_owned(), sha256: Digest::of(url.as_bytes()), size: 3 };
+    Lock {
+        version: 1,
+        asked: Asked {
+            source: "debian:bookworm".to_owned(),
+            parent_lock: None,
+            architecture: "amd64".to_owned(),
+            packages: ["libstdc++6".to_owned()].into(),
+        },
+        epoch: 1_700_000_000,
+        tools: BTreeMap::new(),
+        suites: Vec::new(),
+        packages: vec![
+            package("libstdc++6", "2:12.2.0-14+deb12u1~bpo1", Role::Root),
+            package("linux-image-6.1.0-amd64", "6.1.1-1", Role::Kernel),
+            package("systemd-boot-efi", "252.39-1~deb12u2", Role::Stub),
+        ],
+        fetches: vec![
+            fetch("https://example.invalid/a/app.tar.gz"),
+            fetch("https://example.invalid/a/?file=my app.tar.gz"),
+        ],
+    }
+}
+
+/// A record with as little in it as there may be; its id is the digest of its name.
+pub fn record(name: &str) -> Record {
+    let id = Digest::of(name.as_bytes());
+    Record {
+        version: catalog::VERSION,
+        id: id.to_string().parse().expect("an id"),
+        name: name.to_owned(),
+        debug: false,
+        commit: None,
+        clean: false,
+        lock: id,
+        parents: Vec::new(),
+        disk: Disk { sha256: id, size: 1, partitions: Vec::new() },
+        root_hash: id,
+        cmdline: String::new(),
+        layers: Vec::new(),
+        ports: Vec::new(),
+        services: Vec::new(),
+        exceptions: Vec::new(),
+        packages: BTreeMap::new(),
+        findings: Vec::new(),
+        verdict: None,
+        baked: Timestamp::UNIX_EPOCH,
+        timings: BTreeMap::new(),
+    }
+}
+
+fn committed(name: &str) -> Lock {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("images/{name}.lock"));
+    Lock::parse(&std::fs::read_to_string(&path).expect("the repository has it")).expect("a lock")
+}
+
+#[test]
+fn bills_are_cyclonedx() {
+    let tools = tools();
+    let (base, web, hard) = (committed("base"), committed("web"), lock());
+    for (name, locks) in [("web", vec![&base, &web]), ("hard", vec![&hard]), ("empty", vec![])] {
+        let bill = sbom::bill(&record(name), &locks).expect("a bill");
+        assert_eq!(complaint(&tools, &bill), "", "{name}: {bill:#}");
+        assert_eq!(
+            bill,
+            sbom::bill(&record(name), &locks).expect("a bill"),
+            "the same image, the same bytes"
+        );
+        let components: usize = locks.iter().map(|lock| lock.packages.len() + lock.fetches.len()).sum();
+        assert_eq!(bill["components"].as_array().map(Vec::len), Some(components), "{name}");
+    }
+}
+
+#[test]
+fn the_validator_tells_wrong_bills() {
+    let tools = tools();
+    let hard = lock();
+    let good = sbom::bill(&record("hard"), &[&hard]).expect("a bill");
+    let changes: [fn(&mut Value); 4] = [
+        |bill| bill["serialNumber"] = "no uuid".into(),
+        |bill| bill["components"][0]["hashes"][0]["content"] = "short".into(),
+        |bill| bill["components"][0]["type"] = "package".into(),
+        |bill| bill["surprise"] = true.into(),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut bill = good.clone();
+        change(&mut bill);
+        assert_ne!(complaint(&tools, &bill), "", "change {number}");
+    }
+}
+
+#[test]
+fn package_urls_are_as_their_standard_writes_them() {
+    let tools = tools();
+    let hard = lock();
+    let bill = sbom::bill(&record("hard"), &[&hard]).expect("a bill");
+    let purls: Vec<&str> = bill["components"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|component| component["purl"].as_str())
+        .collect();
+    assert_eq!(purls.len(), 3);
+    // Read and written anew by the standard's own library.
+    let script = "
+import sys
+from packageurl import PackageURL
+for line in sys.stdin.read().split():
+    print(PackageURL.from_string(line).to_string())
+";
+    let output = python(&tools, script, &purls.join("\n"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>(), purls);
+}
