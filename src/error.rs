@@ -18,6 +18,8 @@ pub enum Kind {
     Holding,
     /// Another writer has the journal: exit code 4.
     LostJournal,
+    /// A person or a supervisor ended it: exit code 130, as shells report a program ended by SIGINT.
+    Interrupted,
 }
 
 /// An error as its reader needs it at 3 a.m.
@@ -62,6 +64,11 @@ impl Error {
         Self { kind: Kind::LostJournal, ..Self::failed(message) }
     }
 
+    /// Someone ended the work before its end; the message says what that left.
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Interrupted, ..Self::failed(message) }
+    }
+
     /// Adds a next step for the reader.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -89,7 +96,7 @@ impl Error {
         &self.hints
     }
 
-    /// Returns the exit code: 1 failed, 2 invalid, 3 holding, 4 lost the journal.
+    /// Returns the exit code: 1 failed, 2 invalid, 3 holding, 4 lost the journal, 130 interrupted.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self.kind {
@@ -97,6 +104,7 @@ impl Error {
             Kind::Invalid(_) => 2,
             Kind::Holding => 3,
             Kind::LostJournal => 4,
+            Kind::Interrupted => 130,
         }
     }
 

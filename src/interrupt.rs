@@ -8,9 +8,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Doing as _, Error, Result};
-
-/// What shells report for a program ended by SIGINT: 128 and the signal's number.
-pub const EXIT_CODE: u8 = 130;
+use crate::process::parent;
 
 /// How often children are looked for while the work ends: it may be about to start one more.
 const LOOK: Duration = Duration::from_millis(20);
@@ -22,15 +20,20 @@ static SEEN: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// It was.
 pub fn check() -> Result<()> {
-    if SEEN.load(Ordering::SeqCst) { Err(Error::failed("interrupted")) } else { Ok(()) }
+    if SEEN.load(Ordering::SeqCst) { Err(interrupted()) } else { Ok(()) }
 }
 
-/// Does `work` and returns what it returns, or nothing when SIGINT, SIGTERM or SIGHUP came and it failed then.
-/// A second signal ends the program at once; what is left then is removed by the next run.
+fn interrupted() -> Error {
+    Error::interrupted("interrupted; what was not finished is removed, what was is kept")
+        .hint("run it again to go on from there")
+}
+
+/// Does `work` and returns what it returns. When SIGINT, SIGTERM or SIGHUP came and it failed then, the error is that
+/// it was interrupted. A second signal ends the program at once; what is left then is removed by the next run.
 ///
 /// # Errors
-/// What the work returns, and that signals cannot be received.
-pub fn stoppable<T>(work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+/// What the work returns, that it was interrupted, and that signals cannot be received.
+pub fn stoppable<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -51,11 +54,11 @@ pub fn stoppable<T>(work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
         SEEN.store(true, Ordering::SeqCst);
         std::thread::spawn(end_children);
         wait();
-        std::process::exit(EXIT_CODE.into());
+        std::process::exit(interrupted().exit_code().into());
     });
     match work() {
-        Err(_) if SEEN.load(Ordering::SeqCst) => Ok(None),
-        done => done.map(Some),
+        Err(_) if SEEN.load(Ordering::SeqCst) => Err(interrupted()),
+        done => done,
     }
 }
 
@@ -79,11 +82,4 @@ fn children(own: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| parent(*pid) == Some(own)).collect()
-}
-
-/// Returns the parent of a process: the fourth field of `/proc/<pid>/stat` (proc(5)).
-fn parent(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field, the program's name, may hold spaces and parentheses; nothing after it does.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

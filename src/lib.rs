@@ -42,7 +42,7 @@
 //! What they share: [`store`] (everything that is not in Git) and [`scratch`] (what is half made),
 //! [`digest`], [`cpio`], [`notation`] (the small languages inside values: sizes, durations, paths, ports),
 //! [`diagnostic`] and [`error`] (what is wrong, where, and what to do next), [`process`] (the one way to run
-//! another program), [`interrupt`] (Ctrl-C in the middle of work), [`progress`], [`load`] (steady requests,
+//! another program), [`interrupt`] (Ctrl-C in the middle of work), [`mod@atomic_write`] (files that are never half there), [`progress`], [`load`] (steady requests,
 //! to see that none is lost).
 //!
 //! Outside this crate, `bootstrap/guest` is the program in each image: the initrd's init and the agent.
@@ -98,6 +98,7 @@
 //! * Retries in decisions, and defaults that depend on the host.
 //! * Names of mirrors: they are the host's or the user's.
 
+pub mod atomic_write;
 pub mod bake;
 pub mod catalog;
 pub mod cli;

@@ -28,6 +28,19 @@ pub fn size(text: &str) -> Result<u64, String> {
     count.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(bad)
 }
 
+/// Reads a machine's memory such as `256M` into bytes: whole MiB, which is how machines are given theirs.
+///
+/// # Errors
+/// Text that is no size, or less or other than whole MiB.
+pub fn memory(text: &str) -> Result<u64, String> {
+    let bytes = size(text)?;
+    if bytes % (1 << 20) == 0 {
+        Ok(bytes)
+    } else {
+        Err(format!("`{text}` is not a machine's memory: whole M or G, such as \"256M\""))
+    }
+}
+
 /// Reads an octal mode such as `0644`.
 ///
 /// # Errors

@@ -67,10 +67,20 @@ impl Run for Command {
 /// for good, as numbers are used again.
 #[must_use]
 pub fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field, the program's name, may hold spaces and parentheses; nothing after it does. Counted from
-    // behind it, the start time, field 22 of proc(5), is the 20th.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    stat(pid, 22)?.parse().ok()
+}
+
+/// Returns the parent of process `pid`.
+#[must_use]
+pub fn parent(pid: u32) -> Option<u32> {
+    stat(pid, 4)?.parse().ok()
+}
+
+/// Returns a field of `/proc/<pid>/stat`, numbered from 1 as in proc(5), behind the second.
+fn stat(pid: u32, field: usize) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field, the program's name, may hold spaces and parentheses; nothing after it does.
+    text.rsplit_once(')')?.1.split_whitespace().nth(field - 3).map(str::to_owned)
 }
 
 /// Explains why `program` did not start; a missing one comes with the package that has it.

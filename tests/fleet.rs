@@ -2,7 +2,7 @@
 
 mod commands;
 pub mod point;
-mod stage;
+pub mod stage;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -98,6 +98,7 @@ async fn a_machine_killed_by_hand_is_replaced() {
     let load = stage.load();
     let dir = stage.store.local("web").join("web-2");
     signal(StandIns::pid(&dir).expect("it runs"), Signal::KILL);
+    assert!(wait_until(|| StandIns::pid(&dir).is_none()));
     stage.roll(image).await;
     assert!(!dir.exists());
     none_failed(load).await;
@@ -194,6 +195,8 @@ async fn down_and_reap_leave_nothing() {
 
     // A load balancer whose files someone removed, after its machines.
     stage.stand_ins().into_iter().for_each(|(pid, _)| signal(pid, Signal::KILL));
+    // A killed process still is one for a moment, and would be reaped too.
+    assert!(wait_until(|| stage.stand_ins().is_empty()));
     fs::remove_dir_all(stage.store.local("web")).expect("removed");
     assert_eq!(stage.balancers().len(), 1);
     assert_eq!(reaped().len(), 1);

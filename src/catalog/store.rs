@@ -1,10 +1,10 @@
 //! The records of a store: found by id, by the start of one, or by the recipe's name.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::{Record, VERSION, Verdict};
+use crate::atomic_write::atomic_write;
 use crate::digest::ImageId;
 use crate::error::{Doing as _, Error, Result};
 use crate::store::Store;
@@ -158,22 +158,14 @@ impl Catalog {
         Ok(record)
     }
 
-    /// Writes a file of an image whole or not at all: beside it first, then renamed over it.
+    /// Writes a file of an image, whole or not at all.
     ///
     /// # Errors
     /// Whatever writing returns.
     pub fn write(&self, id: ImageId, name: &str, bytes: &[u8]) -> Result<()> {
         let dir = self.store.image(id);
-        let path = dir.join(name);
-        let doing = || format!("writing {}", path.display());
-        fs::create_dir_all(&dir).doing(doing)?;
-        let temp = dir.join(format!(".{name}.{}", std::process::id()));
-        let mut file = fs::File::create(&temp).doing(doing)?;
-        file.write_all(bytes).doing(doing)?;
-        file.sync_all().doing(doing)?;
-        fs::rename(&temp, &path).doing(doing)?;
-        // The name is in the directory, which has to reach the disk as well.
-        fs::File::open(&dir).doing(doing)?.sync_all().doing(doing)
+        fs::create_dir_all(&dir).doing(|| format!("creating {}", dir.display()))?;
+        atomic_write(&dir.join(name), bytes)
     }
 }
 

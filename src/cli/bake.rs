@@ -51,12 +51,7 @@ struct Line<'a> {
 #[expect(clippy::needless_pass_by_value, reason = "all commands are called alike")]
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let work = || bake(context, &args.images, args.debug, !args.no_boot);
-    let Some(baked) = interrupt::stoppable(work)? else {
-        let error = Error::failed("interrupted; what was not finished is removed, finished layers are kept")
-            .hint("run it again to go on from there");
-        context.output.error(&error);
-        return Ok(interrupt::EXIT_CODE);
-    };
+    let baked = interrupt::stoppable(work)?;
     let failed: Vec<&Baked> = baked
         .iter()
         .filter(|baked| baked.record.verdict.as_ref().is_some_and(|verdict| !verdict.passed))

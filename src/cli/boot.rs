@@ -13,6 +13,7 @@ use crate::catalog::{Catalog, Record};
 use crate::error::{Doing as _, Error, Result};
 use crate::process::cannot_start;
 use crate::repository::Repository;
+use crate::scratch::Scratch;
 use crate::store::Store;
 use crate::vm::accel::{self, Accelerator};
 use crate::vm::machine::{Console, QEMU, Wire};
@@ -47,12 +48,11 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let record =
         if args.debug { debug_variant(context, &args.image)? } else { find(context, &store, &args.image)? };
     let dir = store.image(record.id);
-    let spec = spec(&store, &record, &dir, &args)?;
+    // Not beside a fleet's machines: what has no record there is ended by `reap`.
+    let scratch = Scratch::new(&store, "boot")?;
+    let spec = spec(scratch.dir(), &record, &dir, &args)?;
     let accelerator = accelerator(context, &store, &dir)?;
-    let outcome =
-        if record.debug { interactive(&spec, accelerator) } else { stream(context, &spec, accelerator) };
-    let _ = fs::remove_dir_all(&spec.dir);
-    outcome
+    if record.debug { interactive(&spec, accelerator) } else { stream(context, &spec, accelerator) }
 }
 
 /// Bakes the debug variant of a recipe; it gets no verdict, as no fleet may run it.
@@ -87,20 +87,19 @@ fn find(context: &Context, store: &Store, wanted: &str) -> Result<Record> {
 }
 
 /// Every declared TCP port is forwarded from a free one here.
-fn spec(store: &Store, record: &Record, dir: &Path, args: &Args) -> Result<Spec> {
+fn spec(scratch: &Path, record: &Record, dir: &Path, args: &Args) -> Result<Spec> {
     let guest: Vec<u16> =
         record.ports.iter().filter_map(|port| port.strip_suffix("/tcp")?.parse().ok()).collect();
     let host = verdict::free_ports(guest.len())?;
     let boot = if args.uefi { Boot::Uefi } else { Boot::direct(dir)? };
-    let name = format!("boot-{}-{}", record.name, std::process::id());
     Ok(Spec {
-        dir: store.local("boot").join(&name),
+        dir: scratch.to_owned(),
         disk: dir.join("disk.raw"),
         boot,
         memory_mib: args.memory,
         cpus: 1,
         forwards: host.into_iter().zip(guest).map(|(host, guest)| Forward { host, guest }).collect(),
-        name,
+        name: format!("boot-{}", record.name),
     })
 }
 

@@ -2,12 +2,14 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
-use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{self, SignalKind};
+use tokio::sync::watch;
 
 use super::{Context, doctor};
 use crate::catalog::Catalog;
@@ -60,7 +62,7 @@ struct Summary {
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     doctor::install(context, args.yes)?;
     context.block_on(async {
-        let mut demo = Demo::new(context)?;
+        let mut demo = Demo::new(context, listen()?)?;
         // What an earlier demo left, by --keep or because it was killed.
         demo.take_down().await?;
         demo.prepare()?;
@@ -92,17 +94,39 @@ struct Demo<'a> {
     repo: PathBuf,
     store: Store,
     listen: SocketAddr,
+    /// The signal that asked for the demo's end.
+    stop: watch::Receiver<Option<Signal>>,
+}
+
+/// Listens for signals from now on; they do nothing by themselves any more, so that nothing is left running.
+fn listen() -> Result<watch::Receiver<Option<Signal>>> {
+    let signals = |kind| unix::signal(kind).doing(|| "listening for signals");
+    let mut int = signals(SignalKind::interrupt())?;
+    let mut term = signals(SignalKind::terminate())?;
+    let mut hangup = signals(SignalKind::hangup())?;
+    let (tell, stop) = watch::channel(None);
+    tokio::spawn(async move {
+        let signal = tokio::select! {
+            _ = int.recv() => Signal::INT,
+            _ = term.recv() => Signal::TERM,
+            _ = hangup.recv() => Signal::HUP,
+        };
+        let _ = tell.send(Some(signal));
+        // Held until the end, as a channel without a sender would look like another signal.
+        tell.closed().await;
+    });
+    Ok(stop)
 }
 
 impl<'a> Demo<'a> {
-    fn new(context: &'a Context) -> Result<Self> {
+    fn new(context: &'a Context, stop: watch::Receiver<Option<Signal>>) -> Result<Self> {
         let original = Repository::open(&context.repo)?;
         original.recipe(IMAGE)?;
         let listen = original.fleet(FLEET)?.local.listen;
         let home = context.store()?.root().join("demo");
         let store = Store::open(&home.join("store").display().to_string())?;
         let rekiln = std::env::current_exe().doing(|| "finding this program")?;
-        Ok(Self { context, rekiln, repo: home.join("repository"), store, listen })
+        Ok(Self { context, rekiln, repo: home.join("repository"), store, listen, stop })
     }
 
     /// Makes a scratch copy of the repository, with a history of its own, and empties the store but for inputs,
@@ -249,16 +273,17 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
+    /// Ends what runs, whether the demo was asked to end or not.
     async fn take_down(&self) -> Result<()> {
-        if self.repo.exists() && self.store.local(FLEET).exists() {
-            let words = ["down", FLEET];
-            self.wait(self.child(&words, Stdio::null())?, &words).await?;
-        }
         if !self.repo.exists() {
             return Ok(());
         }
-        let words = ["reap"];
-        self.wait(self.child(&words, Stdio::null())?, &words).await
+        let fleet = self.store.local(FLEET).exists().then_some(&["down", FLEET][..]);
+        for words in fleet.into_iter().chain([&["reap"][..]]) {
+            let status = self.child(words, Stdio::null())?.wait().await;
+            self.check(status.doing(|| format!("waiting for `rekiln {}`", quoted(words)))?, words)?;
+        }
+        Ok(())
     }
 
     /// Runs a rekiln command as a person would, shown with its output.
@@ -266,19 +291,13 @@ impl<'a> Demo<'a> {
         self.context.output.line(format!("\n  $ rekiln {}", quoted(words)));
         // With --json, standard output is for the events only.
         let out = if self.context.output.is_json() { Stdio::null() } else { Stdio::inherit() };
-        self.wait(self.child(words, out)?, words).await
+        self.wait(self.child(words, out)?, words).await.map(drop)
     }
 
     /// Runs a command for what it prints as JSON; its words for people go to standard error as ever.
     async fn captured(&self, words: &[&str]) -> Result<String> {
-        let mut child = self.child(words, Stdio::piped())?;
-        let mut text = String::new();
-        if let Some(stdout) = &mut child.stdout {
-            let read = stdout.read_to_string(&mut text).await;
-            read.doing(|| format!("reading what `rekiln {}` prints", words.join(" ")))?;
-        }
-        self.wait(child, words).await?;
-        Ok(text)
+        let printed = self.wait(self.child(words, Stdio::piped())?, words).await?;
+        String::from_utf8(printed).doing(|| format!("reading what `rekiln {}` prints", quoted(words)))
     }
 
     fn child(&self, words: &[&str], stdout: Stdio) -> Result<Child> {
@@ -291,21 +310,35 @@ impl<'a> Demo<'a> {
             .stdin(Stdio::null())
             .stdout(stdout)
             .spawn()
-            .doing(|| format!("starting `rekiln {}`", words.join(" ")))
+            .doing(|| format!("starting `rekiln {}`", quoted(words)))
     }
 
-    /// Waits for a command's end. Ctrl-C reaches it too, from the terminal; it ends by itself, and then the demo.
-    async fn wait(&self, mut child: Child, words: &[&str]) -> Result<()> {
-        let mut interrupted = false;
-        let status = loop {
-            tokio::select! {
-                status = child.wait() => break status.doing(|| format!("waiting for `rekiln {}`", words.join(" ")))?,
-                _ = tokio::signal::ctrl_c() => interrupted = true,
+    /// Waits for a command's end and returns what it printed. When the demo is asked to end, the command is, and then
+    /// the demo.
+    async fn wait(&self, child: Child, words: &[&str]) -> Result<Vec<u8>> {
+        let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let mut stop = self.stop.clone();
+        let asked = async {
+            let signal = stop.wait_for(Option::is_some).await.map_or(None, |signal| *signal);
+            // Ctrl-C reaches the command too, from the terminal; other signals only us. It is not waited for yet, so
+            // that its number is its own.
+            if let (Some(pid), Some(Signal::TERM | Signal::HUP)) = (pid, signal) {
+                let _ = kill_process(pid, Signal::TERM);
             }
+            std::future::pending::<()>().await;
         };
-        if interrupted {
-            return Err(Error::failed("interrupted; the demo's fleet is taken down"));
+        let output = tokio::select! {
+            output = child.wait_with_output() => output,
+            () = asked => Err(std::io::ErrorKind::Interrupted.into()),
+        };
+        let output = output.doing(|| format!("waiting for `rekiln {}`", quoted(words)))?;
+        if self.stop.borrow().is_some() {
+            return Err(Error::interrupted("the demo was interrupted; its fleet is taken down"));
         }
+        self.check(output.status, words).map(|()| output.stdout)
+    }
+
+    fn check(&self, status: ExitStatus, words: &[&str]) -> Result<()> {
         if status.success() {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Context;
 use crate::bake::identity::Identity;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Record};
 use crate::error::{Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::generation::Target;
@@ -42,8 +42,8 @@ impl Site {
         Journal::open(&self.store, &self.name, Writer::this(format!("rekiln {command} {}", self.name))).await
     }
 
-    /// Returns what Git asks the fleet to run.
-    pub fn target(&self) -> Result<Target> {
+    /// Returns what Git asks the fleet to run, and the record of its image.
+    pub fn target(&self) -> Result<(Target, Record)> {
         let image = &self.fleet.image;
         let identity = Identity::of(&self.repository, image, false)?;
         let record = Catalog::new(self.store.clone()).get(identity.id)?.ok_or_else(|| {
@@ -55,7 +55,7 @@ impl Site {
             .hint(format!("bake it: `rekiln bake {image}`"))
         })?;
         let refused = (!record.may_be_target()).then(|| "no passing verdict, or a debug variant".to_owned());
-        Ok(Target::new(&self.fleet, record.id, refused))
+        Ok((Target::new(&self.fleet, record.id, refused), record))
     }
 
     /// Rolls, stopping between two acts on Ctrl-C or SIGTERM.
@@ -66,7 +66,7 @@ impl Site {
         reason: &str,
         wish: Option<Wish>,
     ) -> Result<Summary> {
-        let target = self.target()?;
+        let (target, _) = self.target()?;
         let stop = Arc::new(AtomicBool::new(false));
         context.block_on(async {
             let asked = Arc::clone(&stop);

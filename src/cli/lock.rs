@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Context;
+use crate::atomic_write::atomic_write;
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::lock::apt::{Apt, architecture};
 use crate::lock::change::{changes, same_inputs};
 use crate::lock::settings::Settings;
 use crate::lock::stale::stale;
-use crate::lock::{Lock, fetch, resolve, text};
+use crate::lock::{Lock, fetch, resolve};
 use crate::recipe::{Recipe, Source};
 use crate::repository::{Repository, lock_file};
 use crate::store::Store;
@@ -150,7 +151,7 @@ impl Work<'_> {
             self.tell(image, None, &new);
         }
         let text = new.to_text();
-        text::replace(&lock_path(self.context, image), &text)?;
+        atomic_write(&lock_path(self.context, image), text.as_bytes())?;
         Ok((new, text))
     }
 

@@ -2,9 +2,9 @@
 
 use super::Context;
 use super::fleet::{Site, names, table};
+use crate::catalog::Record;
 use crate::error::Result;
 use crate::fleet::census::Census;
-use crate::fleet::generation::Target;
 use crate::fleet::plan::{Hold, Kind, Plan, forecast, plan};
 use crate::provider::{Action, Provider as _};
 
@@ -30,7 +30,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 
 fn show(context: &Context, name: &str) -> Result<u8> {
     let site = Site::open(context, name)?;
-    let target = site.target()?;
+    let (target, image) = site.target()?;
     let (census, mut history) = context.block_on(async {
         let journal = site.journal("plan").await?;
         Ok((site.provider.census().await?, journal.history()))
@@ -39,7 +39,7 @@ fn show(context: &Context, name: &str) -> Result<u8> {
     let acts = forecast(&site.policy, name, &target, &census, &history, census.at);
     context
         .output
-        .json(&serde_json::json!({ "fleet": name, "target": target, "plan": first, "forecast": acts }));
+        .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts }));
     // A roll remembers what it saw before it acts; a reader wants to know what it does then.
     for note in &first.notes {
         history.add(census.at, note);
@@ -48,7 +48,7 @@ fn show(context: &Context, name: &str) -> Result<u8> {
         [] => first,
         _ => plan(&site.policy, name, &target, &census, &history, census.at),
     };
-    let lines = told(&site, &target, &census, &plan, &acts);
+    let lines = told(&site, &image, &census, &plan, &acts);
     for line in lines {
         context.output.line(line);
     }
@@ -56,14 +56,14 @@ fn show(context: &Context, name: &str) -> Result<u8> {
 }
 
 /// What each instance is, what a roll does in which order and why, and what holds the rest.
-fn told(site: &Site, target: &Target, census: &Census, plan: &Plan, acts: &[Action]) -> Vec<String> {
+fn told(site: &Site, image: &Record, census: &Census, plan: &Plan, acts: &[Action]) -> Vec<String> {
     let Site { name, policy, fleet, .. } = site;
-    let mut lines = vec![format!(
-        "fleet {name}: {} instances of {} ({})",
-        policy.size,
-        fleet.image,
-        target.image.short()
-    )];
+    let mut lines =
+        vec![format!("fleet {name}: {} instances of {} ({})", policy.size, fleet.image, image.id.short())];
+    lines.extend(image.exceptions.iter().map(|exception| {
+        let path = exception.path.as_deref().unwrap_or("(anywhere)");
+        format!("  the image is excepted from {} {path}: {}", exception.rule, exception.why)
+    }));
     lines.extend(census.trouble.iter().map(|trouble| format!("  {trouble}")));
     let rows: Vec<_> = plan.members.iter().map(|m| vec![format!("  {}", m.id), m.kind.to_string()]).collect();
     lines.extend(table(&rows));

@@ -53,7 +53,7 @@ pub struct Instance {
     pub id: InstanceId,
     /// What it was launched from; `None` when its record cannot be read.
     pub generation: Option<Generation>,
-    /// The image that it says it runs, or else the recorded one.
+    /// The image it was launched from; one that reports another counts as touched.
     pub image: Option<ImageId>,
     /// Where it is in its life.
     pub state: State,

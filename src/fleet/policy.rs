@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::{Fleet, Share};
 use crate::error::{Doing as _, Error, Result};
+use crate::notation;
 
 /// What the planner needs of a fleet file, parsed and consistent: `surge` and `unavailable` are not both 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +32,8 @@ impl Policy {
         let size = fleet.size as usize;
         let policy = Self {
             size,
-            surge: share(&fleet.roll.surge, size, true)?,
-            unavailable: share(&fleet.roll.unavailable, size, false)?.min(size),
+            surge: share("roll.surge", &fleet.roll.surge, size, true)?,
+            unavailable: share("roll.unavailable", &fleet.roll.unavailable, size, false)?.min(size),
             deadline: duration("health.deadline", &fleet.health.deadline)?,
             drain: duration("roll.drain", &fleet.roll.drain)?,
             failures: fleet.roll.failures as usize,
@@ -61,30 +62,18 @@ impl Policy {
     }
 }
 
-/// Reads a duration such as `120s`.
-///
-/// # Errors
-/// It is no duration, or not above or equal to zero.
 fn duration(key: &str, text: &str) -> Result<SignedDuration> {
-    let value: SignedDuration = text.parse().doing(|| format!("reading `{key}`: `{text}`"))?;
-    if value.is_negative() {
-        return Err(Error::invalid(format!("`{key}` is negative: `{text}`")));
-    }
-    Ok(value)
+    let value = notation::duration(text).map_err(|why| Error::invalid(format!("`{key}`: {why}")))?;
+    SignedDuration::try_from(value).doing(|| format!("reading `{key}`"))
 }
 
-fn share(share: &Share, size: usize, up: bool) -> Result<usize> {
+fn share(key: &str, share: &Share, size: usize, up: bool) -> Result<usize> {
     match share {
         Share::Count(count) => Ok(*count as usize),
         Share::Percent(text) => {
-            let percent: usize = text
-                .strip_suffix('%')
-                .and_then(|number| number.trim().parse().ok())
-                .filter(|percent| *percent <= 100)
-                .ok_or_else(|| {
-                    Error::invalid(format!("`{text}` is neither a count nor a share such as `25%`"))
-                })?;
-            Ok(if up { (size * percent).div_ceil(100) } else { size * percent / 100 })
+            let percent = notation::percent(text).map_err(|why| Error::invalid(format!("`{key}`: {why}")))?;
+            let part = size * percent as usize;
+            Ok(if up { part.div_ceil(100) } else { part / 100 })
         }
     }
 }
@@ -110,7 +99,7 @@ mod tests {
             (5, "'25%'", "'50%'", (2, 2)),
             (10, "'100%'", "'0%'", (10, 0)),
             (2, "0", "7", (0, 2)),
-            (100, "' 1%'", "'1%'", (1, 1)),
+            (100, "'1%'", "'1%'", (1, 1)),
         ];
         for (size, surge, unavailable, wanted) in table {
             let policy = policy(size, surge, unavailable).expect("a policy");
@@ -121,9 +110,14 @@ mod tests {
 
     #[test]
     fn what_can_never_move_or_be_read_is_refused() {
-        for (size, surge, unavailable) in
-            [(3, "0", "0"), (3, "0", "'25%'"), (3, "'101%'", "0"), (3, "'-1%'", "0"), (3, "'some'", "0")]
-        {
+        for (size, surge, unavailable) in [
+            (3, "0", "0"),
+            (3, "0", "'25%'"),
+            (3, "'101%'", "0"),
+            (3, "'-1%'", "0"),
+            (3, "'some'", "0"),
+            (3, "' 1%'", "0"),
+        ] {
             let error = policy(size, surge, unavailable).expect_err(surge);
             assert_eq!(error.exit_code(), 2, "{error:?}");
         }

@@ -163,7 +163,7 @@ impl<P: Provider> Roll<'_, P> {
             self.journal
                 .append(census.at, Event::Stopped { reason: "it was interrupted".to_owned() })
                 .await?;
-            return Err(Error::failed(format!(
+            return Err(Error::interrupted(format!(
                 "the roll of {} was interrupted; nothing is half done",
                 self.fleet
             ))

@@ -14,7 +14,7 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
     let mut found = Vec::new();
     let mut say = |pointer: &str, message: String| found.push(document.at(pointer, message));
     for (pointer, result) in [
-        ("/local/memory", notation::size(&fleet.local.memory).map(drop)),
+        ("/local/memory", notation::memory(&fleet.local.memory).map(drop)),
         ("/health/deadline", notation::duration(&fleet.health.deadline).map(drop)),
         ("/roll/drain", notation::duration(&fleet.roll.drain).map(drop)),
         ("/roll/surge", share(&fleet.roll.surge)),
@@ -99,6 +99,7 @@ mod tests {
             ("8080", "0", Some("4:10 a fleet needs a port that clients can know: 0 is none")),
             ("port = 80\n", "port = 0\n", Some("5:8 0 is not a port")),
             ("256M", "256", Some("6:10 `256` is not a size such as \"256M\" or \"1G\"")),
+            ("256M", "512K", Some("6:10 `512K` is not a machine's memory: whole M or G, such as \"256M\"")),
             ("'/'", "'x'", Some("8:28 `x` is not a request path: it begins with `/`")),
             ("consecutive = 3", "consecutive = 0", Some("9:15 0 good answers is nonsense: at least 1")),
             ("120s", "soon", Some("10:12 `soon` is not a duration such as \"60s\", \"5m\" or \"2h\"")),

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::archive::Archives;
 use super::settings::Settings;
-use super::vault::{self, Scratch};
-use super::{Lock, LockedFetch, download};
+use super::{Lock, LockedFetch, download, vault};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::progress::{Event, Progress};
 use crate::recipe::Fetch;
+use crate::scratch::Scratch;
 use crate::store::Store;
 
 /// What progress is reported under.
@@ -126,7 +126,7 @@ fn fetch(store: &Store, mut wanted: Vec<Wanted>, progress: &dyn Progress) -> Res
     }
     let total = wanted.len() as u64;
     progress.step(SCOPE, STEP, || {
-        let scratch = Scratch::new(store)?;
+        let scratch = Scratch::new(store, "fetch")?;
         let mut done = 0;
         for round in 0.. {
             let (asked, exhausted): (Vec<_>, Vec<_>) =
@@ -161,13 +161,13 @@ fn ask(
     round: usize,
     arrived: &mut dyn FnMut(),
 ) -> Result<Vec<Wanted>> {
-    let file = |input: &Wanted| scratch.path().join(input.sha256.to_string());
+    let file = |input: &Wanted| scratch.dir().join(input.sha256.to_string());
     let transfers: Vec<_> = asked
         .iter()
         .map(|input| download::Transfer { url: input.urls[round].clone(), to: file(input), size: input.size })
         .collect();
     let mut here = vec![false; asked.len()];
-    download::run(scratch.path(), &transfers, |at, outcome| {
+    download::run(scratch.dir(), &transfers, |at, outcome| {
         let Some(input) = asked.get_mut(at) else { return Ok(()) };
         match outcome {
             download::Outcome::Arrived => {

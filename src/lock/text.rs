@@ -1,8 +1,6 @@
 //! The lock file's text: stable, and with small diffs.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::Path;
 
 use super::{Lock, VERSION};
 use crate::error::{Doing as _, Error, Result};
@@ -89,25 +87,6 @@ fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-/// Writes a file so that a reader sees the old text or the new one, never a part.
-///
-/// # Errors
-/// Whatever writing or renaming returns.
-pub fn replace(path: &Path, text: &str) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let write = || {
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().doing(|| format!("writing {}", path.display())).inspect_err(|_| {
-        let _ = std::fs::remove_file(&temporary);
-    })
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -176,15 +155,5 @@ pub(super) mod tests {
         assert!(without.chain().contains("missing field `version`"), "{without:?}");
         assert!(Lock::parse(&text.replace("epoch", "epock")).is_err());
         assert!(Lock::parse("= 1").is_err());
-    }
-
-    #[test]
-    fn replacing_leaves_nothing_behind() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("web.lock");
-        replace(&path, "one").expect("written");
-        replace(&path, "two").expect("written");
-        assert_eq!(std::fs::read_to_string(&path).expect("read"), "two");
-        assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 1);
     }
 }

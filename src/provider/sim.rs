@@ -282,7 +282,7 @@ impl Provider for Sim {
     }
 
     async fn wait(&self, time: Duration) {
-        // Virtual time runs as fast as it is asked for; a tenfold step keeps long boots short to simulate.
+        // Virtual time runs as fast as it is asked for; a fivefold step keeps long boots short to simulate.
         let time = SignedDuration::try_from(time * 5).unwrap_or(SignedDuration::ZERO);
         self.world.borrow_mut().pass(time);
     }

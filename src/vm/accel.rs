@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guest::GUEST;
 use super::machine::QEMU;
+use crate::atomic_write::atomic_write;
 use crate::cpio::Archive;
 use crate::digest::Digest;
 use crate::error::{Doing as _, Result};
@@ -95,12 +96,8 @@ pub fn probe(store: &Store, kernel: &Path) -> Result<Probed> {
     };
     let probed = Probed { accelerator, why, key };
     let text = serde_json::to_string(&probed).doing(|| "writing down the accelerator")?;
-    // Written aside and renamed, so that a process that reads at the same moment sees all or nothing. A store
-    // that cannot be written costs only the next probe.
-    let aside = cache.with_extension(format!("json.{}", std::process::id()));
-    if fs::write(&aside, text).is_ok() {
-        let _ = fs::rename(&aside, &cache);
-    }
+    // A store that cannot be written costs only the next probe.
+    let _ = atomic_write(&cache, text.as_bytes());
     Ok(probed)
 }
 

@@ -14,7 +14,8 @@ use super::ports::Wire;
 use super::{Boot, Forward, Report, Spec, http, report};
 use crate::catalog::Verdict;
 use crate::digest::{Digest, ImageId};
-use crate::error::{Doing as _, Result};
+use crate::error::{Doing as _, Error, Result};
+use crate::notation;
 use crate::process::cannot_start;
 use crate::recipe::Check;
 
@@ -257,9 +258,7 @@ fn blame(report: &Report, trial: &Trial) -> Vec<String> {
 }
 
 fn within(check: &Check) -> Result<Duration> {
-    let span: jiff::SignedDuration =
-        check.within.parse().doing(|| format!("reading the time `{}` of a check", check.within))?;
-    Duration::try_from(span).doing(|| format!("reading the time `{}` of a check", check.within))
+    notation::duration(&check.within).map_err(|why| Error::invalid(format!("`within` of a check: {why}")))
 }
 
 /// Returns a forward from a free host port for each port that is checked.

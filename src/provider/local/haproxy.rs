@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::record::{InstanceRecord, Phase, write_atomically};
+use super::record::{InstanceRecord, Phase};
+use crate::atomic_write::atomic_write;
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
@@ -111,7 +112,7 @@ impl Haproxy {
         for record in records.iter().filter(|record| record.phase == Phase::Serving) {
             text.extend(["  server ", &server(fleet, record), "\n"]);
         }
-        write_atomically(&self.config_file(), text.as_bytes())?;
+        atomic_write(&self.config_file(), text.as_bytes())?;
         let pid_file = self.dir.join("haproxy.pid");
         let mut command = Command::new("haproxy");
         command.arg("-D").arg("-q").arg("-p").arg(&pid_file).arg("-f").arg(self.config_file());
@@ -133,7 +134,7 @@ impl Haproxy {
         }
         let pid = self.running().unwrap_or(0);
         let note = serde_json::json!({ "pid": pid, "started": start_time(pid), "socket": self.socket });
-        write_atomically(&self.dir.join("haproxy.json"), note.to_string().as_bytes())
+        atomic_write(&self.dir.join("haproxy.json"), note.to_string().as_bytes())
     }
 
     fn config(&self, fleet: &Fleet) -> Result<String> {

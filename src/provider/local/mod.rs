@@ -13,6 +13,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
 use crate::fleet::generation::Generation;
+use crate::notation;
 use crate::store::Store;
 use crate::vm::verdict::free_ports;
 use crate::vm::{Boot, Forward, Spec, report};
@@ -304,11 +305,8 @@ impl<M: Machines> Provider for Local<M> {
     }
 }
 
-/// Reads `256M` or `1G`.
+/// Reads a machine's memory into MiB, in which QEMU takes it.
 fn mebibytes(text: &str) -> Result<u32> {
-    let unit =
-        |suffix, factor| text.strip_suffix(suffix).and_then(|n| n.parse::<u32>().ok()?.checked_mul(factor));
-    unit("M", 1).or_else(|| unit("G", 1024)).filter(|mebibytes| *mebibytes > 0).ok_or_else(|| {
-        Error::invalid(format!("`local.memory` is `{text}`: a number with M or G is wanted, such as `256M`"))
-    })
+    let bytes = notation::memory(text).map_err(|why| Error::invalid(format!("`local.memory`: {why}")))?;
+    u32::try_from(bytes >> 20).doing(|| format!("reading `local.memory`: `{text}`"))
 }

@@ -1,12 +1,12 @@
 //! The record of one instance of a local fleet: written before its machine is started, removed after it ended.
 
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::atomic_write::atomic_write;
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Result};
 use crate::fleet::census::InstanceId;
@@ -71,18 +71,6 @@ impl InstanceRecord {
     /// The disk refuses.
     pub fn write(&self) -> Result<()> {
         let text = serde_json::to_vec_pretty(self).doing(|| format!("writing the record of {}", self.id))?;
-        write_atomically(&self.spec.dir.join("instance.json"), &text)
+        atomic_write(&self.spec.dir.join("instance.json"), &text)
     }
-}
-
-/// Writes `bytes` aside, syncs and renames.
-///
-/// # Errors
-/// The disk refuses.
-pub fn write_atomically(file: &Path, bytes: &[u8]) -> Result<()> {
-    let aside: PathBuf = file.with_extension("new");
-    let doing = || format!("writing {}", file.display());
-    let mut new = fs::File::create(&aside).doing(doing)?;
-    new.write_all(bytes).and_then(|()| new.sync_all()).doing(doing)?;
-    fs::rename(&aside, file).doing(doing)
 }

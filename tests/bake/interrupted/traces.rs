@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rekiln::process::start_time;
+use rekiln::process::{parent, start_time};
 
 /// Short tools that a killed bake had started (an archiver, a compressor) end by themselves; nothing waits so
 /// long unless it stays.
@@ -15,10 +15,6 @@ const GRACE: Duration = Duration::from_secs(10);
 type Process = (u32, u64);
 
 fn processes() -> BTreeMap<u32, u32> {
-    let parent = |pid: u32| -> Option<u32> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
     let pids = fs::read_dir("/proc")
         .expect("listed")
         .flatten()
