@@ -27,6 +27,18 @@ pub struct Fleet {
     /// How it is rolled.
     #[serde(default)]
     pub roll: Roll,
+    /// When an instance is replaced though nothing changed.
+    #[serde(default)]
+    pub replace: Replace,
+    /// What else must be good before a wave goes on.
+    #[serde(default, rename = "gate")]
+    pub gates: Vec<Gate>,
+    /// What else is done around the steps of a replacement.
+    #[serde(default, rename = "hook")]
+    pub hooks: Vec<Hook>,
+    /// Who is told of what is worth a person's attention.
+    #[serde(default, rename = "notify")]
+    pub notify: Vec<Notify>,
 }
 
 /// Virtual machines on this computer behind HAProxy.
@@ -43,6 +55,9 @@ pub struct Local {
     pub listen: std::net::SocketAddr,
     /// TCP port in the guest that gets the requests.
     pub port: u16,
+    /// Names of zones that the machines are spread over: one computer has none in truth, and rehearses them.
+    #[serde(default)]
+    pub zones: Vec<String>,
 }
 
 fn default_memory() -> String {
@@ -93,12 +108,33 @@ pub struct Roll {
     pub surge: Share,
     /// How many instances below `size` may be healthy by our own doing: a count or `25%` (rounded down).
     pub unavailable: Share,
+    /// How many are replaced first, before the first soak: a count or `5%` (rounded up). 0 means none by itself.
+    pub canary: Share,
+    /// How many are replaced when each later wave is over, in ascending order: counts or shares (rounded up).
+    pub waves: Vec<Share>,
+    /// How long all that were replaced must serve after the canary, after each wave, and at the end, such as `10m`.
+    pub soak: String,
     /// How long a drained instance may take to finish its requests, such as `10s`.
     pub drain: String,
     /// More than this many failed instances ends the rollout.
     pub failures: u32,
     /// What happens then.
     pub on_failure: OnFailure,
+    /// Whether instances of several zones are replaced at the same time.
+    pub zones: Zones,
+    /// When replacing may begin, such as `Mon-Fri 08:00-18:00 Europe/Berlin`; without any, always.
+    pub windows: Vec<String>,
+    /// Days on which it may not begin all the same, such as `2026-12-24..2026-12-26 Europe/Berlin`.
+    pub except: Vec<String>,
+    /// How many instances may be replaced in an hour, such as `20/h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// A change that makes more than this share of all instances of the repository's fleets stale needs `--yes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guard: Option<String>,
+    /// When so many rollouts of the store's fleets failed within such a time, nothing voluntary begins until a person
+    /// clears it.
+    pub breaker: Breaker,
 }
 
 impl Default for Roll {
@@ -106,9 +142,18 @@ impl Default for Roll {
         Self {
             surge: Share::Count(1),
             unavailable: Share::Count(0),
+            canary: Share::Count(0),
+            waves: Vec::new(),
+            soak: "0s".to_owned(),
             drain: "10s".to_owned(),
             failures: 1,
             on_failure: OnFailure::Halt,
+            zones: Zones::Any,
+            windows: Vec::new(),
+            except: Vec::new(),
+            rate: None,
+            guard: None,
+            breaker: Breaker::default(),
         }
     }
 }
@@ -123,10 +168,177 @@ pub enum Share {
     Percent(String),
 }
 
-/// What happens when the failure budget is spent.
+/// What happens when the failure budget is spent or a gate says no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// Stop; old instances keep serving.
     Halt,
+    /// Roll to the last image that completed, the instances already replaced included.
+    Rollback,
+}
+
+/// Whether instances of several zones are replaced at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Zones {
+    /// They may be.
+    Any,
+    /// One zone is finished before the next begins.
+    OneAtATime,
+}
+
+/// How many failed rollouts stop all that is voluntary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Breaker {
+    /// So many failed rollouts; 0 means that nothing does.
+    pub failures: u32,
+    /// Within this time, such as `24h`.
+    pub within: String,
+}
+
+impl Default for Breaker {
+    /// Three in a day: one is an accident, two may be, and three are a cause that nobody has found.
+    fn default() -> Self {
+        Self { failures: 3, within: "24h".to_owned() }
+    }
+}
+
+/// When an instance is replaced though nothing changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replace {
+    /// Older instances are replaced, such as `14d`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<String>,
+}
+
+/// A measurement that must be good before a wave goes on: exactly one of `command`, `http` and `prometheus`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// What it is called in the journal.
+    pub name: String,
+    /// A program and its arguments; it prints numbers, one a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// An URL whose answer is numbers, one a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// A query to a Prometheus server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<Prometheus>,
+    /// The mean may not be above this: a decimal number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<String>,
+    /// The mean may not be below this: a decimal number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<String>,
+    /// New instances may not be worse than old ones: in which direction is worse. The measurement is made once for
+    /// each instance, with `{address}` and `{id}` filled in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Worse>,
+    /// So many numbers are needed on each side; fewer are "not yet".
+    #[serde(default = "default_samples")]
+    pub samples: u32,
+    /// How long one measurement may take, such as `10s`.
+    #[serde(default = "default_timeout")]
+    pub timeout: String,
+}
+
+const fn default_samples() -> u32 {
+    1
+}
+
+fn default_timeout() -> String {
+    "10s".to_owned()
+}
+
+/// A query to a Prometheus server (`/api/v1/query`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prometheus {
+    /// The server, such as `http://127.0.0.1:9090`.
+    pub server: String,
+    /// The query; every value of the answer counts.
+    pub query: String,
+}
+
+/// In which direction a measurement is worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Worse {
+    /// More is worse, as with latency or errors.
+    Higher,
+    /// Less is worse, as with throughput.
+    Lower,
+}
+
+/// What else is done at a step of each replacement: exactly one of `command` and `http`. It gets a JSON document about
+/// the step, on standard input or as the body of a POST.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// At which step.
+    pub on: Step,
+    /// A program and its arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// An URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// How long it may take, such as `30s`.
+    #[serde(default = "default_timeout")]
+    pub timeout: String,
+    /// What happens when it fails.
+    #[serde(default)]
+    pub on_failure: HookFailure,
+}
+
+/// A step of a replacement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// An instance was launched and serves.
+    AfterLaunch,
+    /// An instance is about to be drained.
+    BeforeDrain,
+    /// An instance was drained and is about to be ended.
+    AfterDrain,
+    /// An instance was ended.
+    AfterEnd,
+}
+
+/// What a failed hook means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HookFailure {
+    /// It is tried again at the next look; three failures in a row stop the roll.
+    #[default]
+    Retry,
+    /// It is written to the journal, and the roll goes on.
+    Ignore,
+}
+
+/// Who is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    /// Where a POST goes.
+    pub webhook: String,
+    /// What it carries.
+    #[serde(default)]
+    pub format: NotifyFormat,
+}
+
+/// What a notification carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NotifyFormat {
+    /// `{"fleet", "event", "text", "at", …}`.
+    #[default]
+    Json,
+    /// `{"text"}`, as Slack and what is compatible with it take.
+    Slack,
 }
