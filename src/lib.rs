@@ -42,8 +42,9 @@
 //! What they share: [`store`] (everything that is not in Git) and [`scratch`] (what is half made),
 //! [`digest`], [`cpio`], [`notation`] (the small languages inside values: sizes, durations, paths, ports),
 //! [`diagnostic`] and [`error`] (what is wrong, where, and what to do next), [`process`] (the one way to run
-//! another program), [`interrupt`] (Ctrl-C in the middle of work), [`mod@atomic_write`] (files that are never half there), [`progress`], [`load`] (steady requests,
-//! to see that none is lost).
+//! another program), [`curl`] (the one way to reach an URL), [`interrupt`] (Ctrl-C in the middle of work),
+//! [`mod@atomic_write`] (files that are never half there), [`progress`], [`load`] (steady requests, to see that none is
+//! lost).
 //!
 //! Outside this crate, `bootstrap/guest` is the program in each image: the initrd's init and the agent.
 //!
@@ -103,6 +104,7 @@ pub mod bake;
 pub mod catalog;
 pub mod cli;
 pub mod cpio;
+pub mod curl;
 pub mod diagnostic;
 pub mod digest;
 pub mod error;

@@ -169,6 +169,29 @@ pub fn percent(text: &str) -> Result<u32, String> {
     value.ok_or_else(|| format!("`{text}` is not a count or a share such as \"25%\""))
 }
 
+/// Reads a rate such as `20/h` into how many an hour.
+///
+/// # Errors
+/// Anything but a whole number from 1 with `/h`.
+pub fn rate(text: &str) -> Result<u32, String> {
+    let value = text.strip_suffix("/h").and_then(number).filter(|count| *count > 0);
+    value.ok_or_else(|| format!("`{text}` is not a rate such as \"20/h\": so many an hour"))
+}
+
+/// Reads a decimal number such as `0.5` or `-3`.
+///
+/// # Errors
+/// Anything else, such as an exponent, `inf` or a unit.
+pub fn decimal(text: &str) -> Result<f64, String> {
+    let bad = || format!("`{text}` is not a decimal number such as \"0.5\" or \"250\"");
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole.strip_prefix('-').unwrap_or(whole)) || !digits(part) {
+        return Err(bad());
+    }
+    text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(bad)
+}
+
 /// Reads digits only: `str::parse` would also take a `+`.
 fn number<N: std::str::FromStr>(digits: &str) -> Option<N> {
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
@@ -177,6 +200,17 @@ fn number<N: std::str::FromStr>(digits: &str) -> Option<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decimals() {
+        for (text, value) in [("0.5", 0.5), ("250", 250.0), ("-3.25", -3.25), ("007", 7.0)] {
+            assert_eq!(decimal(text), Ok(value), "{text}");
+        }
+        for bad in ["", "-", ".5", "5.", "1e3", "+1", "inf", "NaN", "1,5", "1.2.3", "0x1", "5%", " 1"] {
+            assert!(decimal(bad).is_err(), "{bad}");
+        }
+        assert!(decimal(&"9".repeat(400)).is_err());
+    }
 
     #[test]
     fn durations() {
@@ -248,6 +282,10 @@ mod tests {
         assert_eq!(percent("25%"), Ok(25));
         for bad in ["25", "101%", "-1%", "%"] {
             assert!(percent(bad).is_err(), "{bad}");
+        }
+        assert_eq!(rate("20/h"), Ok(20));
+        for bad in ["20", "0/h", "1/m", "/h", "-1/h"] {
+            assert!(rate(bad).is_err(), "{bad}");
         }
     }
 }

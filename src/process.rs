@@ -8,7 +8,7 @@ use crate::error::{Doing as _, Error, Result};
 
 /// How many characters of a failed program's last words an error carries:
 /// enough for the cause, short enough for a terminal.
-const LAST_WORDS: usize = 2000;
+pub const LAST_WORDS: usize = 2000;
 
 /// Running a [`Command`] to its end.
 pub trait Run {
@@ -104,11 +104,24 @@ fn check(command: &Command, output: Output) -> Result<Output> {
     if output.status.success() {
         return Ok(output);
     }
-    let words = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
-    let words = String::from_utf8_lossy(words);
+    Err(failure(command, &format!("ended with {}", output.status), &output.stdout, &output.stderr))
+}
+
+/// Explains a program that went wrong: the command, `how` (such as `ended with exit status: 1`) and its last words.
+#[must_use]
+pub fn failure(command: &Command, how: &str, stdout: &[u8], stderr: &[u8]) -> Error {
+    let words = last_words(if stderr.is_empty() { stdout } else { stderr });
+    let before = if words.is_empty() { "" } else { ":\n" };
+    Error::failed(format!("`{}` {how}{before}{words}", shown(command)))
+}
+
+/// Returns the end of what a program printed, for an error.
+#[must_use]
+pub fn last_words(printed: &[u8]) -> String {
+    let words = String::from_utf8_lossy(printed);
     let words = words.trim();
     let from = words.char_indices().rev().nth(LAST_WORDS).map_or(0, |(at, _)| at);
-    Err(Error::failed(format!("`{}` ended with {}:\n{}", shown(command), output.status, &words[from..])))
+    words[from..].to_owned()
 }
 
 /// Writes the command as a person would type it, shortened to one line.

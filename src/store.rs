@@ -13,6 +13,8 @@ use crate::error::{Doing as _, Error, Result};
 /// images/<id>/              disk.raw, record.json (written last), kernel, initrd, cmdline, console logs
 /// journal/<fleet>/<number>  append-only intents and outcomes
 /// local/<fleet>/            the machines of a local fleet
+/// quarantine/<id>.json      images that no fleet may launch
+/// breaker/                  rollouts that failed
 /// tmp/<pid>-<start>/        scratch of a living process; anything else in it is removed by the next run
 /// ```
 #[derive(Debug, Clone)]

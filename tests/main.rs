@@ -11,3 +11,4 @@ mod lock;
 mod sandbox;
 mod sbom;
 mod scripts;
+mod simulation;

@@ -3,42 +3,48 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::future::Future as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 
+use jiff::SignedDuration;
+use object_store::memory::InMemory;
 use rekiln::digest::Digest;
 use rekiln::fleet::Fleet;
 use rekiln::fleet::census::InstanceId;
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::Event;
 use rekiln::fleet::journal::{Journal, Writer};
-use rekiln::fleet::plan::{forecast, plan};
+use rekiln::fleet::plan::{Situation, forecast, plan};
 use rekiln::fleet::policy::Policy;
-use rekiln::fleet::roll::{Roll, Wish};
+use rekiln::fleet::roll::{Order, Roll, Wish};
+use rekiln::fleet::surroundings::{Reading, Surroundings as _};
 use rekiln::progress::Silent;
-use rekiln::provider::sim::Sim;
+use rekiln::provider::sim::{GateFaults, Sim, SimStore, SimSurroundings};
 use rekiln::provider::{Action, Outcome, Provider as _};
-use rekiln::store::Store;
 
 use crate::fleet::point::{AtPoint, Point, When};
 
 /// One story in the telling.
 struct Story {
     dir: tempfile::TempDir,
-    store: Store,
+    journal: Arc<InMemory>,
+    store: SimStore,
     fleet: Fleet,
     sim: Sim,
     image: String,
     images: Vec<String>,
-    debug: bool,
+    gates: GateFaults,
     crash: Option<Point>,
     out: String,
 }
 
 impl Story {
-    /// `fleet web size 3 surge 1 unavailable 0 failures 1`; what is left out is as here.
-    fn new(words: &[&str]) -> Self {
+    /// `fleet web size 3 surge 1 unavailable 0 failures 1`, what is left out is as here; then lines of `[roll]`.
+    fn new(first: &str, rest: &str) -> Self {
+        let words: Vec<_> = first.split_whitespace().collect();
         let set = |key: &str, default: &str| {
             let at = words.iter().position(|word| *word == key);
             at.and_then(|at| words.get(at + 1)).unwrap_or(&default).to_owned().to_owned()
@@ -46,29 +52,34 @@ impl Story {
         let fleet: Fleet = toml::from_str(&format!(
             "image = 'web'\nsize = {}\n[local]\nlisten = '127.0.0.1:1'\nport = 80\n\
              [health]\nhttp = {{ port = 80, path = '/' }}\ndeadline = '60s'\n\
-             [roll]\nsurge = {}\nunavailable = {}\nfailures = {}\ndrain = '5s'\n",
+             [roll]\nsurge = {}\nunavailable = {}\nfailures = {}\ndrain = '5s'\n{}\n",
             set("size", "3"),
             set("surge", "1"),
             set("unavailable", "0"),
             set("failures", "1"),
+            rest
         ))
         .expect("a fleet");
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path().to_str().expect("UTF-8")).expect("a store");
+        let store = SimStore::new(1, fleet.roll.breaker.failures as usize, SignedDuration::from_hours(24));
         let sim = Sim::new(Policy::of(&fleet).expect("a policy"), 1);
         let (image, images, out) = (String::new(), Vec::new(), String::new());
-        Self { dir, store, fleet, sim, image, images, debug: false, crash: None, out }
+        let (journal, gates) = (Arc::new(InMemory::new()), GateFaults::default());
+        Self { dir, journal, store, fleet, sim, image, images, gates, crash: None, out }
     }
 
     fn target(&self) -> Target {
-        let refused = self.debug.then(|| "a debug variant".to_owned());
-        Target::new(&self.fleet, Digest::of(self.image.as_bytes()), refused)
+        Target::new(&self.fleet, Digest::of(self.image.as_bytes()))
+    }
+
+    fn surroundings(&self) -> SimSurroundings<'_> {
+        SimSurroundings { store: &self.store, sim: &self.sim, fleet: "web", gates: self.gates, bad_hooks: 0 }
     }
 
     async fn journal(&self) -> Journal {
         // Its process is dead when the next command looks.
         let writer = Writer { pid: 0, started: 0, ..Writer::this("roll") };
-        Journal::open(&self.store, "web", writer).await.expect("a sound journal")
+        Journal::over(Arc::clone(&self.journal) as _, "web", writer).await.expect("a sound journal")
     }
 
     async fn tell(&mut self, line: &str) {
@@ -78,9 +89,13 @@ impl Story {
             ["image", name, ref kind @ ..] => {
                 name.clone_into(&mut self.image);
                 self.images.push(name.to_owned());
-                self.debug = kind == ["debug"];
-                if kind == ["bad"] {
-                    self.sim.spoil(Digest::of(name.as_bytes()));
+                let id = Digest::of(name.as_bytes());
+                match kind {
+                    ["bad"] => self.sim.spoil(id),
+                    ["debug"] => {
+                        self.store.refused.borrow_mut().insert(id, "a debug variant".to_owned());
+                    }
+                    _ => {}
                 }
             }
             ["memory", size] => size.clone_into(&mut self.fleet.local.memory),
@@ -91,10 +106,10 @@ impl Story {
                 let when = if when == "before" { When::Before } else { When::After };
                 self.crash = Some(Point { act: act.to_owned(), when });
             }
-            ["roll"] => self.roll(None).await,
+            ["roll"] => self.roll(None, false).await,
             ["rotate", id, "reason", ref reason @ ..] => {
                 let instances = vec![InstanceId(id.to_owned())];
-                self.roll(Some(Wish { instances, reason: reason.join(" ") })).await;
+                self.roll(Some(Wish { instances, reason: reason.join(" ") }), false).await;
             }
             ["plan"] => self.plan().await,
             _ => panic!("`{line}` is no command"),
@@ -103,34 +118,40 @@ impl Story {
         assert!(violations.is_empty(), "{line}: {violations:?}");
     }
 
-    async fn roll(&mut self, wish: Option<Wish>) {
+    async fn roll(&mut self, wish: Option<Wish>, emergency: bool) {
         let mut journal = self.journal().await;
         let seen = journal.entries().len();
         let mark = self.dir.path().join("mark");
         let _ = fs::remove_file(&mark);
         let provider = AtPoint::new(&self.sim, self.crash.take(), mark.clone());
         let stop = AtomicBool::new(false);
+        let surroundings = self.surroundings();
+        self.sim.order(|orders| orders.emergency = emergency);
         let roll = Roll {
-            fleet: "web",
-            policy: Policy::of(&self.fleet).expect("a policy"),
+            name: "web",
+            fleet: &self.fleet,
             target: self.target(),
             provider: &provider,
+            surroundings: &surroundings,
             journal: &mut journal,
             progress: &Silent,
             stop: &stop,
         };
-        let mut rolling = Box::pin(roll.run("a story", wish));
-        let result = loop {
-            if let Ok(result) = tokio::time::timeout(Duration::from_millis(20), rolling.as_mut()).await {
-                break Some(result);
-            }
-            if mark.exists() {
-                break None;
-            }
+        let order = Order { reason: "a story".to_owned(), wish, emergency };
+        // Everything is simulated and ready at once: what is not ready has crashed.
+        let mut rolling = Box::pin(roll.run(order));
+        let result = match rolling.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
         };
         drop(rolling);
+        let proven = self.journal().await.history().proven.as_ref().map(|proven| proven.generation.id);
+        self.sim.order(|orders| orders.proven = proven);
         let entries = self.journal().await;
-        let mut lines: Vec<_> = entries.entries().iter().skip(seen).filter_map(|e| said(&e.event)).collect();
+        let waves = Policy::of(&self.fleet).expect("a policy").waves.len();
+        let events = entries.entries().iter().skip(seen).map(|entry| &entry.event);
+        let events = events.filter(|event| waves > 1 || !matches!(event, Event::WavePassed { .. }));
+        let mut lines: Vec<_> = events.filter_map(said).collect();
         lines.push(match result {
             None => "crashed".to_owned(),
             Some(Ok(_)) => "done".to_owned(),
@@ -141,10 +162,19 @@ impl Story {
 
     async fn plan(&mut self) {
         let census = self.sim.census().await.expect("a census");
-        let (history, target) = (self.journal().await.history(), self.target());
+        let (journal, target) = (self.journal().await, self.target());
         let policy = Policy::of(&self.fleet).expect("a policy");
-        let plan = plan(&policy, "web", &target, &census, &history, census.at);
-        let acts = forecast(&policy, "web", &target, &census, &history, census.at);
+        let outlook = self.surroundings().outlook(&[&target], census.at).await.expect("an outlook");
+        let situation = Situation {
+            policy: &policy,
+            fleet: "web",
+            target: &target,
+            census: &census,
+            history: journal.history(),
+            outlook: &outlook,
+            now: census.at,
+        };
+        let (plan, acts) = (plan(&situation), forecast(&situation));
         let mut lines: Vec<_> =
             plan.members.iter().map(|member| format!("{} {}", member.id, member.kind)).collect();
         let acts = acts.iter().filter(|act| !matches!(act, Action::Admit { .. }));
@@ -175,6 +205,19 @@ fn said(event: &Event) -> Option<String> {
         }
         Event::Failed { instance, reason, .. } => Some(format!("{instance} failed: {reason}")),
         Event::Absent { instance } => Some(format!("{instance} is not seen")),
+        Event::WavePassed { wave } => Some(format!("wave {} has passed", wave + 1)),
+        Event::Judged { gate, reading: Reading::Fail(why), .. } => {
+            Some(format!("gate {gate} says no: {why}"))
+        }
+        Event::RolledBack { target, reason } => {
+            Some(format!("rolls back to {}: {reason}", target.image.short()))
+        }
+        Event::Paused { reason } => Some(format!("paused: {reason}")),
+        Event::Resumed => Some("resumed".to_owned()),
+        Event::Cancelled { reason, .. } => Some(format!("cancelled: {reason}")),
+        Event::Outcome { action, result: Ok(Outcome::NoCapacity { .. }) } => {
+            Some(format!("{action}: no room"))
+        }
         Event::Rotate { instances, reason } => {
             let ids: Vec<_> = instances.iter().map(ToString::to_string).collect();
             Some(format!("wanted: {} replaced ({reason})", ids.join(", ")))
@@ -184,10 +227,15 @@ fn said(event: &Event) -> Option<String> {
 }
 
 async fn play(text: &str) -> String {
-    let mut lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let first = lines.next().expect("a fleet");
-    let mut story = Story::new(&first.split_whitespace().collect::<Vec<_>>());
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let (policy, lines): (Vec<&str>, Vec<&str>) =
+        lines.partition(|line| line.contains(" = ") || line.starts_with('['));
+    let (first, lines) = lines.split_first().expect("a fleet");
+    let mut story = Story::new(first, &policy.join("\n"));
     let _ = writeln!(story.out, "> {first}");
+    for line in policy {
+        let _ = writeln!(story.out, "  {line}");
+    }
     for line in lines {
         story.tell(line).await;
     }

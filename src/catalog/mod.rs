@@ -1,6 +1,8 @@
 //! Records of the images made.
 
+pub mod quarantine;
 pub mod sbom;
+pub mod selection;
 mod store;
 
 pub use store::{Catalog, Listing};

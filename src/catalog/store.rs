@@ -170,4 +170,4 @@ impl Catalog {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

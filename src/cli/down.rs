@@ -26,9 +26,9 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         let now = Timestamp::now();
         journal.refuse_rival(now)?;
         // Before the act: whoever rolls loses the journal and stops, and nobody begins to while this goes on.
-        journal.append(now, Event::Ending).await?;
+        journal.record(now, Event::Ending).await?;
         let ended = site.provider.down()?;
-        journal.append(Timestamp::now(), Event::Down).await?;
+        journal.record(Timestamp::now(), Event::Down).await?;
         context.output.json(&serde_json::json!({ "event": "down", "fleet": fleet, "ended": ended }));
         context.output.line(format!("fleet {fleet} is down: {} instances ended", ended.len()));
         Ok(0)

@@ -12,7 +12,8 @@ use crate::fleet::Fleet;
 use crate::fleet::generation::Target;
 use crate::fleet::journal::{Journal, Writer};
 use crate::fleet::policy::Policy;
-use crate::fleet::roll::{Roll, Summary, Wish};
+use crate::fleet::roll::{Order, Roll, Summary};
+use crate::fleet::surroundings::OfStore;
 use crate::provider::local::{Local, Qemu};
 use crate::repository::Repository;
 use crate::store::Store;
@@ -54,20 +55,18 @@ impl Site {
             ))
             .hint(format!("bake it: `rekiln bake {image}`"))
         })?;
-        let refused = (!record.may_be_target()).then(|| "no passing verdict, or a debug variant".to_owned());
-        Ok((Target::new(&self.fleet, record.id, refused), record))
+        Ok((Target::new(&self.fleet, record.id), record))
+    }
+
+    /// Returns what surrounds the fleet.
+    pub fn surroundings<'a>(&self, context: &'a Context) -> OfStore<'a> {
+        OfStore::new(self.store.clone(), &self.name, self.fleet.clone(), context.progress())
     }
 
     /// Rolls, stopping between two acts on Ctrl-C or SIGTERM.
-    pub fn roll(
-        &self,
-        context: &Context,
-        command: &str,
-        reason: &str,
-        wish: Option<Wish>,
-    ) -> Result<Summary> {
-        let (target, _) = self.target()?;
+    pub fn roll(&self, context: &Context, command: &str, target: Target, order: Order) -> Result<Summary> {
         let stop = Arc::new(AtomicBool::new(false));
+        let surroundings = self.surroundings(context);
         context.block_on(async {
             let asked = Arc::clone(&stop);
             tokio::spawn(async move {
@@ -79,15 +78,16 @@ impl Site {
             });
             let mut journal = self.journal(command).await?;
             let roll = Roll {
-                fleet: &self.name,
-                policy: self.policy,
+                name: &self.name,
+                fleet: &self.fleet,
                 target,
                 provider: &self.provider,
+                surroundings: &surroundings,
                 journal: &mut journal,
                 progress: context.progress(),
                 stop: &stop,
             };
-            roll.run(reason, wish).await
+            roll.run(order).await
         })
     }
 }

@@ -5,7 +5,8 @@ use super::fleet::{Site, names, table};
 use crate::catalog::Record;
 use crate::error::Result;
 use crate::fleet::census::Census;
-use crate::fleet::plan::{Hold, Kind, Plan, forecast, plan};
+use crate::fleet::plan::{Hold, Kind, Plan, Situation, forecast, plan};
+use crate::fleet::surroundings::Surroundings as _;
 use crate::provider::{Action, Provider as _};
 
 /// Arguments of `rekiln plan`.
@@ -31,22 +32,38 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 fn show(context: &Context, name: &str) -> Result<u8> {
     let site = Site::open(context, name)?;
     let (target, image) = site.target()?;
-    let (census, mut history) = context.block_on(async {
-        let journal = site.journal("plan").await?;
-        Ok((site.provider.census().await?, journal.history()))
+    let surroundings = site.surroundings(context);
+    let (census, history, outlook) = context.block_on(async {
+        let history = site.journal("plan").await?.history().clone();
+        let census = site.provider.census().await?;
+        let targets: Vec<_> = std::iter::once(&target).chain(&history.proven).collect();
+        let outlook = surroundings.outlook(&targets, census.at).await?;
+        Ok((census, history, outlook))
     })?;
-    let first = plan(&site.policy, name, &target, &census, &history, census.at);
-    let acts = forecast(&site.policy, name, &target, &census, &history, census.at);
+    let policy = &site.policy;
+    let now = census.at;
+    let situation = |history| Situation {
+        policy,
+        fleet: name,
+        target: &target,
+        census: &census,
+        history,
+        outlook: &outlook,
+        now,
+    };
+    let first = plan(&situation(&history));
+    let acts = forecast(&situation(&history));
     context
         .output
         .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts }));
     // A roll remembers what it saw before it acts; a reader wants to know what it does then.
+    let mut remembered = history.clone();
     for note in &first.notes {
-        history.add(census.at, note);
+        remembered.add(census.at, note);
     }
     let plan = match first.notes[..] {
         [] => first,
-        _ => plan(&site.policy, name, &target, &census, &history, census.at),
+        _ => plan(&situation(&remembered)),
     };
     let lines = told(&site, &image, &census, &plan, &acts);
     for line in lines {

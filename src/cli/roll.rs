@@ -3,6 +3,7 @@
 use super::Context;
 use super::fleet::Site;
 use crate::error::Result;
+use crate::fleet::roll::Order;
 
 /// Arguments of `rekiln roll`.
 #[derive(Debug, clap::Args)]
@@ -21,7 +22,8 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let Args { fleet, reason } = args;
     let site = Site::open(context, &fleet)?;
-    let summary = site.roll(context, "roll", &reason, None)?;
+    let (target, _) = site.target()?;
+    let summary = site.roll(context, "roll", target, Order { reason, ..Order::default() })?;
     context.output.json(&serde_json::json!({ "event": "rolled", "fleet": fleet, "summary": summary }));
     let (launched, ended) = (summary.launched.len(), summary.ended.len());
     if launched + ended == 0 {

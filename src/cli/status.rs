@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::fleet::{Site, names, table};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fleet::census::Instance;
 use crate::provider::Provider as _;
 
@@ -21,7 +21,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let fleets = args.fleet.map_or_else(|| names(&context.repo), |name| Ok(vec![name]))?;
     for name in fleets {
         let site = Site::open(context, &name)?;
-        let census = context.block_on(site.provider.census())?;
+        let census = context.block_on(async { site.provider.census().await.map_err(Error::from) })?;
         let age = |i: &Instance| census.at.duration_since(i.launched_at).as_secs();
         let instances = census.instances.iter().map(|i| {
             serde_json::json!({

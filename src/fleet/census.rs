@@ -1,5 +1,6 @@
 //! Decide: what was seen of a fleet, and when.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -46,6 +47,27 @@ pub struct Census {
     pub trouble: Option<String>,
 }
 
+impl Census {
+    /// Returns what is new since `before`: instances that changed or appeared, and those that are not there any more.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> (Vec<Instance>, Vec<InstanceId>) {
+        let old: BTreeMap<_, _> = before.instances.iter().map(|instance| (&instance.id, instance)).collect();
+        let now: BTreeSet<_> = self.instances.iter().map(|instance| &instance.id).collect();
+        let changed = self.instances.iter().filter(|instance| old.get(&instance.id) != Some(instance));
+        let gone = old.keys().filter(|id| !now.contains(**id)).map(|id| (*id).clone());
+        (changed.cloned().collect(), gone.collect())
+    }
+
+    /// Takes over what [`Census::since`] said.
+    pub fn advance(&mut self, at: Timestamp, changed: &[Instance], gone: &[InstanceId]) {
+        self.at = at;
+        let gone: BTreeSet<_> = gone.iter().chain(changed.iter().map(|instance| &instance.id)).collect();
+        self.instances.retain(|instance| !gone.contains(&instance.id));
+        self.instances.extend(changed.iter().cloned());
+        self.instances.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+}
+
 /// What was seen of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -69,6 +91,9 @@ pub struct Instance {
     pub connections: u32,
     /// Where its health port answers.
     pub address: Option<SocketAddr>,
+    /// The zone it is in, where there are zones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 impl Instance {

@@ -60,14 +60,12 @@ pub struct Target {
     pub image: ImageId,
     /// The image and the launch configuration.
     pub generation: Generation,
-    /// Why the image must not be launched (no passing verdict, a debug variant); `None` when it may.
-    pub refused: Option<String>,
 }
 
 impl Target {
     /// Returns the target of `fleet` with `image`.
     #[must_use]
-    pub fn new(fleet: &Fleet, image: ImageId, refused: Option<String>) -> Self {
-        Self { image, generation: Generation::of(fleet, image), refused }
+    pub fn new(fleet: &Fleet, image: ImageId) -> Self {
+        Self { image, generation: Generation::of(fleet, image) }
     }
 }

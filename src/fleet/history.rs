@@ -1,12 +1,14 @@
 //! Decide: what a fleet's journal adds up to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::census::InstanceId;
+use super::Fleet;
+use super::census::{Instance, InstanceId};
 use super::generation::Target;
+use super::surroundings::{Outlook, Reading};
 use crate::digest::Digest;
 use crate::provider::{Action, Outcome};
 
@@ -20,6 +22,21 @@ pub enum Event {
         target: Target,
         /// Why.
         reason: String,
+        /// Whether soak, canary, windows, rate and gates are skipped.
+        #[serde(default)]
+        emergency: bool,
+        /// The fleet file at that time, so that every decision can be made again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fleet: Option<Box<Fleet>>,
+    },
+    /// What the next decisions were made from: what is new since the last time.
+    Seen {
+        /// Instances that were not there or were not so.
+        changed: Vec<Instance>,
+        /// Instances that are not there any more.
+        gone: Vec<InstanceId>,
+        /// What the rest of the store says.
+        outlook: Outlook,
     },
     /// This will be done next.
     Intent {
@@ -57,10 +74,62 @@ pub enum Event {
         /// Which.
         instance: InstanceId,
     },
+    /// As many serve as the wave asks for; its soak begins.
+    WaveReached {
+        /// Which, from 0.
+        wave: usize,
+    },
+    /// Fewer serve again; its soak is void.
+    WaveLost {
+        /// Which, from 0.
+        wave: usize,
+    },
+    /// A gate was measured for a wave.
+    Judged {
+        /// Which wave, from 0.
+        wave: usize,
+        /// The gate's name.
+        gate: String,
+        /// What it said.
+        reading: Reading,
+    },
+    /// The wave has soaked and every gate lets it pass.
+    WavePassed {
+        /// Which, from 0.
+        wave: usize,
+    },
     /// Someone wants these replaced although nothing changed.
     Rotate {
         /// Which.
         instances: Vec<InstanceId>,
+        /// Why.
+        reason: String,
+    },
+    /// The rollout failed and goes back to what completed last.
+    RolledBack {
+        /// Where it goes now.
+        target: Target,
+        /// Why.
+        reason: String,
+    },
+    /// Someone stopped all that is voluntary.
+    Paused {
+        /// Why.
+        reason: String,
+    },
+    /// It goes on.
+    Resumed,
+    /// Someone ended the rollout: it stops and leaves everything as it is, or goes back.
+    Cancelled {
+        /// Whether it goes back to what completed last.
+        back: bool,
+        /// Why.
+        reason: String,
+    },
+    /// Someone gave the running rollout another target.
+    Retargeted {
+        /// Where it goes now.
+        target: Target,
         /// Why.
         reason: String,
     },
@@ -82,6 +151,20 @@ pub enum Event {
     Down,
 }
 
+impl Event {
+    /// Tells whether a second process may say it while another one rolls: the roller takes it up and goes on.
+    #[must_use]
+    pub const fn is_command(&self) -> bool {
+        matches!(self, Self::Paused { .. } | Self::Resumed | Self::Cancelled { .. } | Self::Retargeted { .. })
+    }
+
+    /// Tells whether nobody rolls after it.
+    #[must_use]
+    pub const fn ends(&self) -> bool {
+        matches!(self, Self::Completed | Self::Halted { .. } | Self::Stopped { .. } | Self::Down)
+    }
+}
+
 /// What is remembered of one instance between its launch and its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Member {
@@ -89,6 +172,10 @@ pub struct Member {
     pub launched: bool,
     /// The generation it was launched with.
     pub generation: Option<Digest>,
+    /// The zone it was launched into.
+    pub zone: Option<String>,
+    /// When it was last given requests; a load balancer takes its time to send some.
+    pub admitted: Option<Timestamp>,
     /// Since when it drains.
     pub draining: Option<Timestamp>,
     /// Whether it has ever served.
@@ -98,6 +185,38 @@ pub struct Member {
     /// Since when it is not seen.
     pub absent: Option<Timestamp>,
 }
+
+/// How far a rollout is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wave {
+    /// The wave that is worked at, from 0; all before it have passed.
+    pub number: usize,
+    /// Since when as many serve as it asks for.
+    pub reached: Option<Timestamp>,
+    /// What each gate said last, and when.
+    pub judged: BTreeMap<String, (Timestamp, Reading)>,
+}
+
+/// A zone without room for another instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortage {
+    /// How often in a row it had none.
+    pub times: u32,
+    /// When it was last asked.
+    pub at: Timestamp,
+}
+
+/// A rollout that goes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retreat {
+    /// The generation that is left.
+    pub from: Digest,
+    /// Why.
+    pub reason: String,
+}
+
+/// How long a replacement counts against the rate, which is one of an hour.
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The fold of a journal. Equal journals give equal histories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,8 +229,26 @@ pub struct History {
     pub rotate: BTreeMap<InstanceId, String>,
     /// Failed instances that count against the budget of the current rollout.
     pub failures: BTreeSet<InstanceId>,
-    /// The generation of the current or last rollout.
-    pub generation: Option<Digest>,
+    /// Where the current or last rollout goes, or went.
+    pub target: Option<Target>,
+    /// What the last rollout that reached its end went to.
+    pub proven: Option<Target>,
+    /// What was proven before that.
+    pub previous: Option<Target>,
+    /// How far the current rollout is.
+    pub wave: Wave,
+    /// Set while the current rollout goes back.
+    pub retreat: Option<Retreat>,
+    /// Why all that is voluntary is stopped.
+    pub paused: Option<String>,
+    /// Why the current rollout was ended and everything left as it is.
+    pub cancelled: Option<String>,
+    /// Whether soak, canary, windows, rate and gates are skipped.
+    pub emergency: bool,
+    /// When instances were taken out of service to be replaced, oldest first; the last hour's.
+    pub replaced: VecDeque<Timestamp>,
+    /// Zones without room.
+    pub shortages: BTreeMap<String, Shortage>,
     /// Why the current rollout ended early.
     pub halted: Option<String>,
     /// Whether the last rollout reached its end.
@@ -129,23 +266,22 @@ impl History {
         history
     }
 
+    /// Returns the generation of the current or last rollout.
+    #[must_use]
+    pub fn generation(&self) -> Option<Digest> {
+        self.target.as_ref().map(|target| target.generation.id)
+    }
+
     /// Adds the next event.
-    ///
-    /// The failure budget is that of one rollout: a run that follows a crash goes on counting; a new target, or
-    /// a person who rolls again after a halt or an end, starts afresh.
     pub fn add(&mut self, at: Timestamp, event: &Event) {
         match event {
-            Event::Opened { target, .. } => {
-                if self.generation != Some(target.generation.id) || self.halted.is_some() || self.completed {
-                    self.failures.clear();
-                }
-                self.generation = Some(target.generation.id);
-                self.halted = None;
-                self.completed = false;
-            }
+            Event::Opened { target, emergency, .. } => self.open(target, *emergency),
             Event::Intent { action } => self.intend(at, action),
-            Event::Outcome { action, result: Ok(outcome) } => self.conclude(action, outcome),
-            Event::Outcome { result: Err(_), .. } | Event::Stopped { .. } | Event::Ending => {}
+            Event::Outcome { action, result: Ok(outcome) } => self.conclude(at, action, outcome),
+            Event::Outcome { result: Err(_), .. }
+            | Event::Seen { .. }
+            | Event::Stopped { .. }
+            | Event::Ending => {}
             Event::Serving { instance } => self.members.entry(instance.clone()).or_default().served = true,
             Event::Failed { instance, reason, .. } => {
                 self.failures.insert(instance.clone());
@@ -155,27 +291,87 @@ impl History {
                 self.members.entry(instance.clone()).or_default().absent = Some(at);
             }
             Event::Returned { instance } => self.members.entry(instance.clone()).or_default().absent = None,
+            Event::WaveReached { .. } => self.wave.reached = Some(at),
+            Event::WaveLost { .. } => (self.wave.reached, self.wave.judged) = (None, BTreeMap::new()),
+            Event::Judged { gate, reading, .. } => {
+                self.wave.judged.insert(gate.clone(), (at, reading.clone()));
+            }
+            Event::WavePassed { wave } => self.wave = Wave { number: wave + 1, ..Wave::default() },
             Event::Rotate { instances, reason } => {
                 self.rotate.extend(instances.iter().map(|id| (id.clone(), reason.clone())));
                 self.completed = false;
             }
+            Event::RolledBack { target, reason } => self.go_back(target, reason),
+            Event::Paused { reason } => self.paused = Some(reason.clone()),
+            Event::Resumed => self.paused = None,
+            Event::Cancelled { back: false, reason } => self.cancelled = Some(reason.clone()),
+            Event::Cancelled { back: true, reason } => match self.proven.clone() {
+                Some(proven) => self.go_back(&proven, reason),
+                None => self.cancelled = Some(reason.clone()),
+            },
+            Event::Retargeted { target, .. } => {
+                self.retreat = None;
+                self.open(target, self.emergency);
+            }
             Event::Halted { reason } => self.halted = Some(reason.clone()),
-            Event::Completed => self.completed = true,
+            Event::Completed => self.complete(),
             Event::Down => {
                 *self = Self { launches: self.launches, ..Self::default() };
             }
         }
     }
 
+    /// The failure budget and the waves are those of one rollout: a run that follows a crash goes on counting; a new
+    /// target, or a person who rolls again after an end of any kind, starts afresh. A rollout that was going back
+    /// goes on doing so when it is opened with what it left.
+    fn open(&mut self, target: &Target, emergency: bool) {
+        self.emergency = emergency;
+        let over = self.halted.is_some() || self.completed || self.cancelled.is_some();
+        if !over && self.retreat.as_ref().is_some_and(|retreat| retreat.from == target.generation.id) {
+            return;
+        }
+        if over || self.generation() != Some(target.generation.id) {
+            self.failures.clear();
+            self.wave = Wave::default();
+        }
+        self.target = Some(target.clone());
+        (self.halted, self.cancelled, self.retreat, self.completed) = (None, None, None, false);
+    }
+
+    fn go_back(&mut self, target: &Target, reason: &str) {
+        if let Some(from) = self.generation() {
+            self.retreat = Some(Retreat { from, reason: reason.to_owned() });
+        }
+        self.target = Some(target.clone());
+        self.failures.clear();
+        self.wave = Wave::default();
+    }
+
+    fn complete(&mut self) {
+        self.completed = true;
+        let proven = |target: &Option<Target>| target.as_ref().map(|target| target.generation.id);
+        if proven(&self.proven) != self.generation() {
+            self.previous = self.proven.take();
+        }
+        self.proven.clone_from(&self.target);
+    }
+
     fn intend(&mut self, at: Timestamp, action: &Action) {
         match action {
-            Action::Launch { id, generation } => {
+            Action::Launch { id, generation, zone } => {
                 self.launches = self.launches.max(id.number());
                 let member = self.members.entry(id.clone()).or_default();
                 member.generation = Some(generation.id);
+                member.zone.clone_from(zone);
             }
             Action::Drain { id, .. } => {
-                self.members.entry(id.clone()).or_default().draining.get_or_insert(at);
+                let member = self.members.entry(id.clone()).or_default();
+                if member.draining.replace(member.draining.unwrap_or(at)).is_none() {
+                    self.replaced.push_back(at);
+                }
+                while self.replaced.front().is_some_and(|first| at.duration_since(*first) >= HOUR) {
+                    self.replaced.pop_front();
+                }
             }
             Action::Admit { id, .. } | Action::Terminate { id, .. } => {
                 self.members.entry(id.clone()).or_default();
@@ -183,21 +379,33 @@ impl History {
         }
     }
 
-    fn conclude(&mut self, action: &Action, outcome: &Outcome) {
+    fn conclude(&mut self, at: Timestamp, action: &Action, outcome: &Outcome) {
         let id = action.id();
-        if let Outcome::Refused { .. } = outcome {
-            if matches!(action, Action::Drain { .. })
-                && let Some(member) = self.members.get_mut(id)
-            {
-                member.draining = None;
+        match (action, outcome) {
+            (Action::Drain { .. }, Outcome::Refused { .. }) => {
+                let since = self.members.get_mut(id).and_then(|member| member.draining.take());
+                if since.is_some() && since == self.replaced.back().copied() {
+                    self.replaced.pop_back();
+                }
             }
-            return;
-        }
-        match action {
-            Action::Launch { .. } => self.members.entry(id.clone()).or_default().launched = true,
-            Action::Admit { .. } => self.members.entry(id.clone()).or_default().draining = None,
-            Action::Drain { .. } => {}
-            Action::Terminate { .. } => {
+            (Action::Launch { zone, .. }, Outcome::NoCapacity { .. }) => {
+                // Nothing was made: the name is free again, and was used up all the same.
+                self.members.remove(id);
+                let zone = zone.clone().unwrap_or_default();
+                let shortage = self.shortages.entry(zone).or_insert(Shortage { times: 0, at });
+                *shortage = Shortage { times: shortage.times + 1, at };
+            }
+            (_, Outcome::Refused { .. } | Outcome::NoCapacity { .. }) => {}
+            (Action::Launch { zone, .. }, _) => {
+                self.shortages.remove(zone.as_deref().unwrap_or_default());
+                self.members.entry(id.clone()).or_default().launched = true;
+            }
+            (Action::Admit { .. }, _) => {
+                let member = self.members.entry(id.clone()).or_default();
+                (member.admitted, member.draining) = (Some(at), None);
+            }
+            (Action::Drain { .. }, _) => self.members.entry(id.clone()).or_default().admitted = None,
+            (Action::Terminate { .. }, _) => {
                 self.members.remove(id);
                 self.rotate.remove(id);
             }
@@ -218,14 +426,15 @@ mod tests {
 
     fn opened(name: &str) -> Event {
         let (image, parts) = (Digest::of(name.as_bytes()), BTreeMap::new());
-        let target = Target { image, generation: Generation { id: image, parts }, refused: None };
-        Event::Opened { target, reason: "a test".to_owned() }
+        let target = Target { image, generation: Generation { id: image, parts } };
+        Event::Opened { target, reason: "a test".to_owned(), emergency: false, fleet: None }
     }
 
     fn launch(number: u64) -> Action {
         Action::Launch {
             id: id(number),
             generation: Generation { id: Digest::of(b"one"), parts: BTreeMap::new() },
+            zone: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use object_store::local::LocalFileSystem;
@@ -73,15 +74,17 @@ impl Writer {
 
 /// A fleet's journal as this process knows it.
 ///
-/// Every append names the number that must not exist yet. When someone else wrote it, this process has lost: the
-/// append fails, and so does every later one.
+/// Every entry names the number that must not exist yet. When another roller wrote it, this process has lost: the
+/// write fails, and so does every later one. A command of a second terminal (pause, cancel …) is no rival: it is taken
+/// up, and what was about to be written was decided without it and is not written.
 pub struct Journal {
-    objects: LocalFileSystem,
+    objects: Arc<dyn ObjectStore>,
     fleet: String,
-    /// Where the entries lie.
-    dir: PathBuf,
+    /// Where the entries lie, when they lie in files.
+    dir: Option<PathBuf>,
     writer: Writer,
     entries: Vec<Entry>,
+    history: History,
     /// The digest of the last entry's bytes.
     tip: Digest,
     lost: bool,
@@ -94,21 +97,30 @@ impl Journal {
     /// It cannot be read; an entry is missing, changed or of a later version (which one is named).
     pub async fn open(store: &Store, fleet: &str, writer: Writer) -> Result<Self> {
         let objects = LocalFileSystem::new_with_prefix(store.journals()).doing(|| "opening the journals")?;
+        let mut journal = Self::over(Arc::new(objects), fleet, writer).await?;
+        journal.dir = Some(store.journals().join(fleet));
+        journal.no_gap()?;
+        Ok(journal)
+    }
+
+    /// Reads the journal of `fleet` in any object store.
+    ///
+    /// # Errors
+    /// As [`Journal::open`]; but entries that are missing at the end are not noticed.
+    pub async fn over(objects: Arc<dyn ObjectStore>, fleet: &str, writer: Writer) -> Result<Self> {
         let mut journal = Self {
             objects,
             fleet: fleet.to_owned(),
-            dir: store.journals().join(fleet),
+            dir: None,
             writer,
             entries: Vec::new(),
+            history: History::default(),
             tip: Digest::of(b""),
             lost: false,
         };
         while let Some(bytes) = journal.read(journal.next()).await? {
-            let entry = journal.check(&bytes)?;
-            journal.tip = Digest::of(&bytes);
-            journal.entries.push(entry);
+            journal.take(&bytes)?;
         }
-        journal.no_gap()?;
         Ok(journal)
     }
 
@@ -118,10 +130,10 @@ impl Journal {
         &self.entries
     }
 
-    /// Folds the entries.
+    /// Returns what the entries add up to.
     #[must_use]
-    pub fn history(&self) -> History {
-        History::of(self.entries.iter().map(|entry| (entry.at, &entry.event)))
+    pub const fn history(&self) -> &History {
+        &self.history
     }
 
     /// Refuses while the writer of an unfinished roll lives.
@@ -129,22 +141,65 @@ impl Journal {
     /// # Errors
     /// Lost journal, saying who has it.
     pub fn refuse_rival(&self, now: Timestamp) -> Result<()> {
-        let ends = |event: &Event| {
-            matches!(event, Event::Completed | Event::Halted { .. } | Event::Stopped { .. } | Event::Down)
-        };
-        match self.entries.last() {
-            Some(last) if !ends(&last.event) && last.by != self.writer && last.by.lives(last.at, now) => {
-                Err(self.rival(last))
-            }
-            _ => Ok(()),
+        match self.roller(now) {
+            Some(last) => Err(self.rival(last)),
+            None => Ok(()),
         }
     }
 
-    /// Appends an entry.
+    /// Returns the last word of another living process that rolls the fleet; `None` when none does.
+    #[must_use]
+    pub fn roller(&self, now: Timestamp) -> Option<&Entry> {
+        let last = self.entries.iter().rev().find(|entry| !entry.event.is_command())?;
+        let rolls = !last.event.ends() && last.by != self.writer && last.by.lives(last.at, now);
+        rolls.then_some(last)
+    }
+
+    /// Takes up what commands of other processes said since the last look.
     ///
     /// # Errors
-    /// Lost journal when someone else wrote the number first, saying who; a failing disk.
-    pub async fn append(&mut self, at: Timestamp, event: Event) -> Result<()> {
+    /// Lost journal when another roller wrote; it cannot be read.
+    pub async fn refresh(&mut self) -> Result<()> {
+        while let Some(bytes) = self.read(self.next()).await? {
+            self.adopt(&bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a decision, unless a command came since the last look: then nothing is written, the command is taken
+    /// up, and the decision must be made anew. Returns whether it was written.
+    ///
+    /// # Errors
+    /// Lost journal when another roller wrote first, saying who; a failing disk.
+    pub async fn propose(&mut self, at: Timestamp, event: Event) -> Result<bool> {
+        match self.write(at, event).await? {
+            None => Ok(true),
+            Some(theirs) => self.adopt(&theirs).map(|()| false),
+        }
+    }
+
+    /// Writes what happened, after whatever commands came since the last look.
+    ///
+    /// # Errors
+    /// As [`Journal::propose`].
+    pub async fn record(&mut self, at: Timestamp, event: Event) -> Result<()> {
+        while !self.propose(at, event.clone()).await? {}
+        Ok(())
+    }
+
+    /// Writes a command, after whatever the roller wrote since the last look: a command takes nothing over.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn command(&mut self, at: Timestamp, event: Event) -> Result<()> {
+        while let Some(theirs) = self.write(at, event.clone()).await? {
+            self.take(&theirs)?;
+        }
+        Ok(())
+    }
+
+    /// Writes an entry. Returns the bytes of the one that another process wrote first.
+    async fn write(&mut self, at: Timestamp, event: Event) -> Result<Option<Vec<u8>>> {
         let number = self.next();
         if self.lost {
             return Err(Error::lost_journal(format!("the journal of {} was lost before", self.fleet)));
@@ -156,27 +211,13 @@ impl Journal {
         let options = PutOptions::from(PutMode::Create);
         match self.objects.put_opts(&self.path(number), bytes.into(), options).await {
             Ok(_) => {
-                // The act that follows must never be older than what the disk remembers of its intent.
-                let file = self.dir.join(format!("{number:020}.json"));
-                let synced = File::open(&file).and_then(|file| file.sync_all());
-                if let Err(error) = synced.and_then(|()| File::open(&self.dir)?.sync_all()) {
-                    self.lost = true;
-                    return Err(error).doing(|| format!("writing {}", file.display()));
-                }
-                self.tip = tip;
-                self.entries.push(entry);
-                Ok(())
+                self.sync(number)?;
+                self.push(tip, entry);
+                Ok(None)
             }
             Err(object_store::Error::AlreadyExists { .. }) => {
-                self.lost = true;
                 let theirs = self.read(number).await?;
-                match theirs.and_then(|bytes| serde_json::from_slice::<Entry>(&bytes).ok()) {
-                    Some(theirs) => Err(self.rival(&theirs)),
-                    None => Err(Error::lost_journal(format!(
-                        "someone wrote entry {number} of {} first",
-                        self.fleet
-                    ))),
-                }
+                theirs.map(Some).ok_or_else(|| self.broken(number))
             }
             // Whether it was written is unknown, and so is whether we may go on.
             Err(error) => {
@@ -184,6 +225,41 @@ impl Journal {
                 Err(error).doing(|| format!("writing entry {number} of the journal of {}", self.fleet))
             }
         }
+    }
+
+    /// The act that follows must never be older than what the disk remembers of its intent.
+    fn sync(&mut self, number: u64) -> Result<()> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let file = dir.join(format!("{number:020}.json"));
+        let synced = File::open(&file).and_then(|file| file.sync_all());
+        if let Err(error) = synced.and_then(|()| File::open(dir)?.sync_all()) {
+            self.lost = true;
+            return Err(error).doing(|| format!("writing {}", file.display()));
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, tip: Digest, entry: Entry) {
+        self.tip = tip;
+        self.history.add(entry.at, &entry.event);
+        self.entries.push(entry);
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        let entry = self.check(bytes)?;
+        self.push(Digest::of(bytes), entry);
+        Ok(())
+    }
+
+    /// Takes up another process's entry if it is a command; anything else means that the journal is lost.
+    fn adopt(&mut self, bytes: &[u8]) -> Result<()> {
+        let entry = self.check(bytes)?;
+        if !entry.event.is_command() {
+            self.lost = true;
+            return Err(self.rival(&entry));
+        }
+        self.push(Digest::of(bytes), entry);
+        Ok(())
     }
 
     fn next(&self) -> u64 {
@@ -222,7 +298,7 @@ impl Journal {
     }
 
     fn no_gap(&self) -> Result<()> {
-        let Ok(files) = std::fs::read_dir(&self.dir) else { return Ok(()) };
+        let Some(Ok(files)) = self.dir.as_ref().map(std::fs::read_dir) else { return Ok(()) };
         let names = files.flatten().filter_map(|file| file.file_name().into_string().ok());
         let highest =
             names.filter_map(|name| name.strip_suffix(".json")?.parse::<u64>().ok()).max().unwrap_or(0);

@@ -1,13 +1,22 @@
 //! What a person wanted of a fleet, what was seen of it, and what to do next.
 
+pub mod breaker;
 pub mod census;
+pub mod gate;
 pub mod generation;
 pub mod history;
+pub mod hook;
 pub mod journal;
+pub mod notify;
+pub mod outside;
 pub mod plan;
 pub mod policy;
 pub mod roll;
+pub mod statistics;
+pub mod surroundings;
+pub mod timeline;
 pub mod validate;
+pub mod windows;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

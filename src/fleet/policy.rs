@@ -2,12 +2,13 @@
 
 use jiff::SignedDuration;
 
-use super::{Fleet, Share};
+use super::windows::Windows;
+use super::{Fleet, OnFailure, Share, Zones};
 use crate::error::{Doing as _, Error, Result};
 use crate::notation;
 
 /// What the planner needs of a fleet file, parsed and consistent: `surge` and `unavailable` are not both 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// How many instances.
     pub size: usize,
@@ -15,28 +16,63 @@ pub struct Policy {
     pub surge: usize,
     /// How many below `size` may be serving by our own doing.
     pub unavailable: usize,
+    /// How many instances are new at the end of each wave; ascending, the last is `size`.
+    pub waves: Vec<usize>,
+    /// How long a wave must serve before the next one.
+    pub soak: SignedDuration,
     /// Launched and not serving after this long: failed.
     pub deadline: SignedDuration,
     /// How long a drained instance may take to finish its requests.
     pub drain: SignedDuration,
     /// More failed instances than this end the rollout.
     pub failures: usize,
+    /// What happens then.
+    pub on_failure: OnFailure,
+    /// The zones that instances are spread over; none when there are no zones.
+    pub zones: Vec<String>,
+    /// Whether one zone is finished before the next begins.
+    pub one_zone: bool,
+    /// When replacing may begin.
+    pub windows: Windows,
+    /// How many may be replaced in an hour.
+    pub rate: Option<usize>,
+    /// Older instances are replaced.
+    pub max_age: Option<SignedDuration>,
+    /// The gates that each wave must pass, by name.
+    pub gates: Vec<String>,
 }
 
 impl Policy {
     /// Reads the policy of a fleet file.
     ///
     /// # Errors
-    /// A duration or share that cannot be read; `surge` and `unavailable` both 0.
+    /// Words that cannot be read; `surge` and `unavailable` both 0; waves that do not ascend.
     pub fn of(fleet: &Fleet) -> Result<Self> {
         let size = fleet.size as usize;
+        let roll = &fleet.roll;
+        let words = |key: &str, why: String| Error::invalid(format!("`{key}`: {why}"));
         let policy = Self {
             size,
-            surge: share("roll.surge", &fleet.roll.surge, size, true)?,
-            unavailable: share("roll.unavailable", &fleet.roll.unavailable, size, false)?.min(size),
+            surge: share("roll.surge", &roll.surge, size, true)?,
+            unavailable: share("roll.unavailable", &roll.unavailable, size, false)?.min(size),
+            waves: waves(fleet)?,
+            soak: duration("roll.soak", &roll.soak)?,
             deadline: duration("health.deadline", &fleet.health.deadline)?,
-            drain: duration("roll.drain", &fleet.roll.drain)?,
-            failures: fleet.roll.failures as usize,
+            drain: duration("roll.drain", &roll.drain)?,
+            failures: roll.failures as usize,
+            on_failure: roll.on_failure,
+            zones: fleet.local.zones.clone(),
+            one_zone: roll.zones == Zones::OneAtATime,
+            windows: Windows::parse(&roll.windows, &roll.except).map_err(|why| words("roll.windows", why))?,
+            rate: match &roll.rate {
+                Some(text) => Some(notation::rate(text).map_err(|why| words("roll.rate", why))? as usize),
+                None => None,
+            },
+            max_age: match &fleet.replace.max_age {
+                Some(text) => Some(duration("replace.max_age", text)?),
+                None => None,
+            },
+            gates: fleet.gates.iter().map(|gate| gate.name.clone()).collect(),
         };
         if policy.surge == 0 && policy.unavailable == 0 {
             return Err(Error::invalid(
@@ -60,6 +96,24 @@ impl Policy {
     pub const fn floor(&self) -> usize {
         self.size - self.unavailable
     }
+}
+
+/// The canary, the waves and the whole fleet, as counts; what is not more than what came before is left out.
+fn waves(fleet: &Fleet) -> Result<Vec<usize>> {
+    let size = fleet.size as usize;
+    let named = std::iter::once(("roll.canary", &fleet.roll.canary));
+    let named = named.chain(fleet.roll.waves.iter().map(|wave| ("roll.waves", wave)));
+    let mut counts: Vec<usize> = Vec::new();
+    for (key, wave) in named {
+        let count = share(key, wave, size, true)?.min(size);
+        if counts.last().is_none_or(|last| count > *last) && count > 0 {
+            counts.push(count);
+        }
+    }
+    if counts.last() != Some(&size) {
+        counts.push(size);
+    }
+    Ok(counts)
 }
 
 fn duration(key: &str, text: &str) -> Result<SignedDuration> {
@@ -105,6 +159,26 @@ mod tests {
             let policy = policy(size, surge, unavailable).expect("a policy");
             assert_eq!((policy.surge, policy.unavailable), wanted, "{size} {surge} {unavailable}");
             assert_eq!(policy.ceiling() - policy.floor(), wanted.0 + wanted.1);
+        }
+    }
+
+    #[test]
+    fn waves_are_counts_and_end_with_the_whole_fleet() {
+        let table: [(u32, &str, &[usize]); 6] = [
+            (10, "", &[10]),
+            (10, "canary = 1", &[1, 10]),
+            (10, "canary = '5%'\nwaves = ['25%', '100%']", &[1, 3, 10]),
+            (2, "canary = 1\nwaves = ['5%', '25%', '100%']", &[1, 2]),
+            (3, "waves = [2]", &[2, 3]),
+            (3, "canary = 7", &[3]),
+        ];
+        for (size, roll, wanted) in table {
+            let text = format!(
+                "image = 'web'\nsize = {size}\n[local]\nlisten = '127.0.0.1:1'\nport = 80\n\
+                 [health]\nhttp = {{ port = 80, path = '/' }}\n[roll]\n{roll}\n"
+            );
+            let policy = Policy::of(&toml::from_str(&text).expect("a fleet file")).expect("a policy");
+            assert_eq!(policy.waves, wanted, "{size} {roll}");
         }
     }
 

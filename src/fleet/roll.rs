@@ -1,21 +1,26 @@
 //! Do: census, plan, intent, act, outcome, and again. No choices are made here.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+mod steps;
 
-use jiff::SignedDuration;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::census::{Census, InstanceId, State};
 use super::generation::Target;
 use super::history::Event;
 use super::journal::Journal;
-use super::plan::{Hold, Kind, Plan, plan};
+use super::plan::{Hold, Plan, Situation, plan};
 use super::policy::Policy;
+use super::surroundings::{News, Outlook, Surroundings};
+use super::{Fleet, Step};
 use crate::diagnostic::nearest;
 use crate::error::{Error, Result};
-use crate::progress::{self, Progress};
+use crate::progress::Progress;
 use crate::provider::{Action, Outcome, Provider, ProviderError};
+use steps::{Steps, told};
 
 /// How long to wait between two looks when nothing can be done: short beside a boot, long beside a look.
 const POLL: Duration = Duration::from_millis(200);
@@ -23,22 +28,38 @@ const POLL: Duration = Duration::from_millis(200);
 /// How often in a row an act may fail before the roll stops. What heals by itself has healed by the third.
 const ATTEMPTS: u32 = 3;
 
+/// How long to wait after the first "too many requests", and at most; twice as long after each further one.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
 /// One roll of one fleet.
-pub struct Roll<'a, P> {
+pub struct Roll<'a, P, S> {
     /// The fleet's name.
-    pub fleet: &'a str,
-    /// How.
-    pub policy: Policy,
+    pub name: &'a str,
+    /// The fleet file.
+    pub fleet: &'a Fleet,
     /// Where to.
     pub target: Target,
     /// Where the instances live.
     pub provider: &'a P,
-    /// The journal; whoever appends first has it.
+    /// What is neither the fleet nor its journal.
+    pub surroundings: &'a S,
+    /// The journal; whoever opens a rollout in it has it.
     pub journal: &'a mut Journal,
     /// Where progress goes.
     pub progress: &'a dyn Progress,
     /// Set when the roll should stop after the act at hand.
     pub stop: &'a AtomicBool,
+}
+
+/// What a person wants of a roll.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Why, for the journal.
+    pub reason: String,
+    /// What to replace although nothing changed.
+    pub wish: Option<Wish>,
+    /// Skips soak, canary, waves, gates, windows and rate, and takes over a running roll.
+    pub emergency: bool,
 }
 
 /// What to replace although nothing changed.
@@ -51,7 +72,7 @@ pub struct Wish {
 }
 
 /// What a roll did.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Summary {
     /// Instances launched.
     pub launched: Vec<InstanceId>,
@@ -59,54 +80,102 @@ pub struct Summary {
     pub ended: Vec<InstanceId>,
 }
 
-impl<P: Provider> Roll<'_, P> {
+/// What a running roll keeps in memory; none of it is needed after a crash.
+struct Running {
+    policy: Policy,
+    summary: Summary,
+    /// How often in a row each act failed.
+    failing: BTreeMap<String, u32>,
+    /// How often in a row too much was asked.
+    throttled: u32,
+    /// Since when nothing moves, and what holds it.
+    still: (Timestamp, Vec<Hold>),
+    steps: Steps,
+    /// The last census that the journal knows.
+    seen: Census,
+}
+
+/// One look: what was seen, and what follows.
+struct Look {
+    census: Census,
+    outlook: Outlook,
+    plan: Plan,
+}
+
+impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
     /// Rolls until every instance is what it should be.
     ///
     /// Safe to end at any moment and to run again: what was begun is found in the journal and the census.
     ///
     /// # Errors
-    /// Lost journal when another process has it; holding when work remains and something blocks it; whatever the
-    /// provider cannot do three times in a row.
-    pub async fn run(mut self, reason: &str, wish: Option<Wish>) -> Result<Summary> {
+    /// Lost journal when another process has it; holding when work remains and something blocks it, or when the
+    /// rollout went back to what completed before; whatever the provider cannot do three times in a row.
+    pub async fn run(mut self, order: Order) -> Result<Summary> {
         let now = self.provider.now();
-        self.journal.refuse_rival(now)?;
-        let wish = match wish {
-            Some(wish) => Some(self.wanted(&self.provider.census().await?, wish)?),
+        let mut running = Running {
+            policy: Policy::of(self.fleet)?,
+            summary: Summary::default(),
+            failing: BTreeMap::new(),
+            throttled: 0,
+            still: (now, Vec::new()),
+            steps: Steps::default(),
+            seen: last_seen(self.journal),
+        };
+        self.open(order, now).await?;
+        loop {
+            self.journal.refresh().await?;
+            self.end_if_asked().await?;
+            self.provider.prepare().await?;
+            let Some(look) = self.look(&mut running).await? else { continue };
+            running.steps.follow(self.progress, &look.plan);
+            if self.conclude(&mut running, &look).await? {
+                return Ok(running.summary);
+            }
+            if !look.plan.moves() {
+                self.provider.wait(POLL).await;
+            } else if self.saw(&mut running, &look).await? {
+                self.carry_out(&mut running, &look).await?;
+            }
+        }
+    }
+
+    /// Writes that a roll begins; whoever does has the journal.
+    async fn open(&mut self, order: Order, now: Timestamp) -> Result<()> {
+        if !order.emergency {
+            self.journal.refuse_rival(now)?;
+            if let Some(reason) = &self.journal.history().paused {
+                return Err(Error::holding(format!("fleet {} is paused: {reason}", self.name))
+                    .hint(format!("`rekiln resume {}` lets it go on", self.name)));
+            }
+        }
+        let wish = match order.wish {
+            Some(wish) => {
+                let census = self.provider.census().await.map_err(Error::from)?;
+                Some(self.wanted(&census, wish)?)
+            }
             None => None,
         };
-        let opened = Event::Opened { target: self.target.clone(), reason: reason.to_owned() };
-        self.journal.append(now, opened).await?;
+        let opened = Event::Opened {
+            target: self.target.clone(),
+            reason: order.reason.clone(),
+            emergency: order.emergency,
+            fleet: Some(Box::new(self.fleet.clone())),
+        };
+        if order.emergency {
+            // Whoever rolls finds this in its way at its next word, and stops.
+            self.journal.command(now, opened).await?;
+        } else {
+            self.journal.record(now, opened).await?;
+        }
         if let Some(wish) = wish {
-            self.journal.append(now, wish).await?;
+            self.journal.record(now, wish).await?;
         }
-        let mut summary = Summary { launched: Vec::new(), ended: Vec::new() };
-        let mut failing = BTreeMap::new();
-        let mut still = (now, Vec::new());
-        let mut steps = Steps::default();
-        loop {
-            self.provider.prepare().await?;
-            let census = self.provider.census().await?;
-            let plan =
-                plan(&self.policy, self.fleet, &self.target, &census, &self.journal.history(), census.at);
-            steps.follow(self.progress, &plan);
-            if plan.done() {
-                self.journal.append(census.at, Event::Completed).await?;
-                return Ok(summary);
-            }
-            self.stop_here(&census, &plan, &mut still).await?;
-            for note in plan.notes.clone() {
-                self.note(&census, note).await?;
-            }
-            for action in &plan.actions {
-                if self.stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                self.act(action, &mut summary, &mut failing).await?;
-            }
-            if plan.actions.is_empty() && plan.notes.is_empty() {
-                self.provider.wait(POLL).await;
-            }
-        }
+        self.news(
+            "opened",
+            format!("fleet {} rolls to {}: {}", self.name, self.target.image.short(), order.reason),
+        )
+        .await;
+        Ok(())
     }
 
     /// Finds what a wish is about, before anything is written.
@@ -114,18 +183,197 @@ impl<P: Provider> Roll<'_, P> {
         let living = census.instances.iter().filter(|instance| instance.state != State::Dead);
         let known: Vec<_> = living.map(|instance| instance.id.clone()).collect();
         if let Some(id) = wish.instances.iter().find(|id| !known.contains(id)) {
-            let error = Error::invalid(format!("fleet {} has no instance {id}", self.fleet));
+            let error = Error::invalid(format!("fleet {} has no instance {id}", self.name));
             return Err(match nearest(&id.0, known.iter().map(|id| id.0.as_str())) {
                 Some(meant) => error.hint(format!("did you mean `{meant}`?")),
                 None => error,
             }
-            .hint(format!("`rekiln status {}` lists them", self.fleet)));
+            .hint(format!("`rekiln status {}` lists them", self.name)));
         }
         let instances = if wish.instances.is_empty() { known } else { wish.instances };
         Ok(Event::Rotate { instances, reason: wish.reason })
     }
 
-    async fn note(&mut self, census: &Census, note: Event) -> Result<()> {
+    /// Ends between two acts: this process was asked to, or the rollout was.
+    async fn end_if_asked(&mut self) -> Result<()> {
+        let now = self.provider.now();
+        if self.stop.load(Ordering::Relaxed) {
+            self.journal.record(now, Event::Stopped { reason: "it was interrupted".to_owned() }).await?;
+            return Err(Error::interrupted(format!(
+                "the roll of {} was interrupted; nothing is half done",
+                self.name
+            ))
+            .hint(format!("`rekiln roll {}` goes on where it stopped", self.name)));
+        }
+        if let Some(reason) = self.journal.history().cancelled.clone() {
+            self.journal.record(now, Event::Stopped { reason: format!("cancelled: {reason}") }).await?;
+            return Err(Error::holding(format!("the roll of {} was cancelled: {reason}", self.name))
+                .hint("every instance was left as it is"));
+        }
+        Ok(())
+    }
+
+    /// Looks and plans. `None` when the look failed, and may be tried again.
+    async fn look(&mut self, running: &mut Running) -> Result<Option<Look>> {
+        let census = match self.provider.census().await {
+            Ok(census) => census,
+            Err(ProviderError::Throttled(_)) => {
+                self.back_off(running).await;
+                return Ok(None);
+            }
+            Err(error) => {
+                self.failed(running, "look", Error::from(error)).await?;
+                return Ok(None);
+            }
+        };
+        running.failing.remove("look");
+        running.throttled = 0;
+        let history = self.journal.history();
+        let target = history.target.as_ref().unwrap_or(&self.target);
+        let targets: Vec<&Target> = std::iter::once(target).chain(&history.proven).collect();
+        let outlook = self.surroundings.outlook(&targets, census.at).await?;
+        let plan = plan(&Situation {
+            policy: &running.policy,
+            fleet: self.name,
+            target,
+            census: &census,
+            history,
+            outlook: &outlook,
+            now: census.at,
+        });
+        Ok(Some(Look { census, outlook, plan }))
+    }
+
+    async fn back_off(&self, running: &mut Running) {
+        let (first, most) = BACK_OFF;
+        // Six doublings reach the longest wait.
+        self.provider.wait((first * (1 << running.throttled.min(6))).min(most)).await;
+        running.throttled += 1;
+    }
+
+    /// Counts a failure of `what`; the last of [`ATTEMPTS`] in a row ends the roll.
+    async fn failed(&mut self, running: &mut Running, what: &str, error: Error) -> Result<()> {
+        let times = running.failing.entry(what.to_owned()).or_insert(0);
+        *times += 1;
+        if *times >= ATTEMPTS {
+            let now = self.provider.now();
+            self.journal.record(now, Event::Stopped { reason: error.chain() }).await?;
+            return Err(error.during(what.to_owned()));
+        }
+        self.provider.wait(POLL).await;
+        Ok(())
+    }
+
+    /// Writes down what the decisions that follow were made from. Returns false when a command came instead.
+    async fn saw(&mut self, running: &mut Running, look: &Look) -> Result<bool> {
+        let (changed, gone) = look.census.since(&running.seen);
+        let seen = Event::Seen { changed, gone, outlook: look.outlook.clone() };
+        let written = self.journal.propose(look.census.at, seen).await?;
+        if written {
+            running.seen.clone_from(&look.census);
+        }
+        Ok(written)
+    }
+
+    /// Writes the end when it is reached: everything done, or nothing can go on. Returns true when all is done.
+    async fn conclude(&mut self, running: &mut Running, look: &Look) -> Result<bool> {
+        let Look { census, plan, .. } = look;
+        if plan.moves() || plan.holds != running.still.1 || plan.holds.iter().any(Hold::intended) {
+            running.still = (census.at, plan.holds.clone());
+        }
+        if plan.done() {
+            return self.complete(running, look).await;
+        }
+        let blocks: Vec<&Hold> = plan.holds.iter().filter(|hold| hold.blocks()).collect();
+        // Twice the time an instance may take to serve, and a minute for whatever else: nothing moves any more.
+        let deadline = running.policy.deadline;
+        let patience = deadline + deadline + running.policy.drain + SignedDuration::from_mins(1);
+        if !plan.blocked() && census.at.duration_since(running.still.0) <= patience {
+            return Ok(false);
+        }
+        // What blocks comes alone; without such, all that is waited for.
+        let why: Vec<&Hold> = if plan.blocked() { blocks } else { plan.holds.iter().collect() };
+        let holds = why.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let halted = why.iter().find_map(|hold| match hold {
+            Hold::Halted { reason } => Some(reason.clone()),
+            _ => None,
+        });
+        if !self.saw(running, look).await? {
+            return Ok(false);
+        }
+        let end = match halted {
+            Some(reason) => {
+                self.condemn(&reason, census.at).await?;
+                Event::Halted { reason }
+            }
+            None => Event::Stopped { reason: holds.clone() },
+        };
+        if !self.journal.propose(census.at, end).await? {
+            return Ok(false);
+        }
+        self.news("held", format!("fleet {}: {holds}", self.name)).await;
+        Err(Error::holding(format!("fleet {}: {holds}{}", self.name, self.last_console())).hint(format!(
+            "`rekiln history {}` has the consoles of failed instances; what served still serves",
+            self.name
+        )))
+    }
+
+    async fn complete(&mut self, running: &mut Running, look: &Look) -> Result<bool> {
+        let at = look.census.at;
+        let retreat = self.journal.history().retreat.clone();
+        if !self.saw(running, look).await? || !self.journal.propose(at, Event::Completed).await? {
+            return Ok(false);
+        }
+        let Some(retreat) = retreat else {
+            self.news("completed", format!("fleet {} is as it should be", self.name)).await;
+            return Ok(true);
+        };
+        let image =
+            self.journal.history().target.as_ref().map_or_else(String::new, |target| target.image.short());
+        self.news("rolled_back", format!("fleet {} is back at {image}: {}", self.name, retreat.reason)).await;
+        Err(Error::holding(format!(
+            "fleet {} was rolled back to {image}: {}{}",
+            self.name,
+            retreat.reason,
+            self.last_console()
+        ))
+        .hint("`rekiln quarantine list` shows the image that failed; commit another one"))
+    }
+
+    /// Remembers for all fleets that the rollout failed. Before the journal says so: a crash in between repeats it.
+    async fn condemn(&self, reason: &str, now: Timestamp) -> Result<()> {
+        let history = self.journal.history();
+        let Some(target) = &history.target else { return Ok(()) };
+        let proven =
+            history.proven.as_ref().is_some_and(|proven| proven.generation.id == target.generation.id);
+        let opened = self.journal.entries().iter().rev();
+        let mut opened = opened.filter(|entry| matches!(entry.event, Event::Opened { .. }));
+        let rollout = opened.next().map_or(0, |entry| entry.number);
+        self.surroundings.condemn(rollout, target, proven, reason, now).await
+    }
+
+    /// Notes, measures and acts as planned, until a command comes: then the rest is planned anew.
+    async fn carry_out(&mut self, running: &mut Running, look: &Look) -> Result<()> {
+        let Look { census, plan, .. } = look;
+        for note in plan.notes.clone() {
+            if !self.note(census, note, running).await? {
+                return Ok(());
+            }
+        }
+        for name in &plan.judge {
+            if !self.judge(census, name).await? {
+                return Ok(());
+            }
+        }
+        for action in &plan.actions {
+            if self.stop.load(Ordering::Relaxed) || !self.act(action, running).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn note(&mut self, census: &Census, note: Event, running: &mut Running) -> Result<bool> {
         let note = match note {
             Event::Failed { instance, reason, .. } => {
                 let console = self.provider.console_tail(&instance);
@@ -133,54 +381,123 @@ impl<P: Provider> Roll<'_, P> {
                 for line in &console {
                     self.progress.note(&instance.0, format!("  | {line}"));
                 }
+                self.tell(&instance, "failed", format!("{instance} failed: {reason}")).await;
                 Event::Failed { instance, reason, console }
+            }
+            Event::RolledBack { target, reason } => {
+                self.condemn(&reason, census.at).await?;
+                let text = format!("rolls back to {}: {reason}", target.image.short());
+                self.progress.note(self.name, text.clone());
+                self.news("rolling_back", format!("fleet {} {text}", self.name)).await;
+                Event::RolledBack { target, reason }
+            }
+            Event::WavePassed { wave } => {
+                let waves = running.policy.waves.len();
+                if waves > 1 {
+                    self.progress.note(self.name, format!("wave {} of {waves} has passed", wave + 1));
+                }
+                Event::WavePassed { wave }
+            }
+            Event::Serving { instance } => {
+                let key = format!("hook after the launch of {instance}");
+                if let Err(error) = self.hook(running, Step::AfterLaunch, &instance, "it serves").await {
+                    // Called again at the next look: the instance does not count before.
+                    self.failed(running, &key, error).await?;
+                    return Ok(false);
+                }
+                running.failing.remove(&key);
+                Event::Serving { instance }
             }
             other => other,
         };
-        self.journal.append(census.at, note).await
+        self.journal.propose(census.at, note).await
     }
 
-    /// Ends the roll between two acts: asked to, blocked, or without any change for too long.
-    async fn stop_here(
-        &mut self,
-        census: &Census,
-        plan: &Plan,
-        still: &mut (jiff::Timestamp, Vec<Hold>),
-    ) -> Result<()> {
-        if !plan.actions.is_empty() || !plan.notes.is_empty() || plan.holds != still.1 {
-            *still = (census.at, plan.holds.clone());
+    async fn judge(&mut self, census: &Census, name: &str) -> Result<bool> {
+        let Some(gate) = self.fleet.gates.iter().find(|gate| gate.name == name) else { return Ok(true) };
+        let history = self.journal.history();
+        let target = history.target.as_ref().unwrap_or(&self.target);
+        let reading = self.surroundings.judge(gate, target, census).await;
+        let wave = history.wave.number;
+        let event = Event::Judged { wave, gate: name.to_owned(), reading };
+        self.journal.propose(self.provider.now(), event).await
+    }
+
+    /// Writes the intent, acts, and writes the outcome. Returns false when a command came before the intent.
+    async fn act(&mut self, action: &Action, running: &mut Running) -> Result<bool> {
+        let now = self.provider.now();
+        // Appending is the fence: whoever lost the journal fails here, before acting.
+        if !self.journal.propose(now, Event::Intent { action: action.clone() }).await? {
+            return Ok(false);
         }
-        // What blocks comes alone; without such, all that is waited for.
-        let mut why: Vec<_> = plan.holds.iter().filter(|hold| hold.blocks()).collect();
-        if why.is_empty() {
-            why = plan.holds.iter().collect();
+        let result = match self.before(action, running).await {
+            Ok(()) => self.provider.apply(action).await,
+            Err(error) => Err(ProviderError::Failed(error)),
+        };
+        let said = match &result {
+            Ok(outcome) => Ok(outcome.clone()),
+            Err(error) => Err(error.words()),
+        };
+        let done = matches!(said, Ok(Outcome::Applied | Outcome::AlreadyDone));
+        let outcome = Event::Outcome { action: action.clone(), result: said };
+        self.journal.record(self.provider.now(), outcome).await?;
+        let key = action.to_string();
+        match result {
+            Ok(outcome) => {
+                running.failing.remove(&key);
+                if let Some(text) = told(action).filter(|_| outcome == Outcome::Applied) {
+                    self.progress.note(&action.id().0, text);
+                }
+                if let Outcome::NoCapacity { words } = outcome {
+                    self.progress.note(&action.id().0, format!("not launched: {words}"));
+                }
+            }
+            Err(ProviderError::Unclear(_)) => {}
+            Err(ProviderError::Throttled(_)) => {
+                self.back_off(running).await;
+                return Ok(false);
+            }
+            Err(ProviderError::Failed(error)) => self.failed(running, &key, error).await?,
         }
-        let holds = why.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        // Twice the time an instance may take to serve, and a minute for whatever else: nothing moves any more.
-        let patience =
-            self.policy.deadline + self.policy.deadline + self.policy.drain + SignedDuration::from_mins(1);
-        if self.stop.load(Ordering::Relaxed) {
-            self.journal
-                .append(census.at, Event::Stopped { reason: "it was interrupted".to_owned() })
-                .await?;
-            return Err(Error::interrupted(format!(
-                "the roll of {} was interrupted; nothing is half done",
-                self.fleet
-            ))
-            .hint(format!("`rekiln roll {}` goes on where it stopped", self.fleet)));
+        match action {
+            Action::Launch { id, .. } if done => running.summary.launched.push(id.clone()),
+            Action::Terminate { id, reason, .. } if done => {
+                running.summary.ended.push(id.clone());
+                if let Err(error) = self.hook(running, Step::AfterEnd, id, reason).await {
+                    self.progress.note(&id.0, error.chain());
+                }
+            }
+            _ => {}
         }
-        if plan.blocked() {
-            let reasons: Vec<_> = why.iter().filter_map(|hold| hold.reason()).collect();
-            self.journal.append(census.at, Event::Halted { reason: reasons.join("; ") }).await?;
-        } else if census.at.duration_since(still.0) > patience {
-            self.journal.append(census.at, Event::Stopped { reason: holds.clone() }).await?;
-        } else {
+        Ok(true)
+    }
+
+    /// Calls what is to be called before an act.
+    async fn before(&self, action: &Action, running: &Running) -> Result<()> {
+        match action {
+            Action::Drain { id, .. } => self.hook(running, Step::BeforeDrain, id, "to be replaced").await,
+            Action::Terminate { id, healthy: true, reason } => {
+                self.hook(running, Step::AfterDrain, id, reason).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn hook(&self, running: &Running, step: Step, id: &InstanceId, reason: &str) -> Result<()> {
+        if self.fleet.hooks.iter().all(|hook| hook.on != step) {
             return Ok(());
         }
-        Err(Error::holding(format!("fleet {}: {holds}{}", self.fleet, self.last_console())).hint(format!(
-            "`rekiln history {}` has the consoles of failed instances; what served still serves",
-            self.fleet
-        )))
+        let seen = running.seen.instances.iter().find(|instance| instance.id == *id);
+        self.surroundings.hook(step, id, seen, reason).await
+    }
+
+    async fn news(&self, event: &str, text: String) {
+        self.surroundings.tell(News { at: self.provider.now(), event, text, instance: None }).await;
+    }
+
+    async fn tell(&self, instance: &InstanceId, event: &str, text: String) {
+        let news = News { at: self.provider.now(), event, text, instance: Some(instance) };
+        self.surroundings.tell(news).await;
     }
 
     /// The end of the console of the instance that failed last in this roll; empty when none did.
@@ -196,100 +513,15 @@ impl<P: Provider> Roll<'_, P> {
             format!("\nthe console of {instance} {what}{}", console.join("\n  | "))
         })
     }
-
-    async fn act(
-        &mut self,
-        action: &Action,
-        summary: &mut Summary,
-        failing: &mut BTreeMap<String, u32>,
-    ) -> Result<()> {
-        let now = self.provider.now();
-        // Appending is the fence: whoever lost the journal fails here, before acting.
-        self.journal.append(now, Event::Intent { action: action.clone() }).await?;
-        let result = self.provider.apply(action).await;
-        let key = action.to_string();
-        let said = match &result {
-            Ok(outcome) => {
-                failing.remove(&key);
-                if let Some(text) = told(action).filter(|_| *outcome == Outcome::Applied) {
-                    self.progress.note(&action.id().0, text);
-                }
-                Ok(outcome.clone())
-            }
-            Err(ProviderError::Unclear(what)) => Err(what.clone()),
-            Err(ProviderError::Failed(error)) => Err(error.chain()),
-        };
-        let done = matches!(said, Ok(Outcome::Applied | Outcome::AlreadyDone));
-        self.journal
-            .append(self.provider.now(), Event::Outcome { action: action.clone(), result: said })
-            .await?;
-        match action {
-            Action::Launch { id, .. } if done => summary.launched.push(id.clone()),
-            Action::Terminate { id, .. } if done => summary.ended.push(id.clone()),
-            _ => {}
-        }
-        if let Err(ProviderError::Failed(error)) = result {
-            let times = failing.entry(key.clone()).or_insert(0);
-            *times += 1;
-            if *times >= ATTEMPTS {
-                self.journal.append(self.provider.now(), Event::Stopped { reason: error.chain() }).await?;
-                return Err(error.during(key));
-            }
-            self.provider.wait(POLL).await;
-        }
-        Ok(())
-    }
 }
 
-/// The steps a reader sees: one line an instance for its start, and one for its drain.
-#[derive(Default)]
-struct Steps(BTreeMap<InstanceId, (&'static str, Instant)>);
-
-impl Steps {
-    fn follow(&mut self, progress: &dyn Progress, plan: &Plan) {
-        let mut gone: BTreeSet<_> = self.0.keys().cloned().collect();
-        for member in &plan.members {
-            gone.remove(&member.id);
-            match member.kind {
-                Kind::Starting => self.turn(progress, &member.id, Some("starting")),
-                Kind::Draining => self.turn(progress, &member.id, Some("draining")),
-                // A look that failed ends no step.
-                Kind::Unknown | Kind::Absent | Kind::Unfinished => {}
-                _ => self.turn(progress, &member.id, None),
-            }
-        }
-        for id in gone {
-            self.turn(progress, &id, None);
+/// Returns the last census that the journal knows.
+fn last_seen(journal: &Journal) -> Census {
+    let mut census = Census { at: Timestamp::UNIX_EPOCH, instances: Vec::new(), trouble: None };
+    for entry in journal.entries() {
+        if let Event::Seen { changed, gone, .. } = &entry.event {
+            census.advance(entry.at, changed, gone);
         }
     }
-
-    fn turn(&mut self, progress: &dyn Progress, id: &InstanceId, step: Option<&'static str>) {
-        let now = self.0.get(id).map(|(step, _)| *step);
-        if now == step {
-            return;
-        }
-        let scope = id.0.clone();
-        if let Some((step, start)) = self.0.remove(id) {
-            let seconds = start.elapsed().as_secs_f64();
-            progress.tell(progress::Event::Finished { scope: scope.clone(), step: step.to_owned(), seconds });
-        }
-        if let Some(step) = step {
-            progress.tell(progress::Event::Started { scope, step: step.to_owned() });
-            self.0.insert(id.clone(), (step, Instant::now()));
-        }
-    }
-}
-
-/// What a reader is told of an act that was done; the steps tell of the others.
-fn told(action: &Action) -> Option<String> {
-    match action {
-        Action::Launch { generation, .. } => Some(
-            generation
-                .image()
-                .map_or_else(|| "launched".to_owned(), |image| format!("launched from {}", image.short())),
-        ),
-        Action::Terminate { reason, .. } => Some(format!("ended ({reason})")),
-        Action::Admit { .. } => Some("serves".to_owned()),
-        Action::Drain { .. } => None,
-    }
+    census
 }

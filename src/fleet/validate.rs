@@ -1,5 +1,7 @@
 //! What a fleet file means, checked as far as the file itself and the recipes' names tell.
 
+mod outside;
+
 use std::collections::BTreeSet;
 
 use super::{Fleet, Share};
@@ -61,6 +63,7 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
             None => diagnostic,
         });
     }
+    found.extend(outside::check(document, fleet));
     found
 }
 

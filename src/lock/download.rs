@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::credentials;
+use crate::curl::{proxies, quoted};
 use crate::error::{Doing as _, Error, Result};
-use crate::process::{Run as _, cannot_start};
+use crate::process::cannot_start;
 
 /// Connections at once: enough to hide latency, few enough for a public mirror.
 const PARALLEL: &str = "8";
@@ -95,8 +96,7 @@ fn start(transfers: &[Transfer]) -> Result<Child> {
     let mut command = Command::new("curl");
     command.args(["-q", "--config", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if transfers.iter().any(|transfer| !transfer.url.starts_with("file:")) {
-        let text = Command::new("apt-config").args(["dump", "Acquire"]).run_text()?;
-        command.envs(proxies(&text));
+        command.envs(proxies()?);
     }
     command.spawn().map_err(|error| cannot_start(command.get_program(), error))
 }
@@ -125,11 +125,6 @@ fn limit(bytes: u64) -> String {
     format!("max-filesize = {}\n", bytes.max(1))
 }
 
-/// Quotes a value of curl's configuration.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], ""))
-}
-
 /// Reads a line about a finished transfer: number, exit code, HTTP status, message.
 fn outcome(line: &str) -> Option<(usize, Outcome)> {
     let mut words = line.splitn(4, ' ');
@@ -142,37 +137,6 @@ fn outcome(line: &str) -> Option<(usize, Outcome)> {
         _ => Outcome::Failed(format!("{message} (curl {exit}, HTTP {status})")),
     };
     Some((at, outcome))
-}
-
-/// Turns the proxies of the host's apt into the variables that curl reads.
-fn proxies(acquire: &str) -> Vec<(&'static str, String)> {
-    let mut all = Vec::new();
-    let mut direct = Vec::new();
-    for line in acquire.lines() {
-        let Some((key, value)) = line.trim_end_matches(';').split_once(' ') else { continue };
-        let value = value.trim_matches('"').to_owned();
-        match key.strip_prefix("Acquire::") {
-            _ if value.is_empty() => {}
-            Some("http::Proxy") => {
-                all.push(("http_proxy", value.clone()));
-                // apt uses it for https too, unless that has its own.
-                all.insert(0, ("https_proxy", value));
-            }
-            Some("https::Proxy") => all.push(("https_proxy", value)),
-            Some(other) if value == "DIRECT" => direct.extend(
-                other
-                    .strip_prefix("http::Proxy::")
-                    .or_else(|| other.strip_prefix("https::Proxy::"))
-                    .map(str::to_owned),
-            ),
-            _ => {}
-        }
-    }
-    all.retain(|(_, value)| value != "DIRECT");
-    if !direct.is_empty() {
-        all.push(("no_proxy", direct.join(",")));
-    }
-    all
 }
 
 #[cfg(test)]
@@ -196,19 +160,5 @@ mod tests {
         for (line, expected) in table {
             assert_eq!(&outcome(line), expected, "{line}");
         }
-    }
-
-    #[test]
-    fn proxies_of_apt() {
-        let seen = |text: &str| proxies(text).into_iter().collect::<std::collections::BTreeMap<_, _>>();
-        let text = "Acquire \"\";\nAcquire::http::Proxy \"http://p.example:3142\";\nAcquire::http::Proxy::m.example \"DIRECT\";\n";
-        let proxy = || "http://p.example:3142".to_owned();
-        assert_eq!(
-            seen(text),
-            [("http_proxy", proxy()), ("https_proxy", proxy()), ("no_proxy", "m.example".to_owned())].into()
-        );
-        let text = format!("{text}Acquire::https::Proxy \"DIRECT\";\n");
-        assert_eq!(seen(&text)["http_proxy"], proxy());
-        assert!(seen("Acquire::Retries \"3\";\n").is_empty());
     }
 }

@@ -24,6 +24,9 @@ pub enum Action {
         id: InstanceId,
         /// What from.
         generation: Generation,
+        /// The zone it goes into, where there are zones.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        zone: Option<String>,
     },
     /// Give it requests. Expects it to be healthy.
     Admit {
@@ -65,9 +68,10 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Launch { id, generation } => {
+            Self::Launch { id, generation, zone } => {
                 let image = generation.image().map_or_else(|| "?".to_owned(), |image| image.short());
-                write!(f, "launch {id} from {image}")
+                write!(f, "launch {id} from {image}")?;
+                zone.as_ref().map_or(Ok(()), |zone| write!(f, " in {zone}"))
             }
             Self::Admit { id } => write!(f, "give {id} requests"),
             Self::Drain { id, .. } => write!(f, "drain {id}"),
@@ -89,6 +93,11 @@ pub enum Outcome {
         /// What does not hold.
         precondition: String,
     },
+    /// A launch was not made: the zone has no room for it now.
+    NoCapacity {
+        /// The provider's words.
+        words: String,
+    },
 }
 
 impl Outcome {
@@ -104,9 +113,32 @@ pub enum ProviderError {
     /// It may be done or not; the next census tells.
     #[error("no answer: {0}")]
     Unclear(String),
+    /// It is not done, since too much was asked in too short a time. Nothing is wrong with the instance or the act.
+    #[error("too many requests: {0}")]
+    Throttled(String),
     /// It is not done.
     #[error(transparent)]
     Failed(#[from] Error),
+}
+
+impl ProviderError {
+    /// Returns what the provider said.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Failed(error) => error.chain(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl From<ProviderError> for Error {
+    fn from(error: ProviderError) -> Self {
+        match error {
+            ProviderError::Failed(error) => error,
+            other => Self::failed(other.to_string()),
+        }
+    }
 }
 
 /// Where instances live.
@@ -124,7 +156,7 @@ pub trait Provider {
     ///
     /// # Errors
     /// It cannot look at all. What it cannot tell of one instance is `Unknown` in the census.
-    fn census(&self) -> impl Future<Output = Result<Census>>;
+    fn census(&self) -> impl Future<Output = Result<Census, ProviderError>>;
 
     /// Checks what `action` expects, then does it.
     ///

@@ -58,7 +58,7 @@ impl<P: Provider> Provider for AtPoint<'_, P> {
         self.provider.prepare()
     }
 
-    fn census(&self) -> impl Future<Output = Result<Census>> {
+    fn census(&self) -> impl Future<Output = Result<Census, ProviderError>> {
         self.provider.census()
     }
 

@@ -16,8 +16,8 @@ use rekiln::fleet::Fleet;
 use rekiln::fleet::census::InstanceId;
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::journal::{Journal, Writer};
-use rekiln::fleet::policy::Policy;
-use rekiln::fleet::roll::{Roll, Summary, Wish};
+use rekiln::fleet::roll::{Order as Wanted, Roll, Summary, Wish};
+use rekiln::fleet::surroundings::OfStore;
 use rekiln::load::{Load, LoadReport};
 use rekiln::progress::Silent;
 use rekiln::provider::Provider;
@@ -198,15 +198,16 @@ impl Order {
             .then(|| Wish { instances: self.rotate.clone(), reason: "a test".to_owned() });
         let mut journal = Journal::open(store, "web", Writer::this("rekiln roll web")).await?;
         let roll = Roll {
-            fleet: "web",
-            policy: Policy::of(&self.fleet)?,
-            target: Target::new(&self.fleet, self.image, None),
+            name: "web",
+            fleet: &self.fleet,
+            target: Target::new(&self.fleet, self.image),
             provider: &provider,
+            surroundings: &OfStore::new(store.clone(), "web", self.fleet.clone(), &Silent),
             journal: &mut journal,
             progress: &Silent,
             stop: &AtomicBool::new(false),
         };
-        roll.run("a test", wish).await
+        roll.run(Wanted { reason: "a test".to_owned(), wish, emergency: false }).await
     }
 }
 

@@ -6,16 +6,16 @@ use super::*;
 use crate::catalog::Disk;
 use crate::digest::Digest;
 
-fn catalog(dir: &tempfile::TempDir) -> Catalog {
+pub fn catalog(dir: &tempfile::TempDir) -> Catalog {
     Catalog::new(Store::open(&dir.path().display().to_string()).expect("a store"))
 }
 
 /// An id that starts with `start`; zeros follow.
-fn id(start: &str) -> ImageId {
+pub fn id(start: &str) -> ImageId {
     format!("{start:0<64}").parse().expect("an id")
 }
 
-fn record(start: &str, name: &str, baked: i64) -> Record {
+pub fn record(start: &str, name: &str, baked: i64) -> Record {
     Record {
         version: VERSION,
         id: id(start),

@@ -3,53 +3,75 @@
 use jiff::Timestamp;
 
 use super::members::GONE;
-use super::plan;
+use super::{Hold, Plan, Situation, plan};
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
-use crate::fleet::generation::Target;
 use crate::fleet::history::{Event, History};
-use crate::fleet::policy::Policy;
+use crate::fleet::surroundings::Reading;
 use crate::provider::{Action, Outcome};
 
-/// Where a forecast ends at the latest: far more than a fleet of hundreds takes.
+/// Where a forecast ends at the latest: far more steps than a fleet of hundreds takes.
 const STEPS: usize = 2_000;
+/// And how many instances are looked at in all its steps: about a second's worth.
+const LOOKS: usize = 2_000_000;
 
-/// Returns every act in order, supposing that what is launched serves and what is drained finishes.
+/// Returns every act in order, supposing that what is launched serves, what is drained finishes, and gates say yes.
+/// It ends where only a person or another day helps, and is cut short for very large fleets.
 #[must_use]
-pub fn forecast(
-    policy: &Policy,
-    fleet: &str,
-    target: &Target,
-    census: &Census,
-    history: &History,
-    now: Timestamp,
-) -> Vec<Action> {
-    let (mut census, mut history, mut now) = (census.clone(), history.clone(), now);
+pub fn forecast(situation: &Situation<'_>) -> Vec<Action> {
+    let (mut census, mut history, mut now) =
+        (situation.census.clone(), situation.history.clone(), situation.now);
     let mut acts = Vec::new();
+    let mut looks = 0;
     for _ in 0..STEPS {
-        let plan = plan(policy, fleet, target, &census, &history, now);
-        for note in &plan.notes {
-            history.add(now, note);
+        looks += census.instances.len();
+        if looks > LOOKS {
+            break;
         }
+        let plan = plan(&Situation { census: &census, history: &history, now, ..*situation });
+        remember(&mut history, &plan, now);
         for action in &plan.actions {
-            history.add(now, &Event::Intent { action: action.clone() });
-            history.add(now, &Event::Outcome { action: action.clone(), result: Ok(Outcome::Applied) });
             suppose(&mut census, action, now);
         }
-        let moved = !plan.notes.is_empty() || !plan.actions.is_empty();
+        let moved = plan.moves();
+        let waits = plan.holds.iter().filter_map(due).min();
         acts.extend(plan.actions);
         if !moved {
-            if !time_passes(&mut census, &history, now) {
-                break;
-            }
-            now += GONE;
+            now = match waits {
+                Some(until) if until > now => until,
+                _ if time_passes(&mut census, &history, now) => now + GONE,
+                _ => break,
+            };
         }
     }
     acts
 }
 
+/// Writes down what a plan notes and does, as if all of it went well.
+fn remember(history: &mut History, plan: &Plan, now: Timestamp) {
+    for note in &plan.notes {
+        history.add(now, note);
+    }
+    for gate in &plan.judge {
+        let wave = history.wave.number;
+        history.add(now, &Event::Judged { wave, gate: gate.clone(), reading: Reading::Pass });
+    }
+    for action in &plan.actions {
+        history.add(now, &Event::Intent { action: action.clone() });
+        history.add(now, &Event::Outcome { action: action.clone(), result: Ok(Outcome::Applied) });
+    }
+}
+
+/// Returns when a hold ends by itself.
+fn due(hold: &Hold) -> Option<Timestamp> {
+    match hold {
+        Hold::Soaking { until, .. } | Hold::Rate { until } | Hold::Capacity { until, .. } => Some(*until),
+        _ => None,
+    }
+}
+
 /// Makes the world as it is after an act that went well.
 fn suppose(census: &mut Census, action: &Action, now: Timestamp) {
-    if let Action::Launch { id, generation } = action {
+    if let Action::Launch { id, generation, zone } = action {
         census.instances.retain(|instance| instance.id != *id);
         census.instances.push(Instance {
             id: id.clone(),
@@ -62,6 +84,7 @@ fn suppose(census: &mut Census, action: &Action, now: Timestamp) {
             touched: None,
             connections: 0,
             address: None,
+            zone: zone.clone(),
         });
     }
     if matches!(action, Action::Terminate { .. }) {

@@ -1,40 +1,59 @@
 //! Decide: what each instance is, and what must be remembered of it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Kind, Standing};
-use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
-use crate::fleet::generation::Target;
-use crate::fleet::history::{Event, History, Member};
-use crate::fleet::policy::Policy;
+use super::{Kind, Situation, Standing, Urgency, Why};
+use crate::fleet::census::{Health, Instance, InstanceId, State};
+use crate::fleet::history::{Event, Member};
 
 /// How long an instance must stay unseen to count as gone. Absent once is not gone: a provider's list may be
 /// older than the instance. Ten seconds are many looks, and short beside a boot.
 pub(super) const GONE: SignedDuration = SignedDuration::from_secs(10);
 
+/// What is known of one id: how often it was seen, and the last look.
+type Seen<'a> = (usize, &'a Instance);
+
+/// Returns each seen instance once, by id.
+pub(super) fn seen<'a>(situation: &Situation<'a>) -> BTreeMap<&'a InstanceId, Seen<'a>> {
+    let mut seen: BTreeMap<&InstanceId, Seen<'_>> = BTreeMap::new();
+    for instance in &situation.census.instances {
+        seen.entry(&instance.id).or_insert((0, instance)).0 += 1;
+    }
+    seen
+}
+
 /// Returns what each instance is, seen or remembered, in the order of ids.
-pub(super) fn standings(
-    policy: &Policy,
-    target: &Target,
-    census: &Census,
-    history: &History,
-    now: Timestamp,
-) -> Vec<Standing> {
-    let ids: BTreeSet<_> = census.instances.iter().map(|i| &i.id).chain(history.members.keys()).collect();
-    let standing = |id: &InstanceId| {
-        let seen: Vec<_> = census.instances.iter().filter(|instance| instance.id == *id).collect();
-        let member = history.members.get(id);
-        let kind = match seen[..] {
-            [] => absent(member, now),
-            [instance] => kind(policy, target, instance, member, history.rotate.get(id), now),
+pub(super) fn standings(situation: &Situation<'_>) -> Vec<Standing> {
+    let Situation { history, target, now, .. } = *situation;
+    let mut all: BTreeMap<&InstanceId, (Option<Seen<'_>>, Option<&Member>)> = BTreeMap::new();
+    for (id, member) in &history.members {
+        all.entry(id).or_default().1 = Some(member);
+    }
+    for (id, found) in seen(situation) {
+        all.entry(id).or_default().0 = Some(found);
+    }
+    let standing = |(id, (seen, member)): (&InstanceId, (Option<Seen<'_>>, Option<&Member>))| {
+        let kind = match seen {
+            None => absent(member, now),
+            Some((1, instance)) => kind(situation, instance, member),
             // Two answers about one instance: neither is to be trusted.
-            _ => Kind::Unknown,
+            Some(_) => Kind::Unknown,
         };
-        Standing { id: id.clone(), kind }
+        let seen = seen.map(|(_, instance)| instance);
+        let generation = seen.and_then(|seen| seen.generation.as_ref()).map(|generation| generation.id);
+        let generation = generation.or_else(|| member.and_then(|member| member.generation));
+        let zone = seen.and_then(|seen| seen.zone.clone());
+        Standing {
+            id: id.clone(),
+            kind,
+            zone: zone.or_else(|| member.and_then(|member| member.zone.clone())),
+            new: generation == Some(target.generation.id),
+            launched_at: seen.map(|seen| seen.launched_at),
+        }
     };
-    ids.into_iter().map(standing).collect()
+    all.into_iter().map(standing).collect()
 }
 
 /// A launch that was never finished may begin again under its name. All else unseen waits.
@@ -48,14 +67,8 @@ fn absent(member: Option<&Member>, now: Timestamp) -> Kind {
     }
 }
 
-fn kind(
-    policy: &Policy,
-    target: &Target,
-    seen: &Instance,
-    member: Option<&Member>,
-    rotate: Option<&String>,
-    now: Timestamp,
-) -> Kind {
+fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> Kind {
+    let Situation { policy, history, now, .. } = *situation;
     let served = seen.in_service || member.is_some_and(|member| member.served);
     if let Some(reason) = member.and_then(|member| member.failed.clone()) {
         return Kind::Failed(reason);
@@ -70,50 +83,69 @@ fn kind(
     if seen.state == State::Draining || member.is_some_and(|member| member.draining.is_some()) {
         return Kind::Draining;
     }
-    let why = staleness(target, seen, rotate);
-    match seen.health {
-        Health::Unknown => Kind::Unknown,
-        _ if !served && !why.is_empty() => Kind::Outdated,
-        Health::Unhealthy if served => Kind::Unhealthy,
-        Health::Unhealthy if now.duration_since(seen.launched_at) >= policy.deadline => {
+    let why = why(situation, seen);
+    // What completed before may be launched to fill a gap while a wave of the new one soaks.
+    let proven = history.proven.as_ref().map(|proven| proven.generation.id);
+    let fills = proven.is_some() && seen.generation.as_ref().map(|generation| generation.id) == proven;
+    match (seen.health, why) {
+        (Health::Unknown, _) => Kind::Unknown,
+        (_, Some(why)) if !served && (!fills || why.urgency != Urgency::Differs) => Kind::Outdated,
+        (Health::Unhealthy, _) if served => Kind::Unhealthy,
+        (Health::Unhealthy, _) if now.duration_since(seen.launched_at) >= policy.deadline => {
             Kind::Failed(format!("it did not serve within {:#}", policy.deadline))
         }
-        Health::Unhealthy => Kind::Starting,
-        Health::Healthy if !seen.in_service => Kind::Starting,
-        Health::Healthy if why.is_empty() => Kind::Current,
-        Health::Healthy => Kind::Stale(why),
+        (Health::Unhealthy, _) => Kind::Starting,
+        (Health::Healthy, _) if !seen.in_service => Kind::Starting,
+        (Health::Healthy, None) => Kind::Current,
+        (Health::Healthy, Some(why)) => Kind::Stale(why),
     }
 }
 
-fn staleness(target: &Target, seen: &Instance, rotate: Option<&String>) -> Vec<String> {
-    let mut why = match &seen.generation {
-        Some(generation) => generation.drift(&target.generation),
-        None => vec!["no record of its generation".to_owned()],
-    };
-    why.extend(seen.touched.iter().map(|touched| format!("touched ({touched})")));
-    why.extend(rotate.map(|reason| format!("rotation ({reason})")));
-    why
+fn why(situation: &Situation<'_>, seen: &Instance) -> Option<Why> {
+    let Situation { policy, target, history, now, .. } = *situation;
+    let mut found: Vec<(Urgency, String)> = Vec::new();
+    match &seen.generation {
+        Some(generation) if generation.id == target.generation.id => {}
+        Some(generation) => {
+            let parts = generation.drift(&target.generation);
+            found.extend(parts.into_iter().map(|part| (Urgency::Differs, part)));
+        }
+        None => found.push((Urgency::Differs, "no record of its generation".to_owned())),
+    }
+    if let Some(most) = policy.max_age.filter(|most| now.duration_since(seen.launched_at) >= *most) {
+        found.push((Urgency::TooOld, format!("older than {most:#}")));
+    }
+    found.extend(seen.touched.iter().map(|touched| (Urgency::Touched, format!("touched ({touched})"))));
+    found
+        .extend(history.rotate.get(&seen.id).map(|reason| (Urgency::Wanted, format!("rotation ({reason})"))));
+    let urgency = found.iter().map(|(urgency, _)| *urgency).min()?;
+    Some(Why { urgency, reasons: found.into_iter().map(|(_, reason)| reason).collect() })
 }
 
-/// What must be in the journal before the next act relies on it.
-pub(super) fn notes(census: &Census, history: &History, members: &[Standing]) -> Vec<Event> {
+/// What must be in the journal of each instance before the next act relies on it.
+pub(super) fn notes(situation: &Situation<'_>, members: &[Standing]) -> Vec<Event> {
+    let seen = seen(situation);
     let mut notes = Vec::new();
-    for Standing { id, kind } in members {
-        let member = history.members.get(id);
-        let seen = census.instances.iter().find(|instance| instance.id == *id);
-        let instance = id.clone();
+    for Standing { id, kind, .. } in members {
+        let member = situation.history.members.get(id);
+        let seen = seen.get(id).map(|(_, instance)| *instance);
+        let instance = || id.clone();
         match kind {
             Kind::Failed(reason) if member.is_none_or(|member| member.failed.is_none()) => {
-                notes.push(Event::Failed { instance, reason: reason.clone(), console: Vec::new() });
+                notes.push(Event::Failed {
+                    instance: instance(),
+                    reason: reason.clone(),
+                    console: Vec::new(),
+                });
             }
             Kind::Absent if member.is_some_and(|member| member.absent.is_none()) => {
-                notes.push(Event::Absent { instance });
+                notes.push(Event::Absent { instance: instance() });
             }
             _ if seen.is_some() && member.is_some_and(|member| member.absent.is_some()) => {
-                notes.push(Event::Returned { instance });
+                notes.push(Event::Returned { instance: instance() });
             }
             _ if seen.is_some_and(Instance::serves) && member.is_none_or(|member| !member.served) => {
-                notes.push(Event::Serving { instance });
+                notes.push(Event::Serving { instance: instance() });
             }
             _ => {}
         }

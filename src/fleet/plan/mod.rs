@@ -4,11 +4,15 @@
 //! them: a healthy instance is drained only while enough *others* serve, and ended only after it was drained.
 
 mod forecast;
+mod hold;
+mod launch;
 mod members;
-mod order;
+mod pace;
+mod replace;
 mod room;
 #[cfg(test)]
 mod tests;
+mod waves;
 
 use std::fmt;
 
@@ -19,10 +23,30 @@ use super::census::{Census, InstanceId};
 use super::generation::Target;
 use super::history::{Event, History};
 use super::policy::Policy;
+use super::surroundings::Outlook;
 use crate::provider::Action;
 pub use forecast::forecast;
-use members::{notes, standings};
-use room::Step;
+pub use hold::Hold;
+use room::Batch;
+
+/// Everything that a plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// How the fleet is rolled.
+    pub policy: &'a Policy,
+    /// The fleet's name.
+    pub fleet: &'a str,
+    /// Where it goes: what Git asks for or, in the middle of a rollout, what the journal says.
+    pub target: &'a Target,
+    /// What was seen.
+    pub census: &'a Census,
+    /// What is remembered.
+    pub history: &'a History,
+    /// What the rest of the store says.
+    pub outlook: &'a Outlook,
+    /// The time.
+    pub now: Timestamp,
+}
 
 /// What to do next. No actions, nothing to note and no holds means done.
 #[must_use = "a plan that nobody reads changes nothing"]
@@ -30,6 +54,8 @@ use room::Step;
 pub struct Plan {
     /// What must be remembered before anything is done; when not empty there are no actions yet.
     pub notes: Vec<Event>,
+    /// Gates to measure now, by name.
+    pub judge: Vec<String>,
     /// What to do now, in order.
     pub actions: Vec<Action>,
     /// Why the rest is not done now.
@@ -42,91 +68,19 @@ impl Plan {
     /// Tells whether nothing is left to do.
     #[must_use]
     pub fn done(&self) -> bool {
-        self.notes.is_empty() && self.actions.is_empty() && self.holds.is_empty()
+        !self.moves() && self.holds.is_empty()
     }
 
-    /// Tells whether only a person can make it go on.
+    /// Tells whether there is something to do or to remember now.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        !self.notes.is_empty() || !self.judge.is_empty() || !self.actions.is_empty()
+    }
+
+    /// Tells whether it cannot go on by itself: only a person, or another day, can make it.
     #[must_use]
     pub fn blocked(&self) -> bool {
-        self.notes.is_empty()
-            && self.actions.is_empty()
-            && self.holds.iter().any(Hold::blocks)
-            && self.holds.iter().all(|hold| !matches!(hold, Hold::Starting { .. } | Hold::Draining { .. }))
-    }
-}
-
-/// Why something is not done now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "hold", rename_all = "snake_case")]
-pub enum Hold {
-    /// A launched instance does not serve yet.
-    Starting {
-        /// Which.
-        id: InstanceId,
-    },
-    /// A drained instance still serves requests.
-    Draining {
-        /// Which.
-        id: InstanceId,
-        /// How many.
-        connections: u32,
-    },
-    /// What it is cannot be told, so nothing is assumed.
-    Unknown {
-        /// Which.
-        id: InstanceId,
-    },
-    /// It is not seen, and not long enough to be gone.
-    Absent {
-        /// Which.
-        id: InstanceId,
-    },
-    /// It should be replaced, and too few others serve.
-    Floor {
-        /// Which.
-        id: InstanceId,
-    },
-    /// The failure budget is spent.
-    Halted {
-        /// Why.
-        reason: String,
-    },
-    /// The image must not be launched.
-    Refused {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl Hold {
-    /// Tells whether only a person can end it.
-    #[must_use]
-    pub const fn blocks(&self) -> bool {
-        matches!(self, Self::Halted { .. } | Self::Refused { .. })
-    }
-
-    /// Returns why it blocks, when it does.
-    #[must_use]
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Halted { reason } | Self::Refused { reason } => Some(reason),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Starting { id } => write!(f, "{id} does not serve yet"),
-            Self::Draining { id, connections: 1 } => write!(f, "{id} still serves 1 connection"),
-            Self::Draining { id, connections } => write!(f, "{id} still serves {connections} connections"),
-            Self::Unknown { id } => write!(f, "the health of {id} cannot be told"),
-            Self::Absent { id } => write!(f, "{id} is not seen; absent once is not gone"),
-            Self::Floor { id } => write!(f, "{id} serves until enough others do"),
-            Self::Halted { reason } => write!(f, "halted: {reason}"),
-            Self::Refused { reason } => write!(f, "the image must not be launched: {reason}"),
-        }
+        !self.moves() && self.holds.iter().any(Hold::blocks) && !self.holds.iter().any(Hold::passes)
     }
 }
 
@@ -138,6 +92,15 @@ pub struct Standing {
     /// What.
     #[serde(flatten)]
     pub kind: Kind,
+    /// Its zone, where there are zones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Whether it was launched as the target asks.
+    #[serde(skip)]
+    pub new: bool,
+    /// When it was launched, as far as it was seen; the order in which like ones are replaced.
+    #[serde(skip)]
+    pub launched_at: Option<Timestamp>,
 }
 
 /// What an instance is to the planner; one of each.
@@ -146,8 +109,8 @@ pub struct Standing {
 pub enum Kind {
     /// As it should be, and serving.
     Current,
-    /// Serving, and to be replaced: which parts differ, or who wanted it, or what happened to it.
-    Stale(Vec<String>),
+    /// Serving, and to be replaced.
+    Stale(Why),
     /// Launched, not serving yet.
     Starting,
     /// Launched from what is no longer wanted, and never in service.
@@ -170,11 +133,34 @@ pub enum Kind {
     Gone,
 }
 
+/// Why a serving instance is to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Why {
+    /// How soon, compared with others.
+    pub urgency: Urgency,
+    /// Which parts differ, who wanted it, what happened to it.
+    pub reasons: Vec<String>,
+}
+
+/// The order in which serving instances are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Urgency {
+    /// Someone was on it.
+    Touched,
+    /// Someone wants it replaced.
+    Wanted,
+    /// It is too old.
+    TooOld,
+    /// It is not what Git asks for.
+    Differs,
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Current => "current",
-            Self::Stale(why) => return write!(f, "stale: {}", why.join(", ")),
+            Self::Stale(why) => return write!(f, "stale: {}", why.reasons.join(", ")),
             Self::Starting => "starting",
             Self::Outdated => "outdated before it served",
             Self::Unhealthy => "unhealthy",
@@ -192,34 +178,29 @@ impl fmt::Display for Kind {
 /// Decides what to do next. A pure function: same arguments, same plan.
 ///
 /// Order: remember what was seen; end what is dead, failed or drained; give requests to what is healthy; make
-/// room and launch what is missing; drain what is stale, oldest first, and what is too many, newest first.
-pub fn plan(
-    policy: &Policy,
-    fleet: &str,
-    target: &Target,
-    census: &Census,
-    history: &History,
-    now: Timestamp,
-) -> Plan {
-    let members = standings(policy, target, census, history, now);
-    let notes = notes(census, history, &members);
-    let mut step = Step {
-        policy,
-        target,
-        census,
-        history,
-        now,
-        members: &members,
-        actions: Vec::new(),
-        holds: Vec::new(),
-    };
+/// room and launch what is missing; drain what is stale, the most urgent and oldest first, and what is too many,
+/// newest first. Its cost grows linearly with the number of instances.
+pub fn plan(situation: &Situation<'_>) -> Plan {
+    let members = members::standings(situation);
+    let mut notes = members::notes(situation, &members);
+    let mut batch = Batch::new(situation, &members);
     if notes.is_empty() {
-        step.end();
-        step.admit();
-        step.launch(fleet);
-        step.replace();
-        step.explain();
+        notes = batch.wave_notes();
     }
-    let (actions, holds) = (step.actions, step.holds);
-    Plan { notes, actions, holds, members }
+    if notes.is_empty() {
+        notes.extend(batch.rollback());
+    }
+    if notes.is_empty() {
+        batch.end();
+        batch.admit();
+        batch.launch();
+        batch.replace();
+        batch.explain();
+    }
+    let (judge, actions, holds) = if notes.is_empty() {
+        (batch.gates_to_judge(), batch.actions, batch.holds)
+    } else {
+        Default::default()
+    };
+    Plan { notes, judge, actions, holds, members }
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::members::GONE;
-use super::{Plan, forecast, plan};
+use super::{Plan, Situation, forecast, plan};
 use crate::digest::Digest;
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
 use crate::fleet::generation::{Generation, Target};
 use crate::fleet::history::{History, Member};
 use crate::fleet::policy::Policy;
+use crate::fleet::surroundings::Outlook;
 
 /// Long after everything that a row launched.
 const NOW: Timestamp = Timestamp::constant(10_000, 0);
@@ -37,7 +38,9 @@ struct Row {
 }
 
 fn row(words: &str) -> Row {
-    let mut row = Row { instances: Vec::new(), history: History::default() };
+    // What these rows roll to has completed before: the waves have rows of their own.
+    let proven = Some(Target::new(&fleet(1, 0), Digest::of(b"new")));
+    let mut row = Row { instances: Vec::new(), history: History { proven, ..History::default() } };
     for (number, word) in (1..).zip(words.split_whitespace()) {
         row.add(number, word);
     }
@@ -60,6 +63,7 @@ impl Row {
             touched: None,
             connections: 0,
             address: None,
+            zone: None,
         };
         let mut member =
             Member { launched: true, generation: Some(generation.id), served: true, ..Member::default() };
@@ -97,10 +101,22 @@ impl Row {
 
     fn plan(self, surge: u32, unavailable: u32) -> Plan {
         let fleet = fleet(surge, unavailable);
-        let target = Target::new(&fleet, Digest::of(b"new"), None);
-        let census = Census { at: NOW, instances: self.instances, trouble: None };
-        plan(&Policy::of(&fleet).expect("a policy"), "web", &target, &census, &self.history, NOW)
+        let target = Target::new(&fleet, Digest::of(b"new"));
+        planned(&fleet, &target, self.instances, &self.history, &Outlook::default())
     }
+}
+
+fn planned(
+    fleet: &Fleet,
+    target: &Target,
+    instances: Vec<Instance>,
+    history: &History,
+    outlook: &Outlook,
+) -> Plan {
+    let census = Census { at: NOW, instances, trouble: None };
+    let policy = Policy::of(fleet).expect("a policy");
+    let fleet = "web";
+    plan(&Situation { policy: &policy, fleet, target, census: &census, history, outlook, now: NOW })
 }
 
 fn said(plan: &Plan) -> String {
@@ -178,13 +194,15 @@ fn in_place() {
 }
 
 /// Makes launching impossible in one way.
-type Spend = fn(&mut History, &mut Target);
+type Spend = fn(&mut History, &mut Outlook);
 
 #[test]
 fn a_refused_image_a_halt_and_a_spent_budget_launch_nothing() {
     let fleet = fleet(1, 0);
     let spend: [(&str, Spend); 3] = [
-        ("must not be launched: debug", |_, target| target.refused = Some("debug".to_owned())),
+        ("must not be launched: debug", |_, outlook| {
+            outlook.refused.push((Digest::of(b"new"), "debug".to_owned()));
+        }),
         ("halted: by hand", |history, _| history.halted = Some("by hand".to_owned())),
         ("halted: 2 failed (web-8, web-9), 1 allowed", |history, _| {
             history.failures.extend([InstanceId::new("web", 8), InstanceId::new("web", 9)]);
@@ -192,10 +210,10 @@ fn a_refused_image_a_halt_and_a_spent_budget_launch_nothing() {
     ];
     for (why, spend) in spend {
         let Row { instances, mut history } = row("old old dead");
-        let mut target = Target::new(&fleet, Digest::of(b"new"), None);
-        spend(&mut history, &mut target);
-        let census = Census { at: NOW, instances, trouble: None };
-        let plan = plan(&Policy::of(&fleet).expect("a policy"), "web", &target, &census, &history, NOW);
+        let target = Target::new(&fleet, Digest::of(b"new"));
+        let mut outlook = Outlook::default();
+        spend(&mut history, &mut outlook);
+        let plan = planned(&fleet, &target, instances, &history, &outlook);
         let said = said(&plan);
         assert!(!said.contains("launch web") && !said.contains("drain") && said.contains(why), "{said}");
     }
@@ -218,7 +236,7 @@ fn what_differs_is_named() {
 #[test]
 fn a_forecast_is_the_whole_roll() {
     let fleet = fleet(1, 0);
-    let target = Target::new(&fleet, Digest::of(b"new"), None);
+    let target = Target::new(&fleet, Digest::of(b"new"));
     let policy = Policy::of(&fleet).expect("a policy");
     let table = [
         ("new new new", ""),
@@ -235,7 +253,15 @@ fn a_forecast_is_the_whole_roll() {
     for (words, wanted) in table {
         let Row { instances, history } = row(words);
         let census = Census { at: NOW, instances, trouble: None };
-        let acts = forecast(&policy, "web", &target, &census, &history, NOW);
+        let acts = forecast(&Situation {
+            policy: &policy,
+            fleet: "web",
+            target: &target,
+            census: &census,
+            history: &history,
+            outlook: &Outlook::default(),
+            now: NOW,
+        });
         let acts: Vec<_> =
             acts.iter().map(|act| act.to_string().split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(acts.join(", "), wanted, "{words}");

@@ -122,10 +122,11 @@ impl<M: Machines> Local<M> {
             touched,
             connections: balancer.map_or(0, |server| server.connections),
             address: Some(([127, 0, 0, 1], record.port).into()),
+            zone: record.zone.clone(),
         }
     }
 
-    fn launch(&self, id: &InstanceId, generation: &Generation) -> Result<Outcome> {
+    fn launch(&self, id: &InstanceId, generation: &Generation, zone: Option<&String>) -> Result<Outcome> {
         let dir = self.dir(id);
         if let Some(record) = InstanceRecord::read(&dir)? {
             if self.machines.alive(&dir)? {
@@ -168,6 +169,7 @@ impl<M: Machines> Local<M> {
             health_port: 0,
             launched_at: Timestamp::now(),
             phase: Phase::Waiting,
+            zone: zone.cloned(),
         })
     }
 
@@ -268,7 +270,7 @@ impl<M: Machines> Provider for Local<M> {
         self.balancer.ensure(&self.fleet, &self.records()?)
     }
 
-    async fn census(&self) -> Result<Census> {
+    async fn census(&self) -> Result<Census, ProviderError> {
         let records = self.records()?;
         // A fleet without instances needs no load balancer.
         let (servers, trouble) = match self.balancer.servers() {
@@ -285,7 +287,7 @@ impl<M: Machines> Provider for Local<M> {
 
     async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
         Ok(match action {
-            Action::Launch { id, generation } => self.launch(id, generation),
+            Action::Launch { id, generation, zone } => self.launch(id, generation, zone.as_ref()),
             Action::Admit { id } => self.admit(id),
             Action::Drain { id, others } => self.drain(id, *others),
             Action::Terminate { id, healthy, .. } => self.terminate(id, *healthy),

@@ -36,6 +36,9 @@ pub struct InstanceRecord {
     pub launched_at: Timestamp,
     /// What the load balancer should do with it; a restarted one is told again.
     pub phase: Phase,
+    /// The zone that it plays to be in, when the fleet has zones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// What the load balancer should do with an instance.

@@ -1,0 +1,179 @@
+//! Decide: what is launched into the room that is there, and where.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::room::Batch;
+use super::{Hold, Kind, Situation, Standing};
+use crate::fleet::census::InstanceId;
+use crate::fleet::generation::Target;
+use crate::fleet::history::Shortage;
+use crate::provider::Action;
+
+/// How long a zone without room is left alone after the first refusal; twice as long after each further one.
+const SHORT: SignedDuration = SignedDuration::from_secs(30);
+/// And at most so long: a zone that has room again is used within ten minutes.
+const LONG: SignedDuration = SignedDuration::from_mins(10);
+
+/// Returns when a zone is asked again.
+fn asked_again(shortage: Shortage) -> Timestamp {
+    // Five doublings are more than the longest wait.
+    let doubled = 1 << shortage.times.saturating_sub(1).min(5);
+    shortage.at + (SHORT * doubled).min(LONG)
+}
+
+impl Batch<'_> {
+    /// Returns why a target's image must not be launched; for the rollout's own target also why it has failed.
+    pub(super) fn refusal(&self, target: &Target) -> Option<Hold> {
+        if let Some(reason) = self.situation.outlook.refusal(target.image) {
+            return Some(Hold::Refused { reason: reason.to_owned() });
+        }
+        self.failure().map(|reason| Hold::Halted { reason })
+    }
+
+    pub(super) fn wanted_again(&self, id: &InstanceId) -> bool {
+        let Situation { policy, history, target, .. } = *self.situation;
+        let same = history.members.get(id).is_some_and(|m| m.generation == Some(target.generation.id));
+        let current = self.count(|kind| matches!(kind, Kind::Current | Kind::Starting));
+        same && self.refusal(target).is_none() && current < policy.size
+    }
+
+    /// Launches what is missing, ending unhealthy ones when there is no room beside them.
+    pub(super) fn launch(&mut self) {
+        let Situation { policy, target, history, .. } = *self.situation;
+        let held = self.count(|kind| matches!(kind, Kind::Current | Kind::Unknown | Kind::Absent));
+        let starting = |new: bool| {
+            self.members.iter().filter(|member| member.kind == Kind::Starting && member.new == new).count()
+        };
+        let wanted = policy.size.saturating_sub(held + starting(true));
+        let missing = policy.size.saturating_sub(self.living());
+        if wanted == 0 && missing == 0 {
+            return;
+        }
+        if let Some(hold) = self.refusal(target) {
+            self.holds.push(hold);
+            return;
+        }
+        let fresh = self.fresh(wanted, missing);
+        // While a wave of the new image soaks, a gap is filled with what is proven.
+        let filling = history.proven.as_ref().filter(|proven| self.refusal(proven).is_none());
+        let filled = filling.map_or(0, |_| missing.saturating_sub(fresh));
+        let room = policy.ceiling().saturating_sub(self.existing());
+        if room == 0 && fresh + filled > 0 {
+            // The next plan launches into the room.
+            let sick = self.members.iter().filter(|m| m.kind == Kind::Unhealthy && !self.ends(&m.id));
+            if let Some(id) = sick.map(|member| member.id.clone()).next() {
+                self.terminate(&id, false, "unhealthy, to make room for its replacement");
+            }
+            return;
+        }
+        let targets = std::iter::repeat_n(target, fresh);
+        let targets: Vec<&Target> = match filling {
+            Some(proven) => targets.chain(std::iter::repeat_n(proven, filled)).take(room).collect(),
+            None => targets.take(room).collect(),
+        };
+        self.place(&targets);
+    }
+
+    /// How many of the new image may be launched now: as far as the wave goes and, beyond what is missing, as far as
+    /// the pace allows.
+    fn fresh(&mut self, wanted: usize, missing: usize) -> usize {
+        let Situation { policy, .. } = *self.situation;
+        let expected = |member: &&Standing| {
+            member.new && matches!(member.kind, Kind::Current | Kind::Starting | Kind::Unknown | Kind::Absent)
+        };
+        let new = self.members.iter().filter(expected).count();
+        let limit = self.stage().map_or(policy.size, |stage| stage.limit);
+        let within = wanted.min(limit.saturating_sub(new));
+        let cures = within.min(missing);
+        let pace = self.pace();
+        // Without surge, a voluntary launch follows a drain, which the pace has allowed.
+        let voluntary = if policy.surge == 0 { 0 } else { (within - cures).min(pace.may_begin) };
+        if within > cures + voluntary {
+            self.holds.extend(pace.hold);
+        }
+        cures + voluntary
+    }
+
+    fn ends(&self, id: &InstanceId) -> bool {
+        self.actions.iter().any(|action| matches!(action, Action::Terminate { id: ended, .. } if ended == id))
+    }
+
+    /// Launches one instance of each target, unfinished ones of the rollout's own first, each in the zone that has
+    /// the fewest.
+    fn place(&mut self, targets: &[&Target]) {
+        let Situation { fleet, history, target, .. } = *self.situation;
+        let again = self.members.iter().filter(|m| m.kind == Kind::Unfinished && self.wanted_again(&m.id));
+        let mut again =
+            again.map(|member| (member.id.clone(), member.zone.clone())).collect::<Vec<_>>().into_iter();
+        let mut fresh = (1..).map(|offset| InstanceId::new(fleet, history.launches + offset));
+        let mut zones = Zones::new(self);
+        for wanted in targets {
+            let own = wanted.generation.id == target.generation.id;
+            let found = if own { again.next() } else { None };
+            let (id, zone) = if let Some(found) = found {
+                found
+            } else {
+                match zones.next() {
+                    Ok(zone) => (fresh.next().unwrap_or_else(|| InstanceId::new(fleet, u64::MAX)), zone),
+                    Err(hold) => {
+                        self.holds.push(hold);
+                        return;
+                    }
+                }
+            };
+            self.actions.push(Action::Launch { id, generation: wanted.generation.clone(), zone });
+        }
+    }
+}
+
+/// Where the next instances go.
+struct Zones {
+    /// How many that stay each zone with room has; empty when there are no zones.
+    open: BTreeMap<String, usize>,
+    /// The zone that is replaced now, when that is one at a time.
+    only: Option<String>,
+    /// The zone that is asked again first, when one has no room.
+    short: Option<(Timestamp, String)>,
+    /// Whether the provider has zones at all.
+    any: bool,
+}
+
+impl Zones {
+    fn new(batch: &Batch<'_>) -> Self {
+        let Situation { policy, history, now, .. } = *batch.situation;
+        let waits = |zone: &str| history.shortages.get(zone).map(|s| asked_again(*s)).filter(|at| now < *at);
+        let mut open: BTreeMap<String, usize> = BTreeMap::new();
+        let mut short: Option<(Timestamp, String)> = None;
+        let named = policy.zones.iter().map(String::as_str);
+        for zone in named.chain(policy.zones.is_empty().then_some("")) {
+            match waits(zone) {
+                Some(at) => short = short.into_iter().chain([(at, zone.to_owned())]).min(),
+                None => drop(open.insert(zone.to_owned(), 0)),
+            }
+        }
+        for member in batch.members {
+            let stays = matches!(member.kind, Kind::Current | Kind::Starting | Kind::Unknown | Kind::Absent);
+            if let Some(count) = open.get_mut(member.zone.as_deref().unwrap_or_default()).filter(|_| stays) {
+                *count += 1;
+            }
+        }
+        let only = batch.active_zone().map(str::to_owned);
+        Self { open, only, short, any: !policy.zones.is_empty() }
+    }
+
+    /// Returns the zone of the next instance: the one being replaced, else the one with the fewest.
+    fn next(&mut self) -> Result<Option<String>, Hold> {
+        let only = self.only.as_ref().filter(|zone| self.open.contains_key(*zone)).cloned();
+        let fewest = || self.open.iter().min_by_key(|(_, count)| **count).map(|(zone, _)| zone.clone());
+        let Some(zone) = only.or_else(fewest) else {
+            let (until, zone) = self.short.clone().unwrap_or_default();
+            return Err(Hold::Capacity { zone, until });
+        };
+        if let Some(count) = self.open.get_mut(&zone) {
+            *count += 1;
+        }
+        Ok(self.any.then_some(zone))
+    }
+}

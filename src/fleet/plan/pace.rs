@@ -1,0 +1,50 @@
+//! Decide: whether something voluntary may begin now, and how much of it.
+
+use super::room::Batch;
+use super::{Hold, Kind, Situation};
+use jiff::SignedDuration;
+
+/// How many replacements may begin now, and what holds the rest.
+pub(super) struct Pace {
+    /// How many.
+    pub(super) may_begin: usize,
+    /// Why no more; `None` when nothing holds them.
+    pub(super) hold: Option<Hold>,
+}
+
+impl Batch<'_> {
+    /// Decides how many healthy instances may begin to be replaced now. A cure is never voluntary, and what has begun
+    /// is finished outside of windows and rates too.
+    pub(super) fn pace(&self) -> Pace {
+        let Situation { policy, history, outlook, now, .. } = *self.situation;
+        let none = |hold| Pace { may_begin: 0, hold: Some(hold) };
+        if let Some(reason) = &history.paused {
+            return none(Hold::Paused { reason: reason.clone() });
+        }
+        if history.emergency {
+            return Pace { may_begin: usize::MAX, hold: None };
+        }
+        if let Some(reason) = &outlook.breaker {
+            return none(Hold::Breaker { reason: reason.clone() });
+        }
+        if !policy.windows.is_open(now) {
+            return none(Hold::Window { until: policy.windows.opens_at(now) });
+        }
+        let Some(rate) = policy.rate else { return Pace { may_begin: usize::MAX, hold: None } };
+        // A replacement that was launched and has taken no one's place yet counts already.
+        let begun = self.living().saturating_sub(policy.size);
+        let hour = SignedDuration::from_hours(1);
+        let recent = history.replaced.iter().filter(|at| now.duration_since(**at) < hour);
+        let first = recent.clone().next().copied().unwrap_or(now);
+        let may_begin = rate.saturating_sub(recent.count() + begun);
+        let hold = (may_begin == 0 && begun == 0).then_some(Hold::Rate { until: first + hour });
+        Pace { may_begin, hold }
+    }
+
+    /// Everything that serves, or is expected to.
+    pub(super) fn living(&self) -> usize {
+        self.count(|kind| {
+            matches!(kind, Kind::Current | Kind::Stale(_) | Kind::Starting | Kind::Unknown | Kind::Absent)
+        })
+    }
+}

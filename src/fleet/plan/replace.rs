@@ -1,0 +1,155 @@
+//! Decide: in which order instances stop getting requests.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+
+use super::room::Batch;
+use super::{Hold, Kind, Situation, Standing, Urgency};
+use crate::fleet::census::InstanceId;
+use crate::provider::Action;
+
+/// How many waiting instances are named; of more, their number says as much.
+const ONE_BY_ONE: usize = 5;
+
+impl Batch<'_> {
+    /// Drains what is to be replaced and what is too many, as far as enough others serve.
+    pub(super) fn replace(&mut self) {
+        let Situation { policy, history, target, .. } = *self.situation;
+        let current = self.count(|kind| *kind == Kind::Current);
+        let stale = self.victims();
+        let extra = self.extra(current);
+        // An unhealthy or missing one is cured before a healthy one is touched in place; and what nothing can
+        // replace stays, unless it is one too many.
+        let sick = self.count(|kind| matches!(kind, Kind::Unhealthy | Kind::Unknown | Kind::Absent));
+        let replaceable = sick == 0 && self.refusal(target).is_none();
+        let mut serving = self.serving();
+        let mut covered = self.covered(current, stale.len());
+        let mut rest = Vec::new();
+        let stale = stale.into_iter().map(|id| (id, true));
+        for (id, is_stale) in stale.chain(extra.into_iter().map(|id| (id, false))) {
+            let too_many = current.max(serving) > policy.size;
+            let allowed = history.paused.is_none() && covered > 0 && (too_many || replaceable);
+            if allowed && serving > policy.floor() {
+                serving -= 1;
+                covered -= 1;
+                self.actions.push(Action::Drain { id, others: policy.floor() });
+            } else if is_stale {
+                rest.push(id);
+            }
+        }
+        let new = self.members.iter().filter(|member| member.new && member.kind == Kind::Current).count();
+        let waits = self.stage().is_some_and(|stage| new >= stage.limit)
+            || self.holds.iter().any(|hold| hold.blocks() || hold.intended());
+        if waits && !rest.is_empty() || rest.len() > ONE_BY_ONE {
+            self.holds.push(Hold::Turn { count: rest.len() });
+        } else {
+            self.holds.extend(rest.into_iter().map(|id| Hold::Floor { id }));
+        }
+        self.end_needless(current);
+    }
+
+    /// How many may be drained now. With surge, an old one goes only when a new one covers it; without, `unavailable`
+    /// is the leave to be short, as far as the wave and the pace go.
+    fn covered(&mut self, current: usize, stale: usize) -> usize {
+        let Situation { policy, .. } = *self.situation;
+        if policy.surge > 0 {
+            let old = self.count(|kind| matches!(kind, Kind::Stale(_) | Kind::Unhealthy));
+            return (current + old).saturating_sub(policy.size);
+        }
+        let begun = |member: &&Standing| {
+            member.kind == Kind::Draining
+                || member.new
+                    && matches!(member.kind, Kind::Current | Kind::Starting | Kind::Unknown | Kind::Absent)
+        };
+        let begun = self.members.iter().filter(begun).count();
+        let limit = self.stage().map_or(usize::MAX, |stage| stage.limit.saturating_sub(begun));
+        let pace = self.pace();
+        let covered = limit.min(pace.may_begin);
+        if covered < stale.min(limit) {
+            self.holds.extend(pace.hold);
+        }
+        covered
+    }
+
+    /// The zone that is replaced now when that is one at a time: the first with something to replace or being
+    /// replaced.
+    pub(super) fn active_zone(&self) -> Option<&str> {
+        let policy = self.situation.policy;
+        if !policy.one_zone {
+            return None;
+        }
+        let busy = |zone: &&String| {
+            self.members.iter().any(|member| {
+                member.zone.as_ref() == Some(*zone) && matches!(member.kind, Kind::Stale(_) | Kind::Draining)
+            })
+        };
+        policy.zones.iter().find(busy).map(String::as_str)
+    }
+
+    /// What is to be replaced: the most urgent first, then from the zone that has the most, then the oldest.
+    fn victims(&self) -> Vec<InstanceId> {
+        let active = self.active_zone();
+        let mut populations: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut queues: BTreeMap<Urgency, BTreeMap<&str, Vec<&Standing>>> = BTreeMap::new();
+        for member in self.members {
+            let zone = member.zone.as_deref().unwrap_or_default();
+            if matches!(member.kind, Kind::Current | Kind::Stale(_)) {
+                *populations.entry(zone).or_default() += 1;
+            }
+            if let Kind::Stale(why) = &member.kind
+                && active.is_none_or(|active| active == zone)
+            {
+                queues.entry(why.urgency).or_default().entry(zone).or_default().push(member);
+            }
+        }
+        let mut victims = Vec::new();
+        for zones in queues.into_values() {
+            let mut zones: BTreeMap<&str, VecDeque<&Standing>> = zones
+                .into_iter()
+                .map(|(zone, mut queue)| {
+                    queue.sort_by_key(|member| (member.launched_at, member.id.number()));
+                    (zone, queue.into())
+                })
+                .collect();
+            loop {
+                let fullest = zones.iter().filter_map(|(zone, queue)| {
+                    let first = queue.front()?;
+                    let population = populations.get(zone).copied().unwrap_or(0);
+                    Some((Reverse(population), first.launched_at, first.id.number(), *zone))
+                });
+                let Some((.., zone)) = fullest.min() else { break };
+                let next = zones.get_mut(zone).and_then(VecDeque::pop_front);
+                victims.extend(next.map(|member| member.id.clone()));
+                populations.entry(zone).and_modify(|count| *count = count.saturating_sub(1));
+            }
+        }
+        victims
+    }
+
+    /// What is current and one too many, newest first: the older have proven themselves.
+    fn extra(&self, current: usize) -> Vec<InstanceId> {
+        let many = current.saturating_sub(self.situation.policy.size);
+        if many == 0 {
+            return Vec::new();
+        }
+        let mut extra: Vec<_> = self.members.iter().filter(|m| m.kind == Kind::Current).collect();
+        extra.sort_by_key(|m| Reverse((m.launched_at, m.id.number())));
+        extra.truncate(many);
+        extra.into_iter().map(|member| member.id.clone()).collect()
+    }
+
+    /// Ends starting ones that nobody waits for any more.
+    fn end_needless(&mut self, current: usize) {
+        let size = self.situation.policy.size;
+        if current < size {
+            return;
+        }
+        let starting = self.members.iter().rev().filter(|m| m.kind == Kind::Starting);
+        let ids: Vec<_> = starting.map(|member| member.id.clone()).collect();
+        let needless = (current + ids.len()).saturating_sub(size);
+        for id in ids.into_iter().take(needless) {
+            self.actions.retain(|action| *action.id() != id);
+            self.terminate(&id, false, "one too many");
+        }
+    }
+}

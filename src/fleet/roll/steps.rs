@@ -1,0 +1,63 @@
+//! Tell: the steps of a roll that a reader sees: one line an instance for its start, and one for its drain.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use crate::fleet::census::InstanceId;
+use crate::fleet::plan::{Kind, Plan};
+use crate::progress::{self, Progress};
+use crate::provider::Action;
+
+/// The steps a reader sees: one line an instance for its start, and one for its drain.
+#[derive(Default)]
+pub(super) struct Steps(BTreeMap<InstanceId, (&'static str, Instant)>);
+
+impl Steps {
+    /// Tells what began and ended since the plan before.
+    pub(super) fn follow(&mut self, progress: &dyn Progress, plan: &Plan) {
+        let mut gone: BTreeSet<_> = self.0.keys().cloned().collect();
+        for member in &plan.members {
+            gone.remove(&member.id);
+            match member.kind {
+                Kind::Starting => self.turn(progress, &member.id, Some("starting")),
+                Kind::Draining => self.turn(progress, &member.id, Some("draining")),
+                // A look that failed ends no step.
+                Kind::Unknown | Kind::Absent | Kind::Unfinished => {}
+                _ => self.turn(progress, &member.id, None),
+            }
+        }
+        for id in gone {
+            self.turn(progress, &id, None);
+        }
+    }
+
+    fn turn(&mut self, progress: &dyn Progress, id: &InstanceId, step: Option<&'static str>) {
+        let now = self.0.get(id).map(|(step, _)| *step);
+        if now == step {
+            return;
+        }
+        let scope = id.0.clone();
+        if let Some((step, start)) = self.0.remove(id) {
+            let seconds = start.elapsed().as_secs_f64();
+            progress.tell(progress::Event::Finished { scope: scope.clone(), step: step.to_owned(), seconds });
+        }
+        if let Some(step) = step {
+            progress.tell(progress::Event::Started { scope, step: step.to_owned() });
+            self.0.insert(id.clone(), (step, Instant::now()));
+        }
+    }
+}
+
+/// What a reader is told of an act that was done; the steps tell of the others.
+pub(super) fn told(action: &Action) -> Option<String> {
+    match action {
+        Action::Launch { generation, .. } => Some(
+            generation
+                .image()
+                .map_or_else(|| "launched".to_owned(), |image| format!("launched from {}", image.short())),
+        ),
+        Action::Terminate { reason, .. } => Some(format!("ended ({reason})")),
+        Action::Admit { .. } => Some("serves".to_owned()),
+        Action::Drain { .. } => None,
+    }
+}

@@ -1,0 +1,215 @@
+//! What must never be done, whatever the mode, the fault or the crash: checked by the simulated world after each act
+//! with its own eyes, and not with the planner's.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::world::World;
+use crate::digest::{Digest, ImageId};
+use crate::fleet::census::{InstanceId, State};
+use crate::fleet::policy::Policy;
+use crate::provider::{Action, Outcome};
+
+/// What the person who runs a simulation knows and the world does not: it changes what is forbidden.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// An emergency: no waves, soak, windows or rate.
+    pub emergency: bool,
+    /// Everything voluntary is stopped.
+    pub paused: bool,
+    /// The circuit breaker is open.
+    pub breaker: bool,
+    /// Images that no one may launch.
+    pub quarantined: Vec<ImageId>,
+    /// The generation that completed last.
+    pub proven: Option<Digest>,
+    /// Generations whose waves every gate lets pass, by how many waves did.
+    pub gated: BTreeMap<Digest, usize>,
+}
+
+/// The laws, and what broke them.
+#[derive(Debug, Default)]
+pub(super) struct Law {
+    pub(super) orders: Orders,
+    pub(super) violations: Vec<String>,
+    /// When instances were taken out of service to be replaced; the last hour's.
+    drained: VecDeque<Timestamp>,
+    /// When so many instances of a generation served for the first time: for each wave.
+    reached: BTreeMap<(Digest, usize), Timestamp>,
+}
+
+/// What the world was like before an act.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    serving: usize,
+    /// Everything that serves, or soon does.
+    living: usize,
+    /// Whether the instance that the act is about served.
+    served: bool,
+}
+
+impl Law {
+    pub(super) fn before(world: &World, action: &Action) -> Before {
+        let found = world.instances.get(action.id());
+        Before {
+            serving: world.serving(),
+            living: living(world),
+            served: found.is_some_and(|found| found.seen.serves()),
+        }
+    }
+
+    /// Remembers how far each generation is; called whenever time has passed.
+    pub(super) fn watch(&mut self, world: &World, policy: &Policy) {
+        let mut serving: BTreeMap<Digest, usize> = BTreeMap::new();
+        for found in world.instances.values().filter(|found| found.seen.serves()) {
+            if let Some(generation) = &found.seen.generation {
+                *serving.entry(generation.id).or_default() += 1;
+            }
+        }
+        for (generation, count) in serving {
+            for (wave, _) in policy.waves.iter().enumerate().filter(|(_, limit)| count >= **limit) {
+                self.reached.entry((generation, wave)).or_insert(world.now);
+            }
+        }
+    }
+
+    fn broke(&mut self, world: &World, what: &str) {
+        self.violations.push(format!("{what} (at {})", world.now));
+    }
+
+    /// Judges an act that was done.
+    pub(super) fn judge(
+        &mut self,
+        world: &World,
+        policy: &Policy,
+        action: &Action,
+        before: Before,
+        outcome: &Outcome,
+    ) {
+        if *outcome != Outcome::Applied {
+            return;
+        }
+        match action {
+            Action::Launch { id, generation, .. } => {
+                self.judge_launch(world, policy, id, (generation.id, generation.image()), before);
+            }
+            Action::Drain { id, .. } if before.served => self.judge_drain(world, policy, id),
+            _ => {}
+        }
+        let after = world.serving();
+        if after < before.serving && after < policy.floor() {
+            self.broke(world, &format!("floor: after `{action}` {after} serve, {} must", policy.floor()));
+        }
+        if matches!(action, Action::Terminate { .. }) && before.served {
+            self.broke(world, &format!("drain: `{action}`, and it served"));
+        }
+    }
+
+    fn judge_launch(
+        &mut self,
+        world: &World,
+        policy: &Policy,
+        id: &InstanceId,
+        (generation, image): (Digest, Option<ImageId>),
+        before: Before,
+    ) {
+        let ours =
+            world.instances.values().filter(|found| found.ours && found.seen.state != State::Dead).count();
+        if ours > policy.ceiling() {
+            self.broke(world, &format!("ceiling: {ours} instances exist, {} may", policy.ceiling()));
+        }
+        if image.is_some_and(|image| self.orders.quarantined.contains(&image)) {
+            self.broke(world, &format!("quarantine: {id} was launched from a quarantined image"));
+        }
+        if policy.surge > 0 && before.living >= policy.size {
+            self.judge_voluntary(world, policy, &format!("{id} was launched beside a whole fleet"));
+        }
+        self.judge_waves(world, policy, id, generation);
+    }
+
+    /// A new image may have no more instances than the wave allows that all before it have soaked for.
+    fn judge_waves(&mut self, world: &World, policy: &Policy, id: &InstanceId, generation: Digest) {
+        let Orders { emergency, proven, .. } = &self.orders;
+        if *emergency || proven.is_none() || *proven == Some(generation) {
+            return;
+        }
+        let same = |found: &&super::world::Simulated| {
+            found.ours
+                && matches!(found.seen.state, State::Launching | State::Running)
+                && found.seen.generation.as_ref().is_some_and(|own| own.id == generation)
+        };
+        let count = world.instances.values().filter(same).count();
+        for (wave, limit) in policy.waves.iter().enumerate().filter(|(_, limit)| count > **limit) {
+            let soaked = self.reached.get(&(generation, wave));
+            let soaked = soaked.is_some_and(|since| world.now.duration_since(*since) >= policy.soak);
+            if !soaked {
+                self.broke(
+                    world,
+                    &format!("waves: {id} is number {count}, and wave {wave} of {limit} has not soaked"),
+                );
+            }
+            let gated = self.orders.gated.get(&generation).copied().unwrap_or(0);
+            if !policy.gates.is_empty() && gated <= wave {
+                self.broke(
+                    world,
+                    &format!("gates: {id} is number {count}, and no gate let wave {wave} pass"),
+                );
+            }
+        }
+    }
+
+    fn judge_drain(&mut self, world: &World, policy: &Policy, id: &InstanceId) {
+        if self.orders.paused {
+            self.broke(world, &format!("pause: {id} was drained"));
+        }
+        if policy.surge == 0 {
+            self.judge_voluntary(world, policy, &format!("{id} was drained"));
+        }
+        self.drained.push_back(world.now);
+        let hour = SignedDuration::from_hours(1);
+        self.drained.retain(|at| world.now.duration_since(*at) < hour);
+        if let Some(rate) = policy.rate.filter(|_| !self.orders.emergency)
+            && self.drained.len() > rate
+        {
+            self.broke(world, &format!("rate: {} drained within an hour, {rate} may", self.drained.len()));
+        }
+        if policy.one_zone {
+            let zone = world.instances.get(id).and_then(|found| found.seen.zone.clone());
+            let elsewhere = world.instances.values().find(|found| {
+                found.seen.state == State::Draining && found.seen.zone.is_some() && found.seen.zone != zone
+            });
+            if let Some(other) = elsewhere {
+                let other = other.seen.id.clone();
+                self.broke(world, &format!("zones: {id} was drained while {other} drains in another zone"));
+            }
+        }
+    }
+
+    fn judge_voluntary(&mut self, world: &World, policy: &Policy, what: &str) {
+        let Orders { emergency, paused, breaker, .. } = self.orders;
+        if paused {
+            self.broke(world, &format!("pause: {what}"));
+        }
+        if breaker && !emergency {
+            self.broke(world, &format!("breaker: {what}"));
+        }
+        if !emergency && !policy.windows.is_open(world.now) {
+            self.broke(world, &format!("windows: {what}"));
+        }
+    }
+
+    /// Forgets the drains of an emergency, which count for nobody's rate.
+    pub(super) fn forget_drains(&mut self) {
+        self.drained.clear();
+    }
+}
+
+fn living(world: &World) -> usize {
+    let alive = |found: &&super::world::Simulated| match found.seen.state {
+        State::Launching => true,
+        State::Running => found.seen.serves() || !found.seen.in_service,
+        State::Draining | State::Dead => false,
+    };
+    world.instances.values().filter(alive).count()
+}

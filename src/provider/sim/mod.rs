@@ -1,0 +1,194 @@
+//! A strict, simulated cloud with virtual time, seeded faults and laws of its own. It panics nowhere: what a law forbids
+//! is kept in [`Sim::violations`].
+
+mod faults;
+mod law;
+mod surroundings;
+mod world;
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Action, Outcome, Provider, ProviderError};
+use crate::digest::ImageId;
+use crate::error::{Error, Result};
+use crate::fleet::census::{Census, Instance, InstanceId};
+use crate::fleet::policy::Policy;
+pub use faults::{Chance, Faults, Reached};
+use law::Law;
+pub use law::Orders;
+pub use surroundings::{GateFaults, SimStore, SimSurroundings};
+pub use world::Times;
+use world::World;
+
+/// How much virtual time a look takes.
+const LOOK: SignedDuration = SignedDuration::from_millis(500);
+
+/// The simulated cloud of one fleet.
+pub struct Sim {
+    policy: RefCell<Policy>,
+    world: RefCell<World>,
+    law: RefCell<Law>,
+}
+
+impl Sim {
+    /// Makes an empty world at the epoch.
+    #[must_use]
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        Self {
+            policy: RefCell::new(policy),
+            world: RefCell::new(World::new(seed)),
+            law: RefCell::new(Law::default()),
+        }
+    }
+
+    /// Sets what goes wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.world.borrow_mut().faults = faults;
+    }
+
+    /// Sets how long things take from now on.
+    pub fn set_times(&self, times: Times) {
+        self.world.borrow_mut().times = times;
+    }
+
+    /// Replaces the policy that acts are judged by: someone committed another fleet file.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.policy.borrow_mut() = policy;
+    }
+
+    /// Changes what is forbidden.
+    pub fn order(&self, change: impl FnOnce(&mut Orders)) {
+        let mut law = self.law.borrow_mut();
+        let was = law.orders.emergency;
+        change(&mut law.orders);
+        if was && !law.orders.emergency {
+            law.forget_drains();
+        }
+    }
+
+    /// Makes every instance of `image` launched from now on stay unhealthy.
+    pub fn spoil(&self, image: ImageId) {
+        self.world.borrow_mut().bad.push(image);
+    }
+
+    /// Ends an instance's machine.
+    pub fn kill(&self, id: &InstanceId) {
+        if let Some(found) = self.world.borrow_mut().instances.get_mut(id) {
+            found.die();
+        }
+    }
+
+    /// Makes an instance answer no more, though it runs.
+    pub fn sicken(&self, id: &InstanceId) {
+        if let Some(found) = self.world.borrow_mut().instances.get_mut(id) {
+            found.sicken();
+        }
+    }
+
+    /// Lets someone log in to an instance.
+    pub fn touch(&self, id: &InstanceId, why: &str) {
+        if let Some(found) = self.world.borrow_mut().instances.get_mut(id) {
+            found.seen.touched = Some(why.to_owned());
+        }
+    }
+
+    /// Lets time pass while nobody rolls.
+    pub fn pass(&self, time: SignedDuration) {
+        self.world.borrow_mut().pass(time);
+    }
+
+    /// Returns what is really there, by id.
+    #[must_use]
+    pub fn truth(&self) -> Vec<Instance> {
+        self.world.borrow().instances.values().map(|found| found.seen.clone()).collect()
+    }
+
+    /// Returns what was done that must never be done.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.law.borrow().violations.clone()
+    }
+
+    /// Returns how often each thing happened.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        self.world.borrow().reached
+    }
+
+    fn act(&self, action: &Action) -> Outcome {
+        let (mut world, mut law, policy) =
+            (self.world.borrow_mut(), self.law.borrow_mut(), self.policy.borrow());
+        let before = Law::before(&world, action);
+        let twice = matches!(action, Action::Launch { id, .. } if world.launched.contains(id));
+        let outcome = world.act(action);
+        if twice && outcome == Outcome::Applied {
+            law.violations.push(format!("names: {} was launched twice", action.id()));
+        }
+        law.judge(&world, &policy, action, before, &outcome);
+        outcome
+    }
+}
+
+impl Provider for Sim {
+    async fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn census(&self) -> Result<Census, ProviderError> {
+        let mut world = self.world.borrow_mut();
+        let policy = self.policy.borrow();
+        world.pass(LOOK);
+        world.disturb(&policy);
+        self.law.borrow_mut().watch(&world, &policy);
+        if world.is_throttled() {
+            return Err(ProviderError::Throttled("RequestLimitExceeded".to_owned()));
+        }
+        Ok(world.census())
+    }
+
+    async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
+        {
+            let mut world = self.world.borrow_mut();
+            if world.is_throttled() {
+                return Err(ProviderError::Throttled("RequestLimitExceeded".to_owned()));
+            }
+            let World { chance, faults, reached, .. } = &mut *world;
+            if chance.happens(faults.failure, &mut reached.failure) {
+                return Err(ProviderError::Failed(Error::failed("the simulated cloud says no")));
+            }
+        }
+        let outcome = self.act(action);
+        let (twice, lost) = {
+            let mut world = self.world.borrow_mut();
+            let World { chance, faults, reached, .. } = &mut *world;
+            let twice = chance.happens(faults.duplicate, &mut reached.duplicate);
+            (twice, chance.happens(faults.lost_reply, &mut reached.lost_reply))
+        };
+        if twice {
+            let _ = self.act(action);
+        }
+        if lost {
+            return Err(ProviderError::Unclear("the simulated answer was lost".to_owned()));
+        }
+        Ok(outcome)
+    }
+
+    fn console_tail(&self, id: &InstanceId) -> Vec<String> {
+        vec![format!("{id}: simulated console")]
+    }
+
+    fn now(&self) -> Timestamp {
+        self.world.borrow().now
+    }
+
+    async fn wait(&self, time: Duration) {
+        // Virtual time runs as fast as it is asked for; a fivefold step keeps long boots short to simulate.
+        let time = SignedDuration::try_from(time * 5).unwrap_or(SignedDuration::ZERO);
+        let mut world = self.world.borrow_mut();
+        world.pass(time);
+        self.law.borrow_mut().watch(&world, &self.policy.borrow());
+    }
+}

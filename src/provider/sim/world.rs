@@ -1,0 +1,295 @@
+//! The truth of the simulated world, and how it changes by acts and by time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::faults::{Chance, Faults, Reached};
+use crate::digest::ImageId;
+use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
+use crate::fleet::generation::Generation;
+use crate::fleet::policy::Policy;
+use crate::provider::{Action, Outcome};
+
+/// How long things take in the simulated world: from, and up to.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// From a launch until the instance is healthy.
+    pub boot: (SignedDuration, SignedDuration),
+    /// From being given requests until the load balancer sends some.
+    pub register: (SignedDuration, SignedDuration),
+    /// From being drained until the last request is answered.
+    pub drain: (SignedDuration, SignedDuration),
+}
+
+impl Default for Times {
+    /// As of machines on EC2: boots of half a minute, seconds for the rest.
+    fn default() -> Self {
+        let seconds = SignedDuration::from_secs;
+        Self {
+            boot: (seconds(15), seconds(40)),
+            register: (seconds(0), seconds(3)),
+            drain: (seconds(0), seconds(6)),
+        }
+    }
+}
+
+/// One simulated instance.
+#[derive(Debug, Clone)]
+pub(super) struct Simulated {
+    pub(super) seen: Instance,
+    /// When it becomes healthy; `None` when it never does.
+    boots_at: Option<Timestamp>,
+    /// When the load balancer begins to send it requests.
+    registered_at: Option<Timestamp>,
+    /// When its last request is answered; `None` while it is not drained, or when it never is.
+    drained_at: Option<Timestamp>,
+    /// Until when it answers nothing.
+    sick_until: Option<Timestamp>,
+    /// Whether rekiln launched it.
+    pub(super) ours: bool,
+}
+
+impl Simulated {
+    pub(super) fn die(&mut self) {
+        (self.seen.state, self.seen.health, self.seen.in_service) = (State::Dead, Health::Unhealthy, false);
+    }
+
+    pub(super) fn sicken(&mut self) {
+        (self.seen.health, self.boots_at) = (Health::Unhealthy, None);
+    }
+}
+
+/// The simulated world.
+pub(super) struct World {
+    pub(super) now: Timestamp,
+    pub(super) chance: Chance,
+    pub(super) faults: Faults,
+    pub(super) times: Times,
+    pub(super) reached: Reached,
+    /// Images whose instances never become healthy.
+    pub(super) bad: Vec<ImageId>,
+    pub(super) instances: BTreeMap<InstanceId, Simulated>,
+    pub(super) launched: BTreeSet<InstanceId>,
+    pub(super) last: Option<Census>,
+    /// Zones without room, and until when.
+    full: BTreeMap<String, Timestamp>,
+    /// How many more requests are too many.
+    throttled: u64,
+    strangers: u64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            now: Timestamp::UNIX_EPOCH,
+            chance: Chance::new(seed),
+            faults: Faults::default(),
+            times: Times::default(),
+            reached: Reached::default(),
+            bad: Vec::new(),
+            instances: BTreeMap::new(),
+            launched: BTreeSet::new(),
+            last: None,
+            full: BTreeMap::new(),
+            throttled: 0,
+            strangers: 0,
+        }
+    }
+
+    /// Lets time pass, with what happens to instances meanwhile.
+    pub(super) fn pass(&mut self, time: SignedDuration) {
+        self.now += time;
+        let Self { now, chance, faults, reached, .. } = self;
+        for found in self.instances.values_mut().filter(|found| found.seen.state != State::Dead) {
+            if chance.happens(faults.death, &mut reached.death) {
+                found.die();
+                continue;
+            }
+            if chance.happens(faults.flap, &mut reached.flap) {
+                found.sick_until = Some(*now + SignedDuration::from_secs(5));
+            }
+            if chance.happens(faults.touch, &mut reached.touch) {
+                found.seen.touched = Some("an interactive session".to_owned());
+            }
+            let well =
+                found.boots_at.is_some_and(|at| at <= *now) && found.sick_until.is_none_or(|at| at <= *now);
+            found.seen.health = if well { Health::Healthy } else { Health::Unhealthy };
+            if found.registered_at.is_some_and(|at| at <= *now) {
+                (found.registered_at, found.seen.in_service) = (None, true);
+            }
+            if found.drained_at.is_some_and(|at| at <= *now) {
+                found.seen.connections = 0;
+            }
+        }
+    }
+
+    /// Lets happen what happens to the whole fleet at a look.
+    pub(super) fn disturb(&mut self, policy: &Policy) {
+        if self.chance.happens(self.faults.clock_jump, &mut self.reached.clock_jump) {
+            let hour = SignedDuration::from_hours(1);
+            self.now += self.chance.between(-hour, hour);
+        }
+        if self.chance.happens(self.faults.zone_loss, &mut self.reached.zone_loss) && !policy.zones.is_empty()
+        {
+            let zone = self.chance.below(policy.zones.len() as u64);
+            let zone = policy.zones.get(usize::try_from(zone).unwrap_or(0));
+            self.instances
+                .values_mut()
+                .filter(|found| found.seen.zone.as_ref() == zone)
+                .for_each(Simulated::die);
+        }
+        if self.chance.happens(self.faults.stranger, &mut self.reached.stranger) {
+            let last = self.instances.values().next_back();
+            let template = last.map(|found| found.seen.clone());
+            if let Some(generation) = template.and_then(|seen| seen.generation) {
+                self.strangers += 1;
+                let id = InstanceId(format!("stranger-x{}", self.strangers));
+                let zone = policy.zones.first().cloned();
+                let found = self.boot(&id, &generation, zone, false);
+                self.instances.insert(id, found);
+            }
+        }
+    }
+
+    /// Tells whether a request is one too many; bursts of them begin by chance.
+    pub(super) fn is_throttled(&mut self) -> bool {
+        if self.throttled == 0 && self.chance.happens(self.faults.throttle, &mut self.reached.throttle) {
+            self.throttled = 1 + self.chance.below(5);
+        }
+        let throttled = self.throttled > 0;
+        self.throttled = self.throttled.saturating_sub(1);
+        throttled
+    }
+
+    pub(super) fn serving(&self) -> usize {
+        self.instances.values().filter(|found| found.seen.serves()).count()
+    }
+
+    fn boot(
+        &mut self,
+        id: &InstanceId,
+        generation: &Generation,
+        zone: Option<String>,
+        ours: bool,
+    ) -> Simulated {
+        let image = generation.image();
+        let spoilt = image.is_some_and(|image| self.bad.contains(&image));
+        let bad = self.chance.happens(self.faults.bad_boot, &mut self.reached.bad_boot) || spoilt;
+        let (from, end) = self.times.boot;
+        let boots_at = self.now + self.chance.between(from, end);
+        Simulated {
+            seen: Instance {
+                id: id.clone(),
+                generation: Some(generation.clone()),
+                image,
+                state: State::Launching,
+                health: Health::Unhealthy,
+                in_service: false,
+                launched_at: self.now,
+                touched: None,
+                connections: 0,
+                address: None,
+                zone,
+            },
+            boots_at: (!bad).then_some(boots_at),
+            registered_at: None,
+            drained_at: None,
+            sick_until: None,
+            ours,
+        }
+    }
+
+    fn launch(&mut self, id: &InstanceId, generation: &Generation, zone: Option<&String>) -> Outcome {
+        if self.instances.contains_key(id) {
+            return Outcome::AlreadyDone;
+        }
+        let place = zone.cloned().unwrap_or_default();
+        if self.chance.happens(self.faults.no_capacity, &mut 0) {
+            let (from, end) = (SignedDuration::from_secs(10), SignedDuration::from_mins(5));
+            let until = self.now + self.chance.between(from, end);
+            self.full.insert(place.clone(), until);
+        }
+        if self.full.get(&place).is_some_and(|until| self.now < *until) {
+            self.reached.no_capacity += 1;
+            return Outcome::NoCapacity { words: format!("InsufficientInstanceCapacity in zone `{place}`") };
+        }
+        let found = self.boot(id, generation, zone.cloned(), true);
+        self.launched.insert(id.clone());
+        self.instances.insert(id.clone(), found);
+        Outcome::Applied
+    }
+
+    /// Checks what an action expects, as every provider does, and carries it out.
+    pub(super) fn act(&mut self, action: &Action) -> Outcome {
+        self.reached.acts += 1;
+        if let Action::Launch { id, generation, zone } = action {
+            return self.launch(id, generation, zone.as_ref());
+        }
+        let serving = self.serving();
+        let now = self.now;
+        let (register, drain) = (self.times.register, self.times.drain);
+        let Some(found) = self.instances.get_mut(action.id()) else {
+            return match action {
+                Action::Terminate { .. } => Outcome::AlreadyDone,
+                _ => Outcome::refused("it does not exist"),
+            };
+        };
+        let serves = found.seen.serves();
+        match action {
+            Action::Launch { .. } => {}
+            Action::Admit { .. } if found.seen.health == Health::Healthy => {
+                if found.seen.in_service || found.registered_at.is_some() {
+                    return Outcome::AlreadyDone;
+                }
+                (found.seen.state, found.drained_at, found.seen.connections) = (State::Running, None, 2);
+                found.registered_at = Some(now + self.chance.between(register.0, register.1));
+            }
+            Action::Admit { .. } => return Outcome::refused("it is not healthy"),
+            Action::Drain { others, .. } => {
+                if serving - usize::from(serves) < *others {
+                    return Outcome::refused("too few others serve");
+                }
+                if found.seen.state == State::Dead {
+                    return Outcome::refused("it is dead");
+                }
+                (found.seen.state, found.seen.in_service, found.registered_at) =
+                    (State::Draining, false, None);
+                let endless = self.chance.happens(self.faults.endless, &mut self.reached.endless);
+                found.drained_at = (!endless).then_some(now + self.chance.between(drain.0, drain.1));
+            }
+            Action::Terminate { .. } if serves => return Outcome::refused("it serves"),
+            Action::Terminate { id, .. } => {
+                self.instances.remove(id);
+            }
+        }
+        Outcome::Applied
+    }
+
+    /// What a look sees, with what looks get wrong.
+    pub(super) fn census(&mut self) -> Census {
+        self.reached.looks += 1;
+        let at = self.now;
+        let Self { chance, faults, reached, .. } = self;
+        if chance.happens(faults.stale, &mut reached.stale)
+            && let Some(last) = &self.last
+        {
+            return Census { at, ..last.clone() };
+        }
+        let mut instances: Vec<_> = self.instances.values().map(|found| found.seen.clone()).collect();
+        for seen in instances.iter_mut().filter(|seen| seen.state != State::Dead) {
+            if chance.happens(faults.unknown, &mut reached.unknown) {
+                seen.health = Health::Unknown;
+            }
+        }
+        if chance.happens(faults.partial, &mut reached.partial) {
+            instances.retain(|_| chance.below(3) > 0);
+        }
+        if chance.happens(faults.reordered, &mut reached.reordered) {
+            instances.reverse();
+        }
+        let census = Census { at, instances, trouble: None };
+        self.last = Some(census.clone());
+        census
+    }
+}

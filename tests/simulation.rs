@@ -1,0 +1,3 @@
+//! The rollout engine on simulated worlds.
+
+pub mod harness;

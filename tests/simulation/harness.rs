@@ -1,0 +1,242 @@
+//! One simulated fleet with its journal in memory, rolled by processes that crash, are rivalled, and get commands from a
+//! second terminal.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use object_store::memory::InMemory;
+use rekiln::digest::Digest;
+use rekiln::error::Result;
+use rekiln::fleet::Fleet;
+use rekiln::fleet::census::{Census, InstanceId};
+use rekiln::fleet::generation::Target;
+use rekiln::fleet::history::Event;
+use rekiln::fleet::journal::{Journal, Writer};
+use rekiln::fleet::policy::Policy;
+use rekiln::fleet::roll::{Order, Roll, Summary};
+use rekiln::progress::Silent;
+use rekiln::provider::sim::{GateFaults, Sim, SimStore, SimSurroundings};
+use rekiln::provider::{Action, Outcome, Provider, ProviderError};
+
+/// Where a process is killed: before or after one of its acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crash {
+    /// Before or after which act, from 0.
+    pub act: u64,
+    pub after: bool,
+}
+
+/// What a second terminal does to a running roll at one of its looks.
+#[derive(Debug, Clone)]
+pub enum Meanwhile {
+    Pause,
+    Resume,
+    Cancel {
+        back: bool,
+    },
+    Retarget(Target),
+    /// An emergency takes the journal over.
+    TakeOver(Target),
+}
+
+/// A fleet in a simulated world.
+pub struct Simulated<'a> {
+    pub fleet: Fleet,
+    pub sim: Sim,
+    pub store: &'a SimStore,
+    pub gates: GateFaults,
+    pub bad_hooks: u64,
+    pub journal: Arc<InMemory>,
+    /// What happens at which look of the next roll.
+    pub meanwhile: RefCell<Vec<(u64, Meanwhile)>>,
+    /// After so many looks the process gives up, as when the power fails: a roll must not hang.
+    pub patience: u64,
+}
+
+/// How a roll ended.
+#[derive(Debug)]
+pub enum End {
+    Done(Summary),
+    Failed(rekiln::error::Error),
+    Crashed,
+    /// It went on for longer than [`Simulated::patience`].
+    Endless,
+}
+
+/// A provider that dies, as kill -9 does, and lets things happen meanwhile.
+struct Fragile<'a> {
+    sim: &'a Sim,
+    crash: Option<Crash>,
+    acts: Cell<u64>,
+    looks: Cell<u64>,
+    patience: u64,
+    journal: Arc<InMemory>,
+    meanwhile: RefCell<Vec<(u64, Meanwhile)>>,
+}
+
+impl Fragile<'_> {
+    async fn happen(&self, what: Meanwhile) {
+        let mut other = journal(&self.journal, "another terminal").await;
+        let now = self.sim.now();
+        let reason = || "a test".to_owned();
+        let event = match what {
+            Meanwhile::Pause => Event::Paused { reason: reason() },
+            Meanwhile::Resume => Event::Resumed,
+            Meanwhile::Cancel { back } => Event::Cancelled { back, reason: reason() },
+            Meanwhile::Retarget(target) => Event::Retargeted { target, reason: reason() },
+            Meanwhile::TakeOver(target) => {
+                self.sim.order(|orders| orders.emergency = true);
+                Event::Opened { target, reason: reason(), emergency: true, fleet: None }
+            }
+        };
+        other.command(now, event).await.expect("a command is written");
+        let paused = other.history().paused.is_some();
+        self.sim.order(|orders| orders.paused = paused);
+    }
+}
+
+impl Provider for Fragile<'_> {
+    fn prepare(&self) -> impl Future<Output = Result<()>> {
+        self.sim.prepare()
+    }
+
+    async fn census(&self) -> Result<Census, ProviderError> {
+        let look = self.looks.get();
+        self.looks.set(look + 1);
+        if look > self.patience {
+            std::future::pending::<()>().await;
+        }
+        let due: Vec<_> = self.meanwhile.borrow_mut().extract_if(.., |(at, _)| *at <= look).collect();
+        for (_, what) in due {
+            self.happen(what).await;
+        }
+        self.sim.census().await
+    }
+
+    async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
+        let act = self.acts.get();
+        self.acts.set(act + 1);
+        if let Some(crash) = self.crash.filter(|crash| crash.act == act) {
+            if crash.after {
+                let _ = self.sim.apply(action).await;
+            }
+            std::future::pending::<()>().await;
+        }
+        self.sim.apply(action).await
+    }
+
+    fn console_tail(&self, id: &InstanceId) -> Vec<String> {
+        self.sim.console_tail(id)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.sim.now()
+    }
+
+    fn wait(&self, time: Duration) -> impl Future<Output = ()> {
+        self.sim.wait(time)
+    }
+}
+
+/// Opens a journal as a process that is dead when the next one looks.
+pub async fn journal(objects: &Arc<InMemory>, command: &str) -> Journal {
+    let writer = Writer { pid: 0, started: 0, ..Writer::this(command) };
+    Journal::over(Arc::clone(objects) as _, "web", writer).await.expect("a sound journal")
+}
+
+/// Runs what is ready at once: everything here is in memory. `None` when it waits for what never comes.
+pub fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+impl<'a> Simulated<'a> {
+    pub fn new(fleet: Fleet, store: &'a SimStore, seed: u64) -> Self {
+        let sim = Sim::new(Policy::of(&fleet).expect("a policy"), seed);
+        Self {
+            fleet,
+            sim,
+            store,
+            gates: GateFaults::default(),
+            bad_hooks: 0,
+            journal: Arc::new(InMemory::new()),
+            meanwhile: RefCell::default(),
+            patience: 20_000,
+        }
+    }
+
+    pub fn target(&self, name: &str) -> Target {
+        Target::new(&self.fleet, Digest::of(name.as_bytes()))
+    }
+
+    pub fn surroundings(&self) -> SimSurroundings<'_> {
+        let Self { store, sim, gates, bad_hooks, .. } = self;
+        SimSurroundings { store, sim, fleet: "web", gates: *gates, bad_hooks: *bad_hooks }
+    }
+
+    pub fn read(&self) -> Journal {
+        now_or_never(journal(&self.journal, "a look")).expect("it is in memory")
+    }
+
+    /// Rolls, in a process of its own that may crash.
+    pub fn roll(&self, target: &Target, order: Order, crash: Option<Crash>) -> End {
+        let before = self.read();
+        let proven = before.history().proven.as_ref().map(|proven| proven.generation.id);
+        let paused = before.history().paused.is_some() && !order.emergency;
+        self.sim.order(|orders| {
+            (orders.emergency, orders.paused, orders.proven) = (order.emergency, paused, proven);
+        });
+        let provider = Fragile {
+            sim: &self.sim,
+            crash,
+            acts: Cell::new(0),
+            looks: Cell::new(0),
+            patience: self.patience,
+            journal: Arc::clone(&self.journal),
+            meanwhile: RefCell::new(self.meanwhile.take()),
+        };
+        let rolling = async {
+            let mut journal = journal(&self.journal, "roll").await;
+            let roll = Roll {
+                name: "web",
+                fleet: &self.fleet,
+                target: target.clone(),
+                provider: &provider,
+                surroundings: &self.surroundings(),
+                journal: &mut journal,
+                progress: &Silent,
+                stop: &AtomicBool::new(false),
+            };
+            roll.run(order).await
+        };
+        match now_or_never(rolling) {
+            Some(Ok(summary)) => End::Done(summary),
+            Some(Err(error)) => End::Failed(error),
+            None if provider.looks.get() > self.patience => End::Endless,
+            None => End::Crashed,
+        }
+    }
+
+    pub fn plain(&self, target: &Target) -> End {
+        self.roll(target, Order { reason: "a test".to_owned(), ..Order::default() }, None)
+    }
+
+    pub fn assert_sound(&self, what: &str) {
+        assert_eq!(self.sim.violations(), Vec::<String>::new(), "{what}");
+    }
+
+    pub fn assert_converged(&self, target: &Target, what: &str) {
+        let truth = self.sim.truth();
+        let serves = truth.iter().filter(|i| i.serves() && i.generation.as_ref() == Some(&target.generation));
+        let size = self.fleet.size as usize;
+        assert_eq!((serves.count(), truth.len()), (size, size), "{what}: {truth:#?}");
+    }
+}
