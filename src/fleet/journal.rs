@@ -118,9 +118,7 @@ impl Journal {
             tip: Digest::of(b""),
             lost: false,
         };
-        while let Some(bytes) = journal.read(journal.next()).await? {
-            journal.take(&bytes)?;
-        }
+        journal.follow().await?;
         Ok(journal)
     }
 
@@ -162,6 +160,17 @@ impl Journal {
     pub async fn refresh(&mut self) -> Result<()> {
         while let Some(bytes) = self.read(self.next()).await? {
             self.adopt(&bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Takes up whatever others wrote since the last look; for those who only read.
+    ///
+    /// # Errors
+    /// It cannot be read; the chain of digests is broken.
+    pub async fn follow(&mut self) -> Result<()> {
+        while let Some(bytes) = self.read(self.next()).await? {
+            self.take(&bytes)?;
         }
         Ok(())
     }

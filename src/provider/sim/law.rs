@@ -1,7 +1,7 @@
 //! What must never be done, whatever the mode, the fault or the crash: checked by the simulated world after each act
 //! with its own eyes, and not with the planner's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,6 +20,8 @@ pub struct Orders {
     pub paused: bool,
     /// The circuit breaker is open.
     pub breaker: bool,
+    /// Instances that someone wants replaced: they are not the less for being of the new image.
+    pub rotated: Vec<InstanceId>,
     /// Images that no one may launch.
     pub quarantined: Vec<ImageId>,
     /// The generation that completed last.
@@ -37,6 +39,8 @@ pub(super) struct Law {
     drained: VecDeque<Timestamp>,
     /// When so many instances of a generation served for the first time: for each wave.
     reached: BTreeMap<(Digest, usize), Timestamp>,
+    /// Those that have served for as long as the soak since: whatever the clock says later.
+    soaked: BTreeSet<(Digest, usize)>,
 }
 
 /// What the world was like before an act.
@@ -69,7 +73,10 @@ impl Law {
         }
         for (generation, count) in serving {
             for (wave, _) in policy.waves.iter().enumerate().filter(|(_, limit)| count >= **limit) {
-                self.reached.entry((generation, wave)).or_insert(world.now);
+                let since = self.reached.entry((generation, wave)).or_insert(world.now);
+                if world.now.duration_since(*since) >= policy.soak {
+                    self.soaked.insert((generation, wave));
+                }
             }
         }
     }
@@ -136,14 +143,15 @@ impl Law {
         }
         let same = |found: &&super::world::Simulated| {
             found.ours
+                && found.seen.touched.is_none()
+                && !self.orders.rotated.contains(&found.seen.id)
                 && matches!(found.seen.state, State::Launching | State::Running)
                 && found.seen.generation.as_ref().is_some_and(|own| own.id == generation)
         };
         let count = world.instances.values().filter(same).count();
-        for (wave, limit) in policy.waves.iter().enumerate().filter(|(_, limit)| count > **limit) {
-            let soaked = self.reached.get(&(generation, wave));
-            let soaked = soaked.is_some_and(|since| world.now.duration_since(*since) >= policy.soak);
-            if !soaked {
+        let waves = policy.waves.iter().enumerate().take(policy.waves.len() - 1);
+        for (wave, limit) in waves.filter(|(_, limit)| count > **limit) {
+            if !self.soaked.contains(&(generation, wave)) {
                 self.broke(
                     world,
                     &format!("waves: {id} is number {count}, and wave {wave} of {limit} has not soaked"),
