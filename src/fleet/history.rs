@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Fleet;
-use super::census::{Instance, InstanceId};
+use super::census::{Instance, InstanceId, State};
 use super::generation::Target;
 use super::surroundings::{Outlook, Reading};
 use crate::digest::Digest;
@@ -178,6 +178,8 @@ pub struct Member {
     pub admitted: Option<Timestamp>,
     /// Since when it drains.
     pub draining: Option<Timestamp>,
+    /// Whether it may serve again though it drains: it was given requests, and no answer came.
+    pub readmitting: bool,
     /// Whether it has ever served.
     pub served: bool,
     /// Why it was given up.
@@ -278,10 +280,8 @@ impl History {
             Event::Opened { target, emergency, .. } => self.open(target, *emergency),
             Event::Intent { action } => self.intend(at, action),
             Event::Outcome { action, result: Ok(outcome) } => self.conclude(at, action, outcome),
-            Event::Outcome { result: Err(_), .. }
-            | Event::Seen { .. }
-            | Event::Stopped { .. }
-            | Event::Ending => {}
+            Event::Seen { changed, .. } => self.see(changed),
+            Event::Outcome { result: Err(_), .. } | Event::Stopped { .. } | Event::Ending => {}
             Event::Serving { instance } => self.members.entry(instance.clone()).or_default().served = true,
             Event::Failed { instance, reason, .. } => {
                 self.failures.insert(instance.clone());
@@ -370,15 +370,28 @@ impl History {
             }
             Action::Drain { id, .. } => {
                 let member = self.members.entry(id.clone()).or_default();
-                if member.draining.replace(member.draining.unwrap_or(at)).is_none() {
+                let first = member.draining.replace(member.draining.unwrap_or(at)).is_none();
+                if std::mem::take(&mut member.readmitting) || first {
                     self.replaced.push_back(at);
                 }
                 while self.replaced.front().is_some_and(|first| at.duration_since(*first) >= HOUR) {
                     self.replaced.pop_front();
                 }
             }
-            Action::Admit { id, .. } | Action::Terminate { id, .. } => {
-                self.members.entry(id.clone()).or_default();
+            // Its name was used, even if no answer ever said so: it must not be launched again.
+            Action::Admit { id, .. } => {
+                let member = self.members.entry(id.clone()).or_default();
+                (member.launched, member.readmitting) = (true, member.draining.is_some());
+            }
+            Action::Terminate { id, .. } => self.members.entry(id.clone()).or_default().launched = true,
+        }
+    }
+
+    /// What was seen alive was launched, even if the answer was lost.
+    fn see(&mut self, changed: &[Instance]) {
+        for seen in changed.iter().filter(|seen| seen.state != State::Dead) {
+            if let Some(member) = self.members.get_mut(&seen.id) {
+                member.launched = true;
             }
         }
     }

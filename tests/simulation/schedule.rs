@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use rekiln::fleet::policy::Policy;
 use rekiln::provider::sim::{Chance, Faults, GateFaults};
 
 use super::harness::Crash;
@@ -72,6 +73,10 @@ pub enum Meddling {
 }
 
 impl File {
+    fn is_sensible(&self) -> bool {
+        Policy::of(&toml::from_str(&self.text()).expect("a fleet file")).is_ok()
+    }
+
     pub fn text(&self) -> String {
         let zones: Vec<_> =
             (0..self.zones).map(|zone| format!("'{}'", ["a", "b", "c"][zone as usize])).collect();
@@ -154,6 +159,7 @@ impl Schedule {
                 change(&|it| it.fleets[at].rest.clear());
             }
         }
+        all.retain(|smaller| smaller.fleets.iter().all(File::is_sensible));
         all
     }
 }

@@ -31,8 +31,8 @@ impl Batch<'_> {
             return none(Hold::Window { until: policy.windows.opens_at(now) });
         }
         let Some(rate) = policy.rate else { return Pace { may_begin: usize::MAX, hold: None } };
-        // A replacement that was launched and has taken no one's place yet counts already.
-        let begun = self.living().saturating_sub(policy.size);
+        // A replacement that was launched and has taken no one's place yet counts already; in place, a drain is first.
+        let begun = if policy.surge > 0 { self.living().saturating_sub(policy.size) } else { 0 };
         let hour = SignedDuration::from_hours(1);
         let recent = history.replaced.iter().filter(|at| now.duration_since(**at) < hour);
         let first = recent.clone().next().copied().unwrap_or(now);
