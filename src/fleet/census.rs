@@ -52,9 +52,15 @@ impl Census {
     #[must_use]
     pub fn since(&self, before: &Self) -> (Vec<Instance>, Vec<InstanceId>) {
         let old: BTreeMap<_, _> = before.instances.iter().map(|instance| (&instance.id, instance)).collect();
-        let now: BTreeSet<_> = self.instances.iter().map(|instance| &instance.id).collect();
-        let changed = self.instances.iter().filter(|instance| old.get(&instance.id) != Some(instance));
-        let gone = old.keys().filter(|id| !now.contains(**id)).map(|id| (*id).clone());
+        let mut now: BTreeMap<_, u32> = BTreeMap::new();
+        for instance in &self.instances {
+            *now.entry(&instance.id).or_default() += 1;
+        }
+        // Of two answers about one instance both are new, or the reader would learn of one only.
+        let changed = self.instances.iter().filter(|instance| {
+            old.get(&instance.id) != Some(instance) || now.get(&instance.id).is_some_and(|count| *count > 1)
+        });
+        let gone = old.keys().filter(|id| !now.contains_key(**id)).map(|id| (*id).clone());
         (changed.cloned().collect(), gone.collect())
     }
 

@@ -84,6 +84,33 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Returns why a roll ends here, when it does: what blocks it; without such, all that is waited for.
+    #[must_use]
+    pub fn why(&self) -> Vec<&Hold> {
+        self.holds.iter().filter(|hold| !self.blocked() || hold.blocks()).collect()
+    }
+
+    /// Returns how a roll ends here, when it does.
+    #[must_use]
+    pub fn end(&self) -> Event {
+        if self.done() {
+            return Event::Completed;
+        }
+        let why = self.why();
+        let halted = why.iter().find_map(|hold| match hold {
+            Hold::Halted { reason } => Some(reason.clone()),
+            _ => None,
+        });
+        match halted {
+            Some(reason) => Event::Halted { reason },
+            None => {
+                Event::Stopped { reason: why.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ") }
+            }
+        }
+    }
+}
+
 /// What one instance is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Standing {

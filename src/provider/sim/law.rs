@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::world::World;
 use crate::digest::{Digest, ImageId};
-use crate::fleet::census::{InstanceId, State};
+use crate::fleet::census::InstanceId;
 use crate::fleet::policy::Policy;
 use crate::provider::{Action, Outcome};
 
@@ -54,22 +54,16 @@ impl Law {
         let found = world.instances.get(action.id());
         Before {
             serving: world.serving(),
-            living: living(world),
+            living: world.instances.tally.living,
             served: found.is_some_and(|found| found.seen.serves()),
         }
     }
 
     /// Remembers how far each generation is; called whenever time has passed.
     pub(super) fn watch(&mut self, world: &World, policy: &Policy) {
-        let mut serving: BTreeMap<Digest, usize> = BTreeMap::new();
-        for found in world.instances.values().filter(|found| found.seen.serves()) {
-            if let Some(generation) = &found.seen.generation {
-                *serving.entry(generation.id).or_default() += 1;
-            }
-        }
-        for (generation, count) in serving {
-            for (wave, _) in policy.waves.iter().enumerate().filter(|(_, limit)| count >= **limit) {
-                self.reached.entry((generation, wave)).or_insert(world.now);
+        for (generation, count) in &world.instances.tally.serving_of {
+            for (wave, _) in policy.waves.iter().enumerate().filter(|(_, limit)| *count >= **limit) {
+                self.reached.entry((*generation, wave)).or_insert(world.now);
             }
         }
     }
@@ -114,8 +108,7 @@ impl Law {
         (generation, image): (Digest, Option<ImageId>),
         before: Before,
     ) {
-        let ours =
-            world.instances.values().filter(|found| found.ours && found.seen.state != State::Dead).count();
+        let ours = world.instances.tally.ours;
         if ours > policy.ceiling() {
             self.broke(world, &format!("ceiling: {ours} instances exist, {} may", policy.ceiling()));
         }
@@ -134,12 +127,7 @@ impl Law {
         if *emergency || proven.is_none() || *proven == Some(generation) {
             return;
         }
-        let same = |found: &&super::world::Simulated| {
-            found.ours
-                && matches!(found.seen.state, State::Launching | State::Running)
-                && found.seen.generation.as_ref().is_some_and(|own| own.id == generation)
-        };
-        let count = world.instances.values().filter(same).count();
+        let count = world.instances.tally.ours_of.get(&generation).copied().unwrap_or(0);
         for (wave, limit) in policy.waves.iter().enumerate().filter(|(_, limit)| count > **limit) {
             let soaked = self.reached.get(&(generation, wave));
             let soaked = soaked.is_some_and(|since| world.now.duration_since(*since) >= policy.soak);
@@ -176,12 +164,9 @@ impl Law {
         }
         if policy.one_zone {
             let zone = world.instances.get(id).and_then(|found| found.seen.zone.clone());
-            let elsewhere = world.instances.values().find(|found| {
-                found.seen.state == State::Draining && found.seen.zone.is_some() && found.seen.zone != zone
-            });
-            if let Some(other) = elsewhere {
-                let other = other.seen.id.clone();
-                self.broke(world, &format!("zones: {id} was drained while {other} drains in another zone"));
+            let draining = world.instances.tally.draining_in.iter().filter(|(_, count)| **count > 0);
+            if let Some((other, _)) = draining.into_iter().find(|(other, _)| Some(*other) != zone.as_ref()) {
+                self.broke(world, &format!("zones: {id} was drained while others drain in zone {other}"));
             }
         }
     }
@@ -203,13 +188,4 @@ impl Law {
     pub(super) fn forget_drains(&mut self) {
         self.drained.clear();
     }
-}
-
-fn living(world: &World) -> usize {
-    let alive = |found: &&super::world::Simulated| match found.seen.state {
-        State::Launching => true,
-        State::Running => found.seen.serves() || !found.seen.in_service,
-        State::Draining | State::Dead => false,
-    };
-    world.instances.values().filter(alive).count()
 }
