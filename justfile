@@ -39,6 +39,10 @@ lock:
 bake IMAGE='web':
     cargo run --quiet -- bake {{IMAGE}}
 
+# Simulates a million schedules of rollouts, or as many as are asked for, and prints how many a second
+soak SCHEDULES='1000000':
+    REKILN_SCHEDULES={{SCHEDULES}} cargo test --release --test integration simulation::what_must -- --nocapture
+
 # Measures bakes and boots beside mmdebstrap and a stock Debian, on this machine
 bench *ARGS:
     cargo build --release

@@ -52,7 +52,7 @@ fn a_crash_before_and_after_each_act() {
     for after in [false, true] {
         for act in 0..12 {
             let store = store();
-            let run = Simulated::new(fleet(""), &store, 1);
+            let run = Simulated::new(fleet(""), &store, "web", 1);
             let (first, second) = (run.target("first"), run.target("second"));
             done(run.plain(&first));
             let _ = run.roll(&second, Order::default(), Some(Crash { act, after }));
@@ -66,23 +66,21 @@ fn a_crash_before_and_after_each_act() {
 #[test]
 fn a_bad_image_is_not_rolled_further_and_is_quarantined() {
     let store = store();
-    let run = Simulated::new(fleet("failures = 1"), &store, 1);
+    let run = Simulated::new(fleet("failures = 1"), &store, "web", 1);
     let (first, bad) = (run.target("first"), run.target("bad"));
     done(run.plain(&first));
     run.sim.spoil(bad.image);
     let error = failed(run.plain(&bad));
     assert!(matches!(error.kind(), Kind::Holding), "{error:?}");
     run.assert_converged(&first, "a bad image");
-    let journal = run.read();
-    let consoles = journal
-        .entries()
-        .iter()
-        .filter(|e| matches!(&e.event, Event::Failed { console, .. } if !console.is_empty()));
+    let entries = run.read(|journal| journal.entries().to_vec());
+    let consoles =
+        entries.iter().filter(|e| matches!(&e.event, Event::Failed { console, .. } if !console.is_empty()));
     assert_eq!(consoles.count(), 2);
     let again = failed(run.plain(&bad));
     assert!(again.chain().contains("quarantined"), "{again:?}");
     // Another fleet of the store does not even try.
-    let other = Simulated::new(fleet(""), &store, 2);
+    let other = Simulated::new(fleet(""), &store, "db", 2);
     done(other.plain(&first));
     let refused = failed(other.plain(&bad));
     assert_eq!(refused.exit_code(), 3, "{refused:?}");
@@ -96,8 +94,12 @@ fn a_bad_image_is_not_rolled_further_and_is_quarantined() {
 #[test]
 fn a_rollback_includes_what_was_replaced() {
     let store = store();
-    let run =
-        Simulated::new(fleet("canary = 1\nsoak = '10s'\nfailures = 0\non_failure = 'rollback'"), &store, 1);
+    let run = Simulated::new(
+        fleet("canary = 1\nsoak = '10s'\nfailures = 0\non_failure = 'rollback'"),
+        &store,
+        "web",
+        1,
+    );
     let (first, second) = (run.target("first"), run.target("second"));
     done(run.plain(&first));
     // It goes bad when two are there.
@@ -116,7 +118,7 @@ fn a_rollback_includes_what_was_replaced() {
 #[test]
 fn the_dead_and_the_rotated_are_replaced() {
     let store = store();
-    let run = Simulated::new(fleet(""), &store, 1);
+    let run = Simulated::new(fleet(""), &store, "web", 1);
     let first = run.target("first");
     done(run.plain(&first));
     run.sim.kill(&InstanceId("web-2".to_owned()));
@@ -176,7 +178,7 @@ async fn a_command_is_taken_up_and_a_decision_without_it_is_not_written() {
 #[tokio::test]
 async fn a_live_holder_is_not_taken_over() {
     let store = store();
-    let run = Simulated::new(fleet(""), &store, 1);
+    let run = Simulated::new(fleet(""), &store, "web", 1);
     let target = run.target("first");
     let objects = std::sync::Arc::clone(&run.journal);
     let mut holder = Journal::over(objects, "web", Writer::this("holder")).await.expect("a journal");
@@ -197,7 +199,7 @@ async fn a_live_holder_is_not_taken_over() {
 fn a_refused_image_is_never_launched() {
     for seed in 0..6 {
         let store = store();
-        let run = Simulated::new(fleet(""), &store, seed);
+        let run = Simulated::new(fleet(""), &store, "web", seed);
         let (first, refused) = (run.target("first"), run.target("debug"));
         done(run.plain(&first));
         run.sim.kill(&InstanceId("web-1".to_owned()));

@@ -46,7 +46,7 @@ fn fleet(chance: &mut Chance) -> Fleet {
 fn journal(seed: u64) -> Vec<Entry> {
     let mut chance = Chance::new(seed);
     let store = SimStore::new(seed, 0, SignedDuration::from_hours(24));
-    let mut run = Simulated::new(fleet(&mut chance), &store, seed);
+    let mut run = Simulated::new(fleet(&mut chance), &store, "web", seed);
     let targets = ["first", "second", "third"].map(|name| run.target(name));
     let _ = run.plain(&targets[0]);
     run.sim.set_faults(Faults {
@@ -90,7 +90,7 @@ fn journal(seed: u64) -> Vec<Entry> {
         run.meanwhile.borrow_mut().push((at + 30, Meanwhile::Resume));
         let _ = run.roll(target, order, crash);
     }
-    run.read().entries().to_vec()
+    run.read(|journal| journal.entries().to_vec())
 }
 
 #[test]
@@ -151,10 +151,10 @@ fn a_decision_that_was_tampered_with_is_found() {
     ];
     let mut chance = Chance::new(3);
     let store = SimStore::new(3, 0, SignedDuration::from_hours(24));
-    let run = Simulated::new(fleet(&mut chance), &store, 3);
+    let run = Simulated::new(fleet(&mut chance), &store, "web", 3);
     let (first, second) = (run.target("first"), run.target("second"));
     let _ = (run.plain(&first), run.plain(&second));
-    let sound = run.read().entries().to_vec();
+    let sound = run.read(|journal| journal.entries().to_vec());
     assert!(replay("web", &sound).iter().all(|replayed| replayed.differs.is_none()));
     for change in tampering {
         let mut entries = sound.clone();

@@ -1,3 +1,152 @@
-//! The rollout engine on simulated worlds.
+//! The rollout engine on simulated worlds: what must never happen never does, and what must happen does in the end.
+//!
+//! `REKILN_SCHEDULES=1000000 just soak` runs more of them; `REKILN_SEED=7` runs one, and says what it is.
 
 pub mod harness;
+mod run;
+mod schedule;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use run::{Coverage, run};
+use schedule::Schedule;
+
+/// So many schedules belong to the tests: all of them where the code is optimised, as `tests/run` does it; unoptimised they
+/// would take twenty times as long.
+const SCHEDULES: u64 = if cfg!(debug_assertions) { 1_000 } else { 20_000 };
+
+/// What every sufficiently long run must have reached, beside each fault.
+const MUST: [&str; 30] = [
+    "completed",
+    "crash before an act",
+    "crash after an act",
+    "emergency",
+    "exit code 4",
+    "failed rollout",
+    "rollback",
+    "rolled back",
+    "halt",
+    "halted",
+    "held by quarantine",
+    "held by the breaker",
+    "held by a window",
+    "paused before it began",
+    "cancelled",
+    "pause",
+    "resume",
+    "cancel and go back",
+    "cancel and keep",
+    "retarget",
+    "wave passed",
+    "wave lost",
+    "gate says yes",
+    "gate says no",
+    "gate cannot tell",
+    "failed instance",
+    "absent instance",
+    "returned instance",
+    "rotation",
+    "refused act",
+];
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// Takes away from a failing schedule whatever it fails without.
+fn shrink(mut schedule: Schedule) -> Schedule {
+    while let Some(smaller) = schedule.smaller().into_iter().find(|smaller| run(smaller).is_err()) {
+        schedule = smaller;
+    }
+    schedule
+}
+
+fn fail(seed: u64, why: &str) -> ! {
+    let least = shrink(Schedule::of(seed));
+    let files: Vec<_> = least.fleets.iter().map(schedule::File::text).collect();
+    panic!(
+        "seed {seed}: {why}\n\nthe least that fails: {:?}\n{:#?}\n{}\n`REKILN_SEED={seed} cargo test \
+         --test integration simulation::` runs it again; when it is fixed, add the seed to tests/simulation/seeds.txt",
+        run(&least).err(),
+        least.episodes,
+        files.join("\n")
+    )
+}
+
+/// Runs all seeds of a range on all processors.
+fn sweep(seeds: std::ops::Range<u64>) -> Coverage {
+    let next = AtomicU64::new(seeds.start);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let work = || {
+        let mut all = Coverage::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return all;
+            }
+            match run(&Schedule::of(seed)) {
+                Ok(coverage) => {
+                    coverage.into_iter().for_each(|(what, times)| *all.entry(what).or_default() += times)
+                }
+                Err(why) => {
+                    next.store(seeds.end, Ordering::Relaxed);
+                    fail(seed, &why);
+                }
+            }
+        }
+    };
+    let mut all = Coverage::new();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for thread in threads {
+            let coverage = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            coverage.into_iter().for_each(|(what, times)| *all.entry(what).or_default() += times);
+        }
+    });
+    all
+}
+
+#[test]
+fn what_must_never_happen_does_not_and_all_ends_well() {
+    if let Some(seed) = number("REKILN_SEED") {
+        println!("{:#?}", Schedule::of(seed));
+        if let Err(why) = run(&Schedule::of(seed)) {
+            fail(seed, &why);
+        }
+        return;
+    }
+    let (start, count) = (Instant::now(), number("REKILN_SCHEDULES").unwrap_or(SCHEDULES));
+    let coverage = sweep(0..count);
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{count} schedules in {seconds:.1} s: {:.0} a second", count as f64 / seconds);
+    for (what, times) in &coverage {
+        println!("{times:>12}  {what}");
+    }
+    let never = MUST.iter().copied().chain(schedule::FAULTS.iter().map(|(name, ..)| *name));
+    let never: Vec<_> = never.filter(|what| coverage.get(*what).copied().unwrap_or(0) == 0).collect();
+    assert!(count < 1_000 || never.is_empty(), "never reached, so nothing is proved about it: {never:?}");
+}
+
+/// What failed once.
+#[test]
+fn what_failed_once_does_not_again() {
+    let seeds = include_str!("simulation/seeds.txt").lines().filter(|line| !line.starts_with('#'));
+    for seed in seeds {
+        let seed = seed.trim().parse().unwrap_or_else(|_| panic!("seeds.txt: {seed} is no number"));
+        if let Err(why) = run(&Schedule::of(seed)) {
+            fail(seed, &why);
+        }
+    }
+}
+
+/// Equal seeds give equal runs, or no failure could be looked at again.
+#[test]
+fn a_seed_gives_the_same_run() {
+    for seed in 0..50 {
+        let (one, two): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            (run(&Schedule::of(seed)).unwrap_or_default(), run(&Schedule::of(seed)).unwrap_or_default());
+        assert_eq!(one, two, "seed {seed}");
+    }
+}

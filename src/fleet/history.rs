@@ -326,6 +326,10 @@ impl History {
     /// goes on doing so when it is opened with what it left.
     fn open(&mut self, target: &Target, emergency: bool) {
         self.emergency = emergency;
+        if emergency {
+            // Who calls an emergency knows better than who paused before.
+            self.paused = None;
+        }
         let over = self.halted.is_some() || self.completed || self.cancelled.is_some();
         if !over && self.retreat.as_ref().is_some_and(|retreat| retreat.from == target.generation.id) {
             return;

@@ -110,9 +110,7 @@ impl Journal {
     /// As [`Journal::open`]; but entries that are missing at the end are not noticed.
     pub async fn over(objects: Arc<dyn ObjectStore>, fleet: &str, writer: Writer) -> Result<Self> {
         let mut journal = Self { objects: Some(objects), ..Self::fleeting(fleet, writer) };
-        while let Some(bytes) = journal.read(journal.next()).await? {
-            journal.take(&bytes)?;
-        }
+        journal.follow().await?;
         Ok(journal)
     }
 
@@ -169,6 +167,17 @@ impl Journal {
     pub async fn refresh(&mut self) -> Result<()> {
         while let Some(bytes) = self.read(self.next()).await? {
             self.adopt(&bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Takes up whatever others wrote since the last look; for those who only read.
+    ///
+    /// # Errors
+    /// It cannot be read; the chain of digests is broken.
+    pub async fn follow(&mut self) -> Result<()> {
+        while let Some(bytes) = self.read(self.next()).await? {
+            self.take(&bytes)?;
         }
         Ok(())
     }

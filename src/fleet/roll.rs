@@ -25,6 +25,10 @@ use steps::{Steps, told};
 /// How long to wait between two looks when nothing can be done: short beside a boot, long beside a look.
 const POLL: Duration = Duration::from_millis(200);
 
+/// How long to wait when all that holds ends at a known time, or when a person says so: commands of a second terminal and
+/// deaths are still noticed within seconds, and an hour's wait takes a tenth of the looks.
+const CALM: Duration = Duration::from_secs(2);
+
 /// How often in a row an act may fail before the roll stops. What heals by itself has healed by the third.
 const ATTEMPTS: u32 = 3;
 
@@ -121,7 +125,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             steps: Steps::default(),
             seen: last_seen(self.journal),
         };
-        self.open(order, now).await?;
+        self.open(order, &mut running, now).await?;
         loop {
             self.journal.refresh().await?;
             self.end_if_asked().await?;
@@ -132,7 +136,9 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
                 return Ok(running.summary);
             }
             if !look.plan.moves() {
-                self.provider.wait(POLL).await;
+                let calm =
+                    look.plan.holds.iter().all(|hold| hold.intended() || matches!(hold, Hold::Turn { .. }));
+                self.provider.wait(if calm { CALM } else { POLL }).await;
             } else if self.saw(&mut running, &look).await? {
                 self.carry_out(&mut running, &look).await?;
             }
@@ -140,7 +146,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
     }
 
     /// Writes that a roll begins; whoever does has the journal.
-    async fn open(&mut self, order: Order, now: Timestamp) -> Result<()> {
+    async fn open(&mut self, order: Order, running: &mut Running, now: Timestamp) -> Result<()> {
         if !order.emergency {
             self.journal.refuse_rival(now)?;
             if let Some(reason) = &self.journal.history().paused {
@@ -150,7 +156,12 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         }
         let wish = match order.wish {
             Some(wish) => {
-                let census = self.provider.census().await.map_err(Error::from)?;
+                let census = loop {
+                    match self.provider.census().await {
+                        Err(ProviderError::Throttled(_)) => self.back_off(running).await,
+                        other => break other.map_err(Error::from)?,
+                    }
+                };
                 Some(self.wanted(&census, wish)?)
             }
             None => None,

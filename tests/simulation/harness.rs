@@ -43,10 +43,17 @@ pub enum Meanwhile {
     Retarget(Target),
     /// An emergency takes the journal over.
     TakeOver(Target),
+    /// An operator ends the machine of the nth instance.
+    Kill(usize),
+    /// An operator logs in to the nth instance.
+    Touch(usize),
+    /// An autoscaler that knows nothing of rekiln ends the machines of all but so many instances.
+    ScaleIn(usize),
 }
 
 /// A fleet in a simulated world.
 pub struct Simulated<'a> {
+    pub name: &'a str,
     pub fleet: Fleet,
     pub sim: Sim,
     pub store: &'a SimStore,
@@ -55,6 +62,8 @@ pub struct Simulated<'a> {
     pub journal: Arc<InMemory>,
     /// What happens at which look of the next roll.
     pub meanwhile: RefCell<Vec<(u64, Meanwhile)>>,
+    /// What a reader who follows the journal knows.
+    reader: RefCell<Option<Journal>>,
     /// After so many looks the process gives up, as when the power fails: a roll must not hang.
     pub patience: u64,
 }
@@ -71,6 +80,7 @@ pub enum End {
 
 /// A provider that dies, as kill -9 does, and lets things happen meanwhile.
 struct Fragile<'a> {
+    fleet: &'a str,
     sim: &'a Sim,
     crash: Option<Crash>,
     acts: Cell<u64>,
@@ -81,8 +91,23 @@ struct Fragile<'a> {
 }
 
 impl Fragile<'_> {
+    /// Does to the instances what does not go through the journal. Returns the rest.
+    fn interfere(&self, what: Meanwhile) -> Option<Meanwhile> {
+        let ids: Vec<InstanceId> = self.sim.truth().into_iter().map(|instance| instance.id).collect();
+        match what {
+            Meanwhile::Kill(nth) => ids.get(nth % ids.len().max(1)).map(|id| self.sim.kill(id))?,
+            Meanwhile::Touch(nth) => {
+                ids.get(nth % ids.len().max(1)).map(|id| self.sim.touch(id, "an interactive session"))?;
+            }
+            Meanwhile::ScaleIn(keep) => ids.iter().skip(keep).for_each(|id| self.sim.kill(id)),
+            command => return Some(command),
+        }
+        None
+    }
+
     async fn happen(&self, what: Meanwhile) {
-        let mut other = journal(&self.journal, "another terminal").await;
+        let Some(what) = self.interfere(what) else { return };
+        let mut other = journal(&self.journal, self.fleet, "another terminal").await;
         let now = self.sim.now();
         let reason = || "a test".to_owned();
         let event = match what {
@@ -94,6 +119,7 @@ impl Fragile<'_> {
                 self.sim.order(|orders| orders.emergency = true);
                 Event::Opened { target, reason: reason(), emergency: true, fleet: None }
             }
+            Meanwhile::Kill(_) | Meanwhile::Touch(_) | Meanwhile::ScaleIn(_) => return,
         };
         other.command(now, event).await.expect("a command is written");
         let paused = other.history().paused.is_some();
@@ -145,9 +171,9 @@ impl Provider for Fragile<'_> {
 }
 
 /// Opens a journal as a process that is dead when the next one looks.
-pub async fn journal(objects: &Arc<InMemory>, command: &str) -> Journal {
+pub async fn journal(objects: &Arc<InMemory>, fleet: &str, command: &str) -> Journal {
     let writer = Writer { pid: 0, started: 0, ..Writer::this(command) };
-    Journal::over(Arc::clone(objects) as _, "web", writer).await.expect("a sound journal")
+    Journal::over(Arc::clone(objects) as _, fleet, writer).await.expect("a sound journal")
 }
 
 /// Runs what is ready at once: everything here is in memory. `None` when it waits for what never comes.
@@ -159,9 +185,10 @@ pub fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 impl<'a> Simulated<'a> {
-    pub fn new(fleet: Fleet, store: &'a SimStore, seed: u64) -> Self {
+    pub fn new(fleet: Fleet, store: &'a SimStore, name: &'a str, seed: u64) -> Self {
         let sim = Sim::new(Policy::of(&fleet).expect("a policy"), seed);
         Self {
+            name,
             fleet,
             sim,
             store,
@@ -169,6 +196,7 @@ impl<'a> Simulated<'a> {
             bad_hooks: 0,
             journal: Arc::new(InMemory::new()),
             meanwhile: RefCell::default(),
+            reader: RefCell::default(),
             patience: 20_000,
         }
     }
@@ -179,22 +207,40 @@ impl<'a> Simulated<'a> {
 
     pub fn surroundings(&self) -> SimSurroundings<'_> {
         let Self { store, sim, gates, bad_hooks, .. } = self;
-        SimSurroundings { store, sim, fleet: "web", gates: *gates, bad_hooks: *bad_hooks }
+        SimSurroundings { store, sim, fleet: self.name, gates: *gates, bad_hooks: *bad_hooks }
     }
 
-    pub fn read(&self) -> Journal {
-        now_or_never(journal(&self.journal, "a look")).expect("it is in memory")
+    /// Shows the journal as it is.
+    pub fn read<T>(&self, look: impl FnOnce(&Journal) -> T) -> T {
+        let mut reader = self.reader.borrow_mut();
+        let following = async {
+            let mut known = match reader.take() {
+                Some(known) => known,
+                None => journal(&self.journal, self.name, "a look").await,
+            };
+            known.follow().await.expect("a sound journal");
+            known
+        };
+        let known = now_or_never(following).expect("it is in memory");
+        let seen = look(&known);
+        *reader = Some(known);
+        seen
     }
 
     /// Rolls, in a process of its own that may crash.
     pub fn roll(&self, target: &Target, order: Order, crash: Option<Crash>) -> End {
-        let before = self.read();
-        let proven = before.history().proven.as_ref().map(|proven| proven.generation.id);
-        let paused = before.history().paused.is_some() && !order.emergency;
+        let before = self.read(|journal| journal.history().clone());
+        let proven = before.proven.as_ref().map(|proven| proven.generation.id);
+        let paused = before.paused.is_some() && !order.emergency;
         self.sim.order(|orders| {
             (orders.emergency, orders.paused, orders.proven) = (order.emergency, paused, proven);
+            orders.rotated = before.rotate.keys().cloned().collect();
+            if order.wish.is_some() {
+                orders.rotated.extend(self.sim.truth().into_iter().map(|instance| instance.id));
+            }
         });
         let provider = Fragile {
+            fleet: self.name,
             sim: &self.sim,
             crash,
             acts: Cell::new(0),
@@ -204,9 +250,9 @@ impl<'a> Simulated<'a> {
             meanwhile: RefCell::new(self.meanwhile.take()),
         };
         let rolling = async {
-            let mut journal = journal(&self.journal, "roll").await;
+            let mut journal = journal(&self.journal, self.name, "roll").await;
             let roll = Roll {
-                name: "web",
+                name: self.name,
                 fleet: &self.fleet,
                 target: target.clone(),
                 provider: &provider,

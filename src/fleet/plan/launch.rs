@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::room::Batch;
-use super::{Hold, Kind, Situation, Standing};
+use super::{Hold, Kind, Situation};
 use crate::fleet::census::InstanceId;
 use crate::fleet::generation::Target;
 use crate::fleet::history::Shortage;
@@ -80,11 +80,14 @@ impl Batch<'_> {
     /// the pace allows.
     fn fresh(&mut self, wanted: usize, missing: usize) -> usize {
         let Situation { policy, .. } = *self.situation;
-        let expected = |member: &&Standing| {
-            member.new && matches!(member.kind, Kind::Current | Kind::Starting | Kind::Unknown | Kind::Absent)
-        };
-        let new = self.members.iter().filter(expected).count();
         let limit = self.stage().map_or(policy.size, |stage| stage.limit);
+        // What failed still is there until it is ended, and before the last wave it takes its place until then.
+        let counts = |kind: &Kind| match kind {
+            Kind::Current | Kind::Starting | Kind::Unknown | Kind::Absent => true,
+            Kind::Failed(_) | Kind::Outdated => limit < policy.size,
+            _ => false,
+        };
+        let new = self.members.iter().filter(|member| member.new && counts(&member.kind)).count();
         let within = wanted.min(limit.saturating_sub(new));
         let cures = within.min(missing);
         let pace = self.pace();

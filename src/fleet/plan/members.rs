@@ -70,6 +70,10 @@ fn absent(member: Option<&Member>, now: Timestamp) -> Kind {
 fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> Kind {
     let Situation { policy, history, now, .. } = *situation;
     let served = seen.in_service || member.is_some_and(|member| member.served);
+    // Until it has completed once, an image is on trial: what served for a while and fell ill counts against it.
+    let own = seen.generation.as_ref().map(|generation| generation.id);
+    let proven = history.proven.as_ref().map(|proven| proven.generation.id);
+    let trial = own == Some(situation.target.generation.id) && own != proven;
     if let Some(reason) = member.and_then(|member| member.failed.clone()) {
         return Kind::Failed(reason);
     }
@@ -77,6 +81,7 @@ fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> 
         return match member {
             Some(member) if !member.launched && !served => Kind::Unfinished,
             Some(_) if !served => Kind::Failed("its machine ended before it served".to_owned()),
+            Some(_) if trial => Kind::Failed("its machine ended after it had served".to_owned()),
             _ => Kind::Dead,
         };
     }
@@ -85,11 +90,13 @@ fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> 
     }
     let why = why(situation, seen);
     // What completed before may be launched to fill a gap while a wave of the new one soaks.
-    let proven = history.proven.as_ref().map(|proven| proven.generation.id);
-    let fills = proven.is_some() && seen.generation.as_ref().map(|generation| generation.id) == proven;
+    let fills = proven.is_some() && own == proven;
     match (seen.health, why) {
         (Health::Unknown, _) => Kind::Unknown,
         (_, Some(why)) if !served && (!fills || why.urgency != Urgency::Differs) => Kind::Outdated,
+        (Health::Unhealthy, _) if served && trial => {
+            Kind::Failed("it served, and does not any more".to_owned())
+        }
         (Health::Unhealthy, _) if served => Kind::Unhealthy,
         (Health::Unhealthy, _) if now.duration_since(seen.launched_at) >= policy.deadline => {
             Kind::Failed(format!("it did not serve within {:#}", policy.deadline))

@@ -1,10 +1,11 @@
 //! What must never be done, whatever the mode, the fault or the crash: checked by the simulated world after each act
 //! with its own eyes, and not with the planner's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::population::Tally;
 use super::world::World;
 use crate::digest::{Digest, ImageId};
 use crate::fleet::census::InstanceId;
@@ -20,6 +21,8 @@ pub struct Orders {
     pub paused: bool,
     /// The circuit breaker is open.
     pub breaker: bool,
+    /// Instances that someone wants replaced: they are not the less for being of the new image.
+    pub rotated: Vec<InstanceId>,
     /// Images that no one may launch.
     pub quarantined: Vec<ImageId>,
     /// The generation that completed last.
@@ -37,6 +40,8 @@ pub(super) struct Law {
     drained: VecDeque<Timestamp>,
     /// When so many instances of a generation served for the first time: for each wave.
     reached: BTreeMap<(Digest, usize), Timestamp>,
+    /// Those that have served for as long as the soak since: whatever the clock says later.
+    soaked: BTreeSet<(Digest, usize)>,
 }
 
 /// What the world was like before an act.
@@ -63,7 +68,10 @@ impl Law {
     pub(super) fn watch(&mut self, world: &World, policy: &Policy) {
         for (generation, count) in &world.instances.tally.serving_of {
             for (wave, _) in policy.waves.iter().enumerate().filter(|(_, limit)| *count >= **limit) {
-                self.reached.entry((*generation, wave)).or_insert(world.now);
+                let since = self.reached.entry((*generation, wave)).or_insert(world.now);
+                if world.now.duration_since(*since) >= policy.soak {
+                    self.soaked.insert((*generation, wave));
+                }
             }
         }
     }
@@ -127,11 +135,18 @@ impl Law {
         if *emergency || proven.is_none() || *proven == Some(generation) {
             return;
         }
-        let count = world.instances.tally.ours_of.get(&generation).copied().unwrap_or(0);
-        for (wave, limit) in policy.waves.iter().enumerate().filter(|(_, limit)| count > **limit) {
-            let soaked = self.reached.get(&(generation, wave));
-            let soaked = soaked.is_some_and(|since| world.now.duration_since(*since) >= policy.soak);
-            if !soaked {
+        // What someone wants replaced has its replacement beside it.
+        let rotated = self.orders.rotated.iter().filter(|id| {
+            world.instances.get(id).is_some_and(|found| {
+                Tally::spreads(found)
+                    && found.seen.generation.as_ref().is_some_and(|own| own.id == generation)
+            })
+        });
+        let count = world.instances.tally.spread_of.get(&generation).copied().unwrap_or(0);
+        let count = count.saturating_sub(rotated.count());
+        let waves = policy.waves.iter().enumerate().take(policy.waves.len() - 1);
+        for (wave, limit) in waves.filter(|(_, limit)| count > **limit) {
+            if !self.soaked.contains(&(generation, wave)) {
                 self.broke(
                     world,
                     &format!("waves: {id} is number {count}, and wave {wave} of {limit} has not soaked"),

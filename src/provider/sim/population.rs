@@ -29,8 +29,8 @@ pub struct Tally {
     pub unhealthy: usize,
     /// Everything that rekiln launched and whose machine runs.
     pub ours: usize,
-    /// What rekiln launched that starts or runs, by generation.
-    pub ours_of: BTreeMap<Digest, usize>,
+    /// What rekiln launched that starts or runs, untouched, by generation: how far a new image has spread.
+    pub spread_of: BTreeMap<Digest, usize>,
     /// Everything that serves, or soon does.
     pub living: usize,
     /// Those that are drained, by zone.
@@ -38,6 +38,12 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Tells whether an instance counts for how far its image has spread; one that was touched is to be replaced.
+    pub(super) fn spreads(found: &Simulated) -> bool {
+        let seen = &found.seen;
+        found.ours && seen.touched.is_none() && matches!(seen.state, State::Launching | State::Running)
+    }
+
     fn count(&mut self, found: &Simulated, change: fn(usize) -> usize) {
         let seen = &found.seen;
         let (serves, generation) = (seen.serves(), seen.generation.as_ref().map(|generation| generation.id));
@@ -63,9 +69,9 @@ impl Tally {
         }
         if found.ours && seen.state != State::Dead {
             turn(&mut self.ours);
-            if seen.state != State::Draining {
-                generation.map(|id| turn(self.ours_of.entry(id).or_default()));
-            }
+        }
+        if Self::spreads(found) {
+            generation.map(|id| turn(self.spread_of.entry(id).or_default()));
         }
     }
 

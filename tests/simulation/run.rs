@@ -1,0 +1,306 @@
+//! Carries out a schedule, and says what must not have happened.
+
+use std::collections::BTreeMap;
+
+use rekiln::fleet::Fleet;
+use rekiln::fleet::generation::Target;
+use rekiln::fleet::history::Event;
+use rekiln::fleet::journal::Journal;
+use rekiln::fleet::policy::Policy;
+use rekiln::fleet::roll::{Order, Wish};
+use rekiln::fleet::surroundings::Reading;
+use rekiln::provider::sim::{Faults, GateFaults, SimStore};
+use rekiln::provider::{Action, Outcome, Provider as _};
+
+use super::harness::{End, Meanwhile, Simulated, journal, now_or_never};
+use super::schedule::{Aim, Episode, FAULTS, Meddling, Schedule};
+use jiff::SignedDuration;
+
+/// How often what happened: a fault that was never reached proves nothing.
+pub type Coverage = BTreeMap<String, u64>;
+
+/// After so many looks a process gives up while things go wrong: faults that never stop need never end.
+const PATIENCE: u64 = 600;
+/// And so many are enough for anything that ends: a wave a minute, a replacement a minute, an hour's rate.
+const ENOUGH: u64 = 20_000;
+/// So many rolls in a row are enough once nothing goes wrong: a window lets at least one replacement begin, and a fleet has six.
+const ROLLS: usize = 30;
+
+struct Ground<'a> {
+    fleets: Vec<Simulated<'a>>,
+    /// The images that each fleet was rolled to, in order.
+    images: Vec<Vec<Target>>,
+    bad: Vec<Target>,
+    count: usize,
+    coverage: Coverage,
+}
+
+/// Runs a schedule.
+///
+/// # Errors
+/// What must not have happened.
+pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
+    let store = SimStore::new(schedule.seed, schedule.breaker, SignedDuration::from_hours(24));
+    let fleets = schedule.fleets.iter().zip(0..).map(|(file, at): (_, u64)| {
+        let fleet: Fleet = toml::from_str(&file.text()).expect("a fleet file");
+        Simulated::new(
+            fleet,
+            &store,
+            ["web", "db"][usize::try_from(at).unwrap_or(0)],
+            schedule.seed ^ (at << 32),
+        )
+    });
+    let fleets: Vec<_> = fleets.collect();
+    let images = vec![Vec::new(); fleets.len()];
+    let mut ground = Ground { fleets, images, bad: Vec::new(), count: 0, coverage: Coverage::new() };
+    for episode in &schedule.episodes {
+        ground.episode(episode)?;
+    }
+    for fleet in 0..schedule.fleets.len() {
+        ground.settle(fleet, &store)?;
+    }
+    for fleet in 0..schedule.fleets.len() {
+        ground.cover(fleet);
+        ground.no_churn(fleet)?;
+    }
+    let broken = store.failures.borrow().len();
+    ground.reach("failed rollout", broken as u64);
+    ground.reach("news", store.news.borrow().len() as u64);
+    Ok(ground.coverage)
+}
+
+impl Ground<'_> {
+    fn reach(&mut self, what: &str, times: u64) {
+        *self.coverage.entry(what.to_owned()).or_default() += times;
+    }
+
+    fn aim(&mut self, fleet: usize, aim: Aim) -> Target {
+        let known = &self.images[fleet];
+        let before = if aim == Aim::Before { known.len().checked_sub(2) } else { known.len().checked_sub(1) };
+        if let (Aim::Same | Aim::Before, Some(at)) = (aim, before) {
+            return known[at].clone();
+        }
+        self.count += 1;
+        let target = self.fleets[fleet].target(&format!("image {}", self.count));
+        if aim == Aim::Bad {
+            for fleet in &self.fleets {
+                fleet.sim.spoil(target.image);
+            }
+            self.bad.push(target.clone());
+        }
+        self.images[fleet].push(target.clone());
+        target
+    }
+
+    fn meddle(&mut self, fleet: usize, meddling: Meddling) -> Meanwhile {
+        match meddling {
+            Meddling::Pause => Meanwhile::Pause,
+            Meddling::Resume => Meanwhile::Resume,
+            Meddling::Cancel { back } => Meanwhile::Cancel { back },
+            Meddling::Retarget(aim) => Meanwhile::Retarget(self.aim(fleet, aim)),
+            Meddling::TakeOver(aim) => Meanwhile::TakeOver(self.aim(fleet, aim)),
+            Meddling::Kill(nth) => Meanwhile::Kill(nth),
+            Meddling::Touch(nth) => Meanwhile::Touch(nth),
+            Meddling::ScaleIn(keep) => Meanwhile::ScaleIn(keep),
+        }
+    }
+
+    fn episode(&mut self, episode: &Episode) -> Result<(), String> {
+        let Episode { fleet, faults, gates, bad_hooks, crash, .. } = *episode;
+        let target = self.aim(fleet, episode.aim);
+        let meanwhile: Vec<_> =
+            episode.meanwhile.iter().map(|(look, what)| (*look, self.meddle(fleet, *what))).collect();
+        let it = &mut self.fleets[fleet];
+        it.sim.set_faults(faults);
+        (it.gates, it.bad_hooks, it.patience) = (gates, bad_hooks, PATIENCE);
+        *it.meanwhile.borrow_mut() = meanwhile;
+        let wish = episode.rotate.then(|| Wish { instances: Vec::new(), reason: "a schedule".to_owned() });
+        let order = Order { reason: "a schedule".to_owned(), wish, emergency: episode.emergency };
+        let end = it.roll(&target, order, crash);
+        it.meanwhile.borrow_mut().clear();
+        let broken = it.sim.violations();
+        if !broken.is_empty() {
+            return Err(broken.join("\n"));
+        }
+        let rivalled = episode.meanwhile.iter().any(|(_, what)| matches!(what, Meddling::TakeOver(_)));
+        let quiet = faults == Faults::default() && episode.meanwhile.is_empty() && bad_hooks == 0;
+        match &end {
+            End::Done(_) => {
+                self.reach("completed", 1);
+                let target = self.fleets[fleet].read(|journal| journal.history().target.clone());
+                let target = target.ok_or("completed without a target")?;
+                if quiet {
+                    self.converged(fleet, &target)?
+                }
+            }
+            End::Crashed => self.reach(
+                if crash.is_some_and(|it| it.after) { "crash after an act" } else { "crash before an act" },
+                1,
+            ),
+            End::Endless => self.reach("still going", 1),
+            End::Failed(error) => {
+                let words = error.chain();
+                for (what, sign) in [
+                    ("held by the breaker", "circuit breaker"),
+                    ("held by a window", "window"),
+                    ("held by quarantine", "quarantined"),
+                    ("halted", "halted"),
+                    ("rolled back", "was rolled back"),
+                    ("paused before it began", "is paused"),
+                    ("cancelled", "was cancelled"),
+                ] {
+                    self.reach(what, u64::from(words.contains(sign)));
+                }
+                let expected = match error.exit_code() {
+                    3 => true,
+                    4 => rivalled,
+                    1 => faults.failure > 0 || bad_hooks > 0,
+                    _ => false,
+                };
+                self.reach(&format!("exit code {}", error.exit_code()), 1);
+                if !expected {
+                    return Err(format!("exit code {} was not to be expected: {words}", error.exit_code()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Once nothing goes wrong any more and a good image is there, every fleet gets to it.
+    fn settle(&mut self, fleet: usize, store: &SimStore) -> Result<(), String> {
+        let target = self.aim(fleet, Aim::New);
+        store.clear_breaker();
+        let it = &mut self.fleets[fleet];
+        it.sim.set_faults(Faults::default());
+        (it.gates, it.bad_hooks, it.patience) = (GateFaults::default(), 0, ENOUGH);
+        let resumed = async {
+            let mut other = journal(&it.journal, it.name, "resume").await;
+            other.command(it.sim.now(), Event::Resumed).await
+        };
+        now_or_never(resumed).ok_or("a journal in memory waits")?.map_err(|error| error.chain())?;
+        for _ in 0..ROLLS {
+            let end = it.plain(&target);
+            let broken = it.sim.violations();
+            if !broken.is_empty() {
+                return Err(broken.join("\n"));
+            }
+            match end {
+                End::Done(_) => return self.converged(fleet, &target),
+                End::Failed(error) if error.chain().contains("window") => {
+                    let now = it.sim.now();
+                    let windows = Policy::of(&it.fleet).expect("a policy").windows;
+                    let opens = windows.opens_at(now).ok_or("its window never opens")?;
+                    it.sim.pass(opens.duration_since(now));
+                }
+                other => return Err(format!("nothing goes wrong any more, and it does not end: {other:?}")),
+            }
+        }
+        Err(format!("nothing goes wrong any more, and it has not ended after {ROLLS} rolls"))
+    }
+
+    fn converged(&self, fleet: usize, target: &Target) -> Result<(), String> {
+        let it = &self.fleets[fleet];
+        let truth = it.sim.truth();
+        let size = it.fleet.size as usize;
+        let good = truth.iter().filter(|i| i.serves() && i.generation.as_ref() == Some(&target.generation));
+        if good.count() != size || truth.len() != size {
+            return Err(format!(
+                "it completed, and {size} instances of the target are not all there is: {truth:#?}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A bad image is given up, and not tried for ever.
+    fn no_churn(&self, fleet: usize) -> Result<(), String> {
+        let it = &self.fleets[fleet];
+        let count = |bad: &Target, journal: &Journal| {
+            let (mut opened, mut launched) = (0, 0);
+            for entry in journal.entries() {
+                match &entry.event {
+                    Event::Opened { target, .. } | Event::Retargeted { target, .. } if target == bad => {
+                        opened += 1
+                    }
+                    Event::Intent { action: Action::Launch { generation, .. } }
+                        if *generation == bad.generation =>
+                    {
+                        launched += 1;
+                    }
+                    _ => {}
+                }
+            }
+            (opened, launched)
+        };
+        for bad in &self.bad {
+            let (opened, launched) = it.read(|journal| count(bad, journal));
+            let most = opened * (it.fleet.roll.failures as usize + 2 * it.fleet.size as usize + 2);
+            if launched > most {
+                return Err(format!("{launched} launches of a bad image in {opened} rollouts"));
+            }
+        }
+        Ok(())
+    }
+
+    fn cover(&mut self, fleet: usize) {
+        let reached = self.fleets[fleet].sim.reached();
+        // The counters have the shape of the faults; those of acts and looks are apart.
+        let mut happened = Faults {
+            bad_boot: reached.bad_boot,
+            death: reached.death,
+            flap: reached.flap,
+            unknown: reached.unknown,
+            touch: reached.touch,
+            stranger: reached.stranger,
+            failure: reached.failure,
+            lost_reply: reached.lost_reply,
+            duplicate: reached.duplicate,
+            throttle: reached.throttle,
+            no_capacity: reached.no_capacity,
+            stale: reached.stale,
+            partial: reached.partial,
+            reordered: reached.reordered,
+            endless: reached.endless,
+            zone_loss: reached.zone_loss,
+            clock_jump: reached.clock_jump,
+        };
+        for (name, field, _) in FAULTS {
+            let times = *field(&mut happened);
+            self.reach(name, times);
+        }
+        self.reach("acts", reached.acts);
+        self.reach("looks", reached.looks);
+        let mut coverage = std::mem::take(&mut self.coverage);
+        self.fleets[fleet].read(|journal| {
+            for entry in journal.entries() {
+                if let Some(what) = told(&entry.event) {
+                    *coverage.entry(what.to_owned()).or_default() += 1;
+                }
+            }
+        });
+        self.coverage = coverage;
+    }
+}
+
+fn told(event: &Event) -> Option<&'static str> {
+    Some(match event {
+        Event::Opened { emergency: true, .. } => "emergency",
+        Event::RolledBack { .. } => "rollback",
+        Event::Halted { .. } => "halt",
+        Event::Paused { .. } => "pause",
+        Event::Resumed => "resume",
+        Event::Cancelled { back: true, .. } => "cancel and go back",
+        Event::Cancelled { back: false, .. } => "cancel and keep",
+        Event::Retargeted { .. } => "retarget",
+        Event::WavePassed { .. } => "wave passed",
+        Event::WaveLost { .. } => "wave lost",
+        Event::Judged { reading: Reading::Pass, .. } => "gate says yes",
+        Event::Judged { reading: Reading::Fail(_), .. } => "gate says no",
+        Event::Judged { reading: Reading::NotYet(_), .. } => "gate cannot tell",
+        Event::Failed { .. } => "failed instance",
+        Event::Absent { .. } => "absent instance",
+        Event::Returned { .. } => "returned instance",
+        Event::Rotate { .. } => "rotation",
+        Event::Outcome { result: Ok(Outcome::Refused { .. }), .. } => "refused act",
+        _ => return None,
+    })
+}
