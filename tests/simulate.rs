@@ -69,7 +69,7 @@ fn what_goes_wrong_is_survived_and_told() {
     assert_eq!(bad["ended"]["end"], "rolled_back", "{bad}");
     assert!(bad["ended"]["because"].as_str().is_some_and(|why| why.contains("2 failed")), "{bad}");
     assert_eq!(bad["failed"], 2);
-    let mut seen = std::collections::BTreeSet::new();
+    let mut endings = std::collections::BTreeSet::new();
     for seed in 0..8 {
         let seed = seed.to_string();
         let args = ["--instances", "60", "--bad-boots", "1%", "--faults", "many", "--seed", &seed];
@@ -77,10 +77,10 @@ fn what_goes_wrong_is_survived_and_told() {
         assert_eq!(report["broken"], serde_json::json!([]), "{report}");
         assert_eq!(report["instances"], 60);
         assert_eq!(report["serving"]["floor"], 54);
-        seen.insert(report["ended"]["end"].to_string());
+        endings.insert(report["ended"]["end"].to_string());
         assert_eq!(json(dir.path(), &args), report, "the same seed, the same report");
     }
-    assert!(seen.len() > 1, "chance changes nothing: {seen:?}");
+    assert!(endings.len() > 1, "chance changes nothing: {endings:?}");
 }
 
 #[test]

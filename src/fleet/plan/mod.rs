@@ -208,9 +208,10 @@ impl fmt::Display for Kind {
 /// room and launch what is missing; drain what is stale, the most urgent and oldest first, and what is too many,
 /// newest first. Its cost grows linearly with the number of instances.
 pub fn plan(situation: &Situation<'_>) -> Plan {
-    let members = members::standings(situation);
-    let mut notes = members::notes(situation, &members);
-    let mut batch = Batch::new(situation, &members);
+    let looked = members::Looked::new(situation);
+    let members = members::standings(situation, &looked);
+    let mut notes = members::notes(situation, &looked, &members);
+    let mut batch = Batch::new(situation, &members, looked);
     if notes.is_empty() {
         notes = batch.wave_notes();
     }

@@ -90,8 +90,8 @@ fn waves(found: &mut Findings<'_>, fleet: &Fleet) {
             found.say(&pointer, "a wave of nothing replaces nothing: at least 1, or \"1%\"");
             continue;
         }
-        if let Some((last, least)) = before
-            && !ascends(last, least, wave, count)
+        if let Some((last, so_far)) = before
+            && !ascends(last, so_far, wave, count)
         {
             let what = if number == 1 { "the canary" } else { "the wave before" };
             found.say(
@@ -108,13 +108,13 @@ fn waves(found: &mut Findings<'_>, fleet: &Fleet) {
 }
 
 /// Like is compared with like; else what comes of it in this fleet, where small shares may round to the same.
-fn ascends(last: &Share, least: u32, wave: &Share, count: u32) -> bool {
+fn ascends(last: &Share, so_far: u32, wave: &Share, count: u32) -> bool {
     match (last, wave) {
         (Share::Count(last), Share::Count(wave)) => wave > last,
         (Share::Percent(last), Share::Percent(wave)) => {
             notation::percent(wave).ok() > notation::percent(last).ok()
         }
-        _ => count >= least,
+        _ => count >= so_far,
     }
 }
 

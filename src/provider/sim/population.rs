@@ -50,7 +50,9 @@ impl Tally {
         let turn = |count: &mut usize| *count = change(*count);
         if serves {
             turn(&mut self.serving);
-            generation.map(|id| turn(self.serving_of.entry(id).or_default()));
+            if let Some(id) = generation {
+                turn(self.serving_of.entry(id).or_default());
+            }
         }
         match seen.state {
             State::Launching => turn(&mut self.starting),
@@ -59,7 +61,9 @@ impl Tally {
             State::Running | State::Dead => turn(&mut self.unhealthy),
             State::Draining => {
                 turn(&mut self.draining);
-                seen.zone.clone().map(|zone| turn(self.draining_in.entry(zone).or_default()));
+                if let Some(zone) = &seen.zone {
+                    turn(self.draining_in.entry(zone.clone()).or_default());
+                }
             }
         }
         if matches!(seen.state, State::Launching)
@@ -70,8 +74,8 @@ impl Tally {
         if found.ours && seen.state != State::Dead {
             turn(&mut self.ours);
         }
-        if Self::spreads(found) {
-            generation.map(|id| turn(self.spread_of.entry(id).or_default()));
+        if let Some(id) = generation.filter(|_| Self::spreads(found)) {
+            turn(self.spread_of.entry(id).or_default());
         }
     }
 

@@ -35,6 +35,9 @@ const LOOKS: u64 = 1_000_000;
 /// would.
 const RUNS: u32 = 500;
 
+/// How much longer a look takes for each instance: a provider answers in pages.
+const PAGE: SignedDuration = SignedDuration::from_millis(1);
+
 /// The longest time between two looks while nothing happens: little beside a soak.
 const DOZE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -263,7 +266,7 @@ impl Stage<'_> {
         self.sim.set_faults(Faults { bad_boot: bad_boots, ..trouble.faults() });
         let first = journal.entries().len();
         let watched = self.watch(Some(target));
-        watched.look(self.sim.tally());
+        watched.look();
         let mut runs = 0;
         let ending = loop {
             runs += 1;
@@ -285,7 +288,7 @@ impl Stage<'_> {
         });
         let failed = entries.iter().filter(|entry| matches!(entry.event, Event::Failed { .. })).count();
         let lasted = self.sim.now().duration_since(watched.start);
-        watched.look(self.sim.tally());
+        watched.look();
         let marks = marks.collect();
         let Seen { mut samples, lowest, highest, acts, looks } = watched.seen.into_inner();
         // What was seen last lasts until the end.
@@ -385,8 +388,9 @@ struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    fn look(&self, tally: super::Tally) {
+    fn look(&self) {
         let Some(target) = self.target else { return };
+        let tally = self.sim.tally();
         let current = tally.serving_of.get(&target).copied().unwrap_or(0);
         let sample = Sample {
             at: self.sim.now().duration_since(self.start),
@@ -433,8 +437,9 @@ impl Provider for Watched<'_> {
         if lasted > LONGEST || self.seen.borrow().looks > LOOKS {
             self.stop.store(true, Ordering::Relaxed);
         }
+        self.sim.pass(PAGE * i32::try_from(self.sim.tally().ours).unwrap_or(i32::MAX));
         let census = self.sim.census().await;
-        self.look(self.sim.tally());
+        self.look();
         census
     }
 
@@ -450,7 +455,7 @@ impl Provider for Watched<'_> {
             }
         }
         let outcome = self.sim.apply(action).await;
-        self.look(self.sim.tally());
+        self.look();
         outcome
     }
 

@@ -257,7 +257,6 @@ impl World {
         let change = |found: &mut Simulated| {
             let serves = found.seen.serves();
             match action {
-                Action::Launch { .. } => {}
                 Action::Admit { .. } if found.seen.health == Health::Healthy => {
                     if found.seen.in_service || found.registered_at.is_some() {
                         return Outcome::AlreadyDone;
@@ -279,7 +278,7 @@ impl World {
                     found.drained_at = (!endless).then_some(now + chance.between(drain.0, drain.1));
                 }
                 Action::Terminate { .. } if serves => return Outcome::refused("it serves"),
-                Action::Terminate { .. } => {}
+                Action::Terminate { .. } | Action::Launch { .. } => {}
             }
             Outcome::Applied
         };
