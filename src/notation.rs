@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-/// Reads a duration such as `60s`, `2m` or `1h 30m`.
+/// Reads a duration such as `60s`, `2m`, `1h 30m` or `14d`; a day has 24 hours.
 ///
 /// # Errors
 /// Text that is no duration, or a negative one.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is not a duration such as \"60s\", \"5m\" or \"2h\"");
-    let signed: jiff::SignedDuration = text.parse().map_err(|_| bad())?;
+    let span: jiff::Span = text.parse().map_err(|_| bad())?;
+    let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| bad())?;
     Duration::try_from(signed).map_err(|_| bad())
 }
 
@@ -214,10 +215,10 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, seconds) in [("60s", 60), ("2m", 120), ("1h 30m", 5400), ("0s", 0)] {
+        for (text, seconds) in [("60s", 60), ("2m", 120), ("1h 30m", 5400), ("0s", 0), ("14d", 1_209_600)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for bad in ["", "60", "-1s", "s", "1 fortnight"] {
+        for bad in ["", "60", "-1s", "s", "1 fortnight", "1 month"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

@@ -118,6 +118,158 @@ fn several_errors_at_once() {
     assert_eq!(files(dir.path()), before, "check changes nothing");
 }
 
+/// A fleet's pace in one line each, so that a row can replace one key; line 3 is `[local]`, line 9 is `[roll]`.
+const PACE: &str = "image = \"web\"
+size = 10
+[local]
+listen = \"127.0.0.1:8080\"
+port = 80
+zones = [\"a\", \"b\"]
+[health]
+http = { port = 80, path = \"/\" }
+[roll]
+surge = 1
+unavailable = 0
+canary = 1
+waves = [\"25%\", \"100%\"]
+soak = \"30s\"
+drain = \"10s\"
+zones = \"one-at-a-time\"
+windows = [\"Mon-Fri 08:00-18:00 Europe/Berlin\"]
+except = [\"2026-12-24..2026-12-26 Europe/Berlin\"]
+rate = \"20/h\"
+guard = \"50%\"
+breaker = { failures = 3, within = \"24h\" }
+[replace]
+max_age = \"14d\"
+";
+
+/// What is replaced, by what, and what is said.
+const NONSENSE: [(&str, &str, &[&str]); 35] = [
+    ("", "", &[]),
+    ("canary = 1", "canary = 0", &[]),
+    ("canary = 1", "canary = \"5%\"", &[]),
+    (
+        "waves = [\"25%\", \"100%\"]",
+        "waves = [1, \"11%\", 10]",
+        &["13:10: a wave is more than what came before: 1 is not more than the canary, 1"],
+    ),
+    ("size = 10", "size = 2", &[]),
+    ("\"24h\"", "\"0s\"", &["21:36: `0s` is no time for anything"]),
+    ("failures = 3, within = \"24h\"", "failures = 0, within = \"0s\"", &[]),
+    (
+        "canary = 1",
+        "canary = 11",
+        &[
+            "12:10: 11 is more than the fleet's size, 10",
+            "13:10: a wave is more than what came before: 25% is not more than the canary, 11",
+        ],
+    ),
+    ("canary = 1", "canary = \"all\"", &["12:10: `all` is not a count or a share such as \"25%\""]),
+    (
+        "\"25%\", \"100%\"",
+        "\"25%\", \"25%\"",
+        &["13:17: a wave is more than what came before: 25% is not more than the wave before, 25%"],
+    ),
+    ("\"25%\", \"100%\"", "\"25%\", \"110%\"", &["13:17: `110%` is not a count or a share such as \"25%\""]),
+    ("\"25%\", \"100%\"", "\"25%\", 12", &["13:17: 12 is more than the fleet's size, 10"]),
+    ("\"25%\", \"100%\"", "0, 5", &["13:10: a wave of nothing replaces nothing: at least 1, or \"1%\""]),
+    ("\"30s\"", "\"30\"", &["14:8: `30` is not a duration such as \"60s\", \"5m\" or \"2h\""]),
+    ("\"30s\"", "\"90000h\"", &["14:8: `90000h` is more than ten years"]),
+    ("\"10s\"", "\"-1s\"", &["15:9: `-1s` is not a duration such as \"60s\", \"5m\" or \"2h\""]),
+    (
+        "zones = [\"a\", \"b\"]",
+        "",
+        &["16:9: `one-at-a-time` needs zones, and there are none: name them in `zones` of [local]"],
+    ),
+    (
+        "\"one-at-a-time\"",
+        "\"one-at-time\"",
+        &["16:9: unknown value \"one-at-time\"", "help: did you mean \"one-at-a-time\"?"],
+    ),
+    ("[\"a\", \"b\"]", "[\"a\", \"a\"]", &["6:15: the zone `a` is there already"]),
+    (
+        "[\"a\", \"b\"]",
+        "[\"a\", \"B 1\"]",
+        &["6:15: `B 1` is not a name: lower-case letters, digits and `-`, beginning with a letter"],
+    ),
+    (
+        "Mon-Fri",
+        "Mon-Fry",
+        &[
+            "17:12: window `Mon-Fry 08:00-18:00 Europe/Berlin`: `Fry` is not a day",
+            "help: did you mean `Fri`?",
+        ],
+    ),
+    (
+        "18:00 Europe/Berlin",
+        "18:00 Europe/Berln",
+        &[
+            "17:12: window `Mon-Fri 08:00-18:00 Europe/Berln`: `Europe/Berln` is not a time zone",
+            "help: did you mean `Europe/Berlin`?",
+        ],
+    ),
+    (
+        "2026-12-26",
+        "26.12.2026",
+        &[
+            "18:11: exception `2026-12-24..26.12.2026 Europe/Berlin`: `26.12.2026` is not a date such as \"2026-12-24\"",
+        ],
+    ),
+    (
+        "2026-12-26",
+        "2027-12-30",
+        &["18:11: from the first of these days on, nothing could be replaced for more than a year"],
+    ),
+    (
+        "24..2026-12-26 Europe/Berlin",
+        "24..2027-07-01\", \"2027-06-30..2028-01-10",
+        &["18:11: from the first of these days on, nothing could be replaced for more than a year"],
+    ),
+    ("20/h", "20/m", &["19:8: `20/m` is not a rate such as \"20/h\": so many an hour"]),
+    ("20/h", "0/h", &["19:8: `0/h` is not a rate such as \"20/h\": so many an hour"]),
+    ("\"50%\"", "\"half\"", &["20:9: `half` is not a share such as \"25%\""]),
+    ("\"24h\"", "\"a day\"", &["21:36: `a day` is not a duration such as \"60s\", \"5m\" or \"2h\""]),
+    ("\"14d\"", "\"0d\"", &["23:11: `0d` is no time for anything"]),
+    ("\"14d\"", "\"0h\"", &["23:11: `0h` is no time for anything"]),
+    ("max_age", "max_aeg", &["23:1: unknown key `max_aeg` in [replace]", "help: did you mean `max_age`?"]),
+    (
+        "surge = 1",
+        "surge = 0",
+        &["10:9: `surge` and `unavailable` are both 0: no instance could ever be replaced"],
+    ),
+    (
+        "surge = 1\nunavailable = 0",
+        "surge = 0\nunavailable = \"9%\"",
+        &["11:15: `9%` of 10 is less than one, and `surge` is 0: no instance could ever be replaced"],
+    ),
+    (
+        "surge = 1",
+        "surge = 0.5",
+        &["10:9: expected a whole number or text in quotes, found a number with a fraction"],
+    ),
+];
+
+#[test]
+fn nonsense_about_the_pace() {
+    let dir = repository();
+    let place = |line: &str| line.strip_prefix("fleets/web.toml:").map(str::to_owned);
+    let help = |line: &str| line.trim_start().strip_prefix("help: ").map(|help| format!("help: {help}"));
+    let mut wrong = Vec::new();
+    for (from, to, expected) in NONSENSE {
+        assert!(PACE.contains(from), "{from}");
+        std::fs::write(dir.path().join("fleets/web.toml"), PACE.replacen(from, to, 1)).expect("written");
+        let output = rekiln(dir.path(), &["check"]);
+        let text = stderr(&output);
+        let shown: Vec<_> = text.lines().filter_map(|line| place(line).or_else(|| help(line))).collect();
+        let code = if expected.is_empty() { 0 } else { 2 };
+        if shown != expected || output.status.code() != Some(code) {
+            wrong.push((from, to, text));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn references_and_templates() {
     let dir = repository();

@@ -29,9 +29,11 @@ pub mod man;
 mod output;
 pub mod plan;
 pub mod reap;
+pub mod replay;
 pub mod roll;
 pub mod rotate;
 pub mod schema;
+pub mod simulate;
 pub mod status;
 mod wrap;
 
@@ -83,10 +85,14 @@ enum Command {
     Roll(roll::Args),
     /// Replaces instances although nothing changed.
     Rotate(rotate::Args),
+    /// Tries a fleet file out: rolls a simulated fleet, with what goes wrong.
+    Simulate(simulate::Args),
     /// Says what runs.
     Status(status::Args),
     /// Prints a fleet's journal.
     History(history::Args),
+    /// Checks a fleet's journal, and makes every decision in it again.
+    Replay(replay::Args),
     /// Ends every instance of a fleet and its load balancer.
     Down(down::Args),
     /// Removes what no record claims.
@@ -181,8 +187,10 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Plan(args) => plan::run(&context, args),
         Command::Roll(args) => roll::run(&context, args),
         Command::Rotate(args) => rotate::run(&context, args),
+        Command::Simulate(args) => simulate::run(&context, args),
         Command::Status(args) => status::run(&context, args),
         Command::History(args) => history::run(&context, args),
+        Command::Replay(args) => replay::run(&context, args),
         Command::Down(args) => down::run(&context, args),
         Command::Reap(args) => reap::run(&context, args),
         Command::Doctor(args) => doctor::run(&context, args),

@@ -1,6 +1,6 @@
 //! Decide: what was seen of a fleet, and when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -51,21 +51,47 @@ impl Census {
     /// Returns what is new since `before`: instances that changed or appeared, and those that are not there any more.
     #[must_use]
     pub fn since(&self, before: &Self) -> (Vec<Instance>, Vec<InstanceId>) {
-        let old: BTreeMap<_, _> = before.instances.iter().map(|instance| (&instance.id, instance)).collect();
-        let now: BTreeSet<_> = self.instances.iter().map(|instance| &instance.id).collect();
-        let changed = self.instances.iter().filter(|instance| old.get(&instance.id) != Some(instance));
-        let gone = old.keys().filter(|id| !now.contains(**id)).map(|id| (*id).clone());
-        (changed.cloned().collect(), gone.collect())
+        // Sorting what is sorted costs nothing; maps of ten thousand names would be most of a look's cost.
+        let (old, now) = (sorted(&before.instances), sorted(&self.instances));
+        let mut old = old.into_iter().peekable();
+        let (mut changed, mut gone): (Vec<Instance>, Vec<InstanceId>) = (Vec::new(), Vec::new());
+        for same in now.chunk_by(|a, b| a.id == b.id) {
+            let id = &same[0].id;
+            while let Some(passed) = old.next_if(|other| other.id < *id) {
+                gone.push(passed.id.clone());
+            }
+            let mut last = None;
+            while let Some(other) = old.next_if(|other| other.id == *id) {
+                last = Some(other);
+            }
+            // Of two answers about one instance both are new, or the reader would learn of one only.
+            if same.len() > 1 || last != Some(same[0]) {
+                changed.extend(same.iter().map(|instance| (*instance).clone()));
+            }
+        }
+        gone.extend(old.map(|instance| instance.id.clone()));
+        gone.dedup();
+        (changed, gone)
     }
 
     /// Takes over what [`Census::since`] said.
     pub fn advance(&mut self, at: Timestamp, changed: &[Instance], gone: &[InstanceId]) {
         self.at = at;
+        if changed.is_empty() && gone.is_empty() {
+            return;
+        }
         let gone: BTreeSet<_> = gone.iter().chain(changed.iter().map(|instance| &instance.id)).collect();
         self.instances.retain(|instance| !gone.contains(&instance.id));
         self.instances.extend(changed.iter().cloned());
         self.instances.sort_by(|a, b| a.id.cmp(&b.id));
     }
+}
+
+/// By name, in the order of the list where names are alike.
+fn sorted(instances: &[Instance]) -> Vec<&Instance> {
+    let mut sorted: Vec<_> = instances.iter().collect();
+    sorted.sort_by(|a, b| a.id.cmp(&b.id));
+    sorted
 }
 
 /// What was seen of one instance.

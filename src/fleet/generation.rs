@@ -1,6 +1,7 @@
 //! Decide: what makes two instances the same, and what makes them differ.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +13,8 @@ use crate::digest::{Digest, ImageId};
 pub struct Generation {
     /// The digest over all parts.
     pub id: Digest,
-    /// The parts by name, kept so that a difference can be named.
-    pub parts: BTreeMap<String, String>,
+    /// The parts by name, kept so that a difference can be named; shared, as thousands of instances have the same.
+    pub parts: Arc<BTreeMap<String, String>>,
 }
 
 impl Generation {
@@ -33,7 +34,7 @@ impl Generation {
         // Lengths keep apart what would read the same when joined.
         let text: Vec<_> = parts.iter().map(|(n, v)| format!("{}:{n}{}:{v}", n.len(), v.len())).collect();
         let text = text.concat();
-        Self { id: Digest::of(text.as_bytes()), parts }
+        Self { id: Digest::of(text.as_bytes()), parts: Arc::new(parts) }
     }
 
     /// Returns the image.

@@ -432,6 +432,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::fleet::generation::Generation;
 
@@ -442,7 +444,7 @@ mod tests {
     }
 
     fn opened(name: &str) -> Event {
-        let (image, parts) = (Digest::of(name.as_bytes()), BTreeMap::new());
+        let (image, parts) = (Digest::of(name.as_bytes()), Arc::default());
         let target = Target { image, generation: Generation { id: image, parts } };
         Event::Opened { target, reason: "a test".to_owned(), emergency: false, fleet: None }
     }
@@ -450,7 +452,7 @@ mod tests {
     fn launch(number: u64) -> Action {
         Action::Launch {
             id: id(number),
-            generation: Generation { id: Digest::of(b"one"), parts: BTreeMap::new() },
+            generation: Generation { id: Digest::of(b"one"), parts: Arc::default() },
             zone: None,
         }
     }

@@ -54,6 +54,8 @@ pub fn call(hook: &Hook, document: &Document) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::outside::server::Server;
     use super::*;
 
@@ -63,7 +65,8 @@ mod tests {
 
     fn call_it(hook: &Hook) -> Result<()> {
         let (image, instance) = (ImageId::of(b"image"), InstanceId::new("web", 7));
-        let generation = Generation { id: ImageId::of(b"g"), parts: [("port".into(), "80".into())].into() };
+        let generation =
+            Generation { id: ImageId::of(b"g"), parts: Arc::new([("port".into(), "80".into())].into()) };
         call(
             hook,
             &Document {

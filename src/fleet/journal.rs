@@ -78,7 +78,8 @@ impl Writer {
 /// write fails, and so does every later one. A command of a second terminal (pause, cancel …) is no rival: it is taken
 /// up, and what was about to be written was decided without it and is not written.
 pub struct Journal {
-    objects: Arc<dyn ObjectStore>,
+    /// Where the entries are kept; `None` when nobody else may ever read them.
+    objects: Option<Arc<dyn ObjectStore>>,
     fleet: String,
     /// Where the entries lie, when they lie in files.
     dir: Option<PathBuf>,
@@ -108,8 +109,16 @@ impl Journal {
     /// # Errors
     /// As [`Journal::open`]; but entries that are missing at the end are not noticed.
     pub async fn over(objects: Arc<dyn ObjectStore>, fleet: &str, writer: Writer) -> Result<Self> {
-        let mut journal = Self {
-            objects,
+        let mut journal = Self { objects: Some(objects), ..Self::fleeting(fleet, writer) };
+        journal.follow().await?;
+        Ok(journal)
+    }
+
+    /// Starts an empty journal that ends with this process: for simulations. There can be no rival.
+    #[must_use]
+    pub fn fleeting(fleet: &str, writer: Writer) -> Self {
+        Self {
+            objects: None,
             fleet: fleet.to_owned(),
             dir: None,
             writer,
@@ -117,9 +126,7 @@ impl Journal {
             history: History::default(),
             tip: Digest::of(b""),
             lost: false,
-        };
-        journal.follow().await?;
-        Ok(journal)
+        }
     }
 
     /// Returns the entries, oldest first.
@@ -217,8 +224,12 @@ impl Journal {
             Entry { version: VERSION, number, previous: self.tip, at, by: self.writer.clone(), event };
         let bytes = serde_json::to_vec(&entry).doing(|| format!("writing journal entry {number}"))?;
         let tip = Digest::of(&bytes);
+        let Some(objects) = &self.objects else {
+            self.push(tip, entry);
+            return Ok(None);
+        };
         let options = PutOptions::from(PutMode::Create);
-        match self.objects.put_opts(&self.path(number), bytes.into(), options).await {
+        match objects.put_opts(&self.path(number), bytes.into(), options).await {
             Ok(_) => {
                 self.sync(number)?;
                 self.push(tip, entry);
@@ -282,7 +293,8 @@ impl Journal {
 
     async fn read(&self, number: u64) -> Result<Option<Vec<u8>>> {
         let doing = || format!("reading entry {number} of the journal of {}", self.fleet);
-        match self.objects.get(&self.path(number)).await {
+        let Some(objects) = &self.objects else { return Ok(None) };
+        match objects.get(&self.path(number)).await {
             Ok(found) => Ok(Some(found.bytes().await.doing(doing)?.to_vec())),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error).doing(doing),

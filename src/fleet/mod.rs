@@ -11,6 +11,7 @@ pub mod notify;
 pub mod outside;
 pub mod plan;
 pub mod policy;
+pub mod replay;
 pub mod roll;
 pub mod statistics;
 pub mod surroundings;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::census::{Census, InstanceId, State};
+use super::census::{Census, Instance, InstanceId, State};
 use super::generation::Target;
 use super::history::Event;
 use super::journal::Journal;
@@ -295,30 +295,20 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         if plan.done() {
             return self.complete(running, look).await;
         }
-        let blocks: Vec<&Hold> = plan.holds.iter().filter(|hold| hold.blocks()).collect();
         // Twice the time an instance may take to serve, and a minute for whatever else: nothing moves any more.
         let deadline = running.policy.deadline;
         let patience = deadline + deadline + running.policy.drain + SignedDuration::from_mins(1);
         if !plan.blocked() && census.at.duration_since(running.still.0) <= patience {
             return Ok(false);
         }
-        // What blocks comes alone; without such, all that is waited for.
-        let why: Vec<&Hold> = if plan.blocked() { blocks } else { plan.holds.iter().collect() };
-        let holds = why.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let halted = why.iter().find_map(|hold| match hold {
-            Hold::Halted { reason } => Some(reason.clone()),
-            _ => None,
-        });
+        let holds = plan.why().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let end = plan.end();
         if !self.saw(running, look).await? {
             return Ok(false);
         }
-        let end = match halted {
-            Some(reason) => {
-                self.condemn(&reason, census.at).await?;
-                Event::Halted { reason }
-            }
-            None => Event::Stopped { reason: holds.clone() },
-        };
+        if let Event::Halted { reason } = &end {
+            self.condemn(reason, census.at).await?;
+        }
         if !self.journal.propose(census.at, end).await? {
             return Ok(false);
         }
@@ -451,7 +441,10 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         };
         let done = matches!(said, Ok(Outcome::Applied | Outcome::AlreadyDone));
         let outcome = Event::Outcome { action: action.clone(), result: said };
+        let before = self.journal.entries().len();
         self.journal.record(self.provider.now(), outcome).await?;
+        // The rest of the batch was decided without what a command said meanwhile.
+        let alone = self.journal.entries().len() == before + 1;
         let key = action.to_string();
         match result {
             Ok(outcome) => {
@@ -480,7 +473,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             }
             _ => {}
         }
-        Ok(true)
+        Ok(alone)
     }
 
     /// Calls what is to be called before an act.
@@ -529,10 +522,16 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
 /// Returns the last census that the journal knows.
 fn last_seen(journal: &Journal) -> Census {
     let mut census = Census { at: Timestamp::UNIX_EPOCH, instances: Vec::new(), trouble: None };
+    let mut all: BTreeMap<&InstanceId, &Instance> = BTreeMap::new();
     for entry in journal.entries() {
         if let Event::Seen { changed, gone, .. } = &entry.event {
-            census.advance(entry.at, changed, gone);
+            census.at = entry.at;
+            for id in gone {
+                all.remove(id);
+            }
+            all.extend(changed.iter().map(|instance| (&instance.id, instance)));
         }
     }
+    census.instances = all.into_values().cloned().collect();
     census
 }

@@ -1,6 +1,7 @@
 //! What a fleet file means, checked as far as the file itself and the recipes' names tell.
 
 mod outside;
+mod pace;
 
 use std::collections::BTreeSet;
 
@@ -13,49 +14,34 @@ use crate::recipe::document::Document;
 #[must_use]
 pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<Diagnostic> {
     let Some(fleet) = &document.value else { return Vec::new() };
-    let mut found = Vec::new();
-    let mut say = |pointer: &str, message: String| found.push(document.at(pointer, message));
-    for (pointer, result) in [
-        ("/local/memory", notation::memory(&fleet.local.memory).map(drop)),
-        ("/health/deadline", notation::duration(&fleet.health.deadline).map(drop)),
-        ("/roll/drain", notation::duration(&fleet.roll.drain).map(drop)),
-        ("/roll/surge", share(&fleet.roll.surge)),
-        ("/roll/unavailable", share(&fleet.roll.unavailable)),
-    ] {
-        if let Err(why) = result {
-            say(pointer, why);
-        }
-    }
+    let mut found = Findings { document, found: Vec::new() };
+    found.ask("/local/memory", notation::memory(&fleet.local.memory));
     for (pointer, number, what) in [
         ("/size", fleet.size, "instances"),
         ("/local/cpus", fleet.local.cpus, "processors"),
         ("/health/consecutive", fleet.health.consecutive, "good answers"),
     ] {
         if number == 0 {
-            say(pointer, format!("0 {what} is nonsense: at least 1"));
+            found.say(pointer, format!("0 {what} is nonsense: at least 1"));
         }
     }
     for (pointer, port) in [("/local/port", fleet.local.port), ("/health/http/port", fleet.health.http.port)]
     {
         if port == 0 {
-            say(pointer, "0 is not a port".to_owned());
+            found.say(pointer, "0 is not a port".to_owned());
         }
     }
     if !fleet.health.http.path.starts_with('/') {
-        say(
+        found.say(
             "/health/http/path",
             format!("`{}` is not a request path: it begins with `/`", fleet.health.http.path),
         );
     }
     if fleet.local.listen.port() == 0 {
-        say("/local/listen", "a fleet needs a port that clients can know: 0 is none".to_owned());
+        found.say("/local/listen", "a fleet needs a port that clients can know: 0 is none".to_owned());
     }
-    if is_zero(&fleet.roll.surge) && is_zero(&fleet.roll.unavailable) {
-        say(
-            "/roll/surge",
-            "`surge` and `unavailable` are both 0: no instance could ever be replaced".to_owned(),
-        );
-    }
+    pace::check(&mut found, fleet);
+    let mut found = found.found;
     if !recipes.contains(&fleet.image) {
         let diagnostic = document.at("/image", format!("there is no recipe `images/{}.toml`", fleet.image));
         found.push(match nearest(&fleet.image, recipes.iter().map(String::as_str)) {
@@ -67,17 +53,40 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
     found
 }
 
-fn share(share: &Share) -> Result<(), String> {
-    match share {
-        Share::Count(_) => Ok(()),
-        Share::Percent(text) => notation::percent(text).map(drop),
+/// What is wrong with one fleet file.
+struct Findings<'a> {
+    document: &'a Document<Fleet>,
+    found: Vec<Diagnostic>,
+}
+
+impl Findings<'_> {
+    /// Adds a finding about the value at `pointer`; what was probably meant becomes its help.
+    fn say(&mut self, pointer: &str, message: impl Into<String>) {
+        let message = message.into();
+        self.found.push(match message.split_once(": did you mean ") {
+            Some((message, meant)) => {
+                self.document.at(pointer, message).help(format!("did you mean {meant}"))
+            }
+            None => self.document.at(pointer, message),
+        });
+    }
+
+    /// Adds a finding when what a reader says is one.
+    fn ask<T>(&mut self, pointer: &str, result: Result<T, String>) -> Option<T> {
+        result.map_err(|why| self.say(pointer, why)).ok()
     }
 }
 
-fn is_zero(share: &Share) -> bool {
+/// Reads a count or a share as so many of `size`, rounding up or down.
+fn share(share: &Share, size: u32, up: bool) -> Result<u32, String> {
     match share {
-        Share::Count(count) => *count == 0,
-        Share::Percent(text) => notation::percent(text) == Ok(0),
+        Share::Count(count) => Ok(*count),
+        Share::Percent(text) => {
+            let part = u64::from(size) * u64::from(notation::percent(text)?);
+            let part = if up { part.div_ceil(100) } else { part / 100 };
+            // No more than all of it.
+            Ok(u32::try_from(part).unwrap_or(size))
+        }
     }
 }
 
@@ -96,7 +105,14 @@ mod tests {
         for (from, to, expected) in [
             ("", "", None),
             ("surge = 1", "surge = '50%'", None),
-            ("surge = 1\nunavailable = 0", "surge = 0\nunavailable = '25%'", None),
+            ("surge = 1\nunavailable = 0", "surge = 0\nunavailable = '50%'", None),
+            (
+                "surge = 1\nunavailable = 0",
+                "surge = 0\nunavailable = '25%'",
+                Some(
+                    "13:15 `25%` of 3 is less than one, and `surge` is 0: no instance could ever be replaced",
+                ),
+            ),
             ("'web'", "'wbe'", Some("1:9 there is no recipe `images/wbe.toml`")),
             ("size = 3", "size = 0", Some("2:8 0 instances is nonsense: at least 1")),
             ("8080", "0", Some("4:10 a fleet needs a port that clients can know: 0 is none")),

@@ -63,6 +63,17 @@ impl Windows {
         None
     }
 
+    /// Returns the first exception, by its place, from whose begin on nothing opens within 370 days; `None` when there
+    /// is none such. It does not depend on the time: a fleet file is right or wrong on every day.
+    #[must_use]
+    pub fn shut_by(&self) -> Option<usize> {
+        let shut = |exception: &Exception| {
+            let begin = exception.zone.to_timestamp(exception.first.to_datetime(Time::midnight())).ok()?;
+            self.opens_at(begin).is_none().then_some(())
+        };
+        self.exceptions.iter().position(|exception| shut(exception).is_some())
+    }
+
     /// Returns the next moment after `at`, when it is closed, at which it may be open: nothing opens between the two.
     fn next_look(&self, at: Timestamp) -> Option<Timestamp> {
         // While an exception lasts no window matters, so a long one costs one step.

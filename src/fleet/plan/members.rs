@@ -1,6 +1,6 @@
 //! Decide: what each instance is, and what must be remembered of it.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -15,25 +15,51 @@ pub(super) const GONE: SignedDuration = SignedDuration::from_secs(10);
 /// What is known of one id: how often it was seen, and the last look.
 type Seen<'a> = (usize, &'a Instance);
 
-/// Returns each seen instance once, by id.
-pub(super) fn seen<'a>(situation: &Situation<'a>) -> BTreeMap<&'a InstanceId, Seen<'a>> {
-    let mut seen: BTreeMap<&InstanceId, Seen<'_>> = BTreeMap::new();
-    for instance in &situation.census.instances {
-        seen.entry(&instance.id).or_insert((0, instance)).0 += 1;
+/// Each seen instance once, by id: sorted once and then walked, since maps of ten thousand names would be most of a
+/// plan's cost.
+pub(super) struct Looked<'a>(Vec<(&'a InstanceId, Seen<'a>)>);
+
+impl<'a> Looked<'a> {
+    pub(super) fn new(situation: &Situation<'a>) -> Self {
+        let mut all: Vec<_> = situation.census.instances.iter().map(|seen| (&seen.id, (1, seen))).collect();
+        all.sort_by_key(|(id, _)| *id);
+        all.dedup_by(|(later, _), (first, (times, _))| {
+            let same = later == first;
+            *times += usize::from(same);
+            same
+        });
+        Self(all)
     }
-    seen
+
+    pub(super) fn get(&self, id: &InstanceId) -> Option<&'a Instance> {
+        let found = self.0.binary_search_by(|(other, _)| (*other).cmp(id)).ok()?;
+        self.0.get(found).map(|(_, (_, instance))| *instance)
+    }
+}
+
+/// Everything seen or remembered, in the order of ids.
+fn known<'a>(
+    situation: &Situation<'a>,
+    looked: &Looked<'a>,
+) -> impl Iterator<Item = (&'a InstanceId, (Option<Seen<'a>>, Option<&'a Member>))> {
+    let mut seen = looked.0.iter().copied().peekable();
+    let mut members = situation.history.members.iter().peekable();
+    std::iter::from_fn(move || {
+        let order = match (seen.peek(), members.peek()) {
+            (Some((a, _)), Some((b, _))) => (*a).cmp(*b),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let found = if order.is_le() { seen.next() } else { None };
+        let member = if order.is_ge() { members.next() } else { None };
+        let id = found.map(|(id, _)| id).or_else(|| member.map(|(id, _)| id))?;
+        Some((id, (found.map(|(_, seen)| seen), member.map(|(_, member)| member))))
+    })
 }
 
 /// Returns what each instance is, seen or remembered, in the order of ids.
-pub(super) fn standings(situation: &Situation<'_>) -> Vec<Standing> {
-    let Situation { history, target, now, .. } = *situation;
-    let mut all: BTreeMap<&InstanceId, (Option<Seen<'_>>, Option<&Member>)> = BTreeMap::new();
-    for (id, member) in &history.members {
-        all.entry(id).or_default().1 = Some(member);
-    }
-    for (id, found) in seen(situation) {
-        all.entry(id).or_default().0 = Some(found);
-    }
+pub(super) fn standings<'a>(situation: &Situation<'a>, looked: &Looked<'a>) -> Vec<Standing> {
+    let Situation { target, now, .. } = *situation;
     let standing = |(id, (seen, member)): (&InstanceId, (Option<Seen<'_>>, Option<&Member>))| {
         let kind = match seen {
             None => absent(member, now),
@@ -53,7 +79,7 @@ pub(super) fn standings(situation: &Situation<'_>) -> Vec<Standing> {
             launched_at: seen.map(|seen| seen.launched_at),
         }
     };
-    all.into_iter().map(standing).collect()
+    known(situation, looked).map(standing).collect()
 }
 
 /// A launch that was never finished may begin again under its name. All else unseen waits.
@@ -130,12 +156,11 @@ fn why(situation: &Situation<'_>, seen: &Instance) -> Option<Why> {
 }
 
 /// What must be in the journal of each instance before the next act relies on it.
-pub(super) fn notes(situation: &Situation<'_>, members: &[Standing]) -> Vec<Event> {
-    let seen = seen(situation);
+pub(super) fn notes<'a>(situation: &Situation<'a>, looked: &Looked<'a>, members: &[Standing]) -> Vec<Event> {
     let mut notes = Vec::new();
-    for Standing { id, kind, .. } in members {
-        let member = situation.history.members.get(id);
-        let seen = seen.get(id).map(|(_, instance)| *instance);
+    // Both go through the same ids in the same order.
+    for (Standing { id, kind, .. }, (_, (seen, member))) in members.iter().zip(known(situation, looked)) {
+        let seen = seen.map(|(_, instance)| instance);
         let instance = || id.clone();
         match kind {
             Kind::Failed(reason) if member.is_none_or(|member| member.failed.is_none()) => {

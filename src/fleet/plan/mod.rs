@@ -84,6 +84,33 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Returns why a roll ends here, when it does: what blocks it; without such, all that is waited for.
+    #[must_use]
+    pub fn why(&self) -> Vec<&Hold> {
+        self.holds.iter().filter(|hold| !self.blocked() || hold.blocks()).collect()
+    }
+
+    /// Returns how a roll ends here, when it does.
+    #[must_use]
+    pub fn end(&self) -> Event {
+        if self.done() {
+            return Event::Completed;
+        }
+        let why = self.why();
+        let halted = why.iter().find_map(|hold| match hold {
+            Hold::Halted { reason } => Some(reason.clone()),
+            _ => None,
+        });
+        match halted {
+            Some(reason) => Event::Halted { reason },
+            None => {
+                Event::Stopped { reason: why.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ") }
+            }
+        }
+    }
+}
+
 /// What one instance is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Standing {
@@ -181,9 +208,10 @@ impl fmt::Display for Kind {
 /// room and launch what is missing; drain what is stale, the most urgent and oldest first, and what is too many,
 /// newest first. Its cost grows linearly with the number of instances.
 pub fn plan(situation: &Situation<'_>) -> Plan {
-    let members = members::standings(situation);
-    let mut notes = members::notes(situation, &members);
-    let mut batch = Batch::new(situation, &members);
+    let looked = members::Looked::new(situation);
+    let members = members::standings(situation, &looked);
+    let mut notes = members::notes(situation, &looked, &members);
+    let mut batch = Batch::new(situation, &members, looked);
     if notes.is_empty() {
         notes = batch.wave_notes();
     }

@@ -1,10 +1,10 @@
 //! Decide: one batch in the making: who is there, and what is ended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
-use super::members::seen;
+use super::members::Looked;
 use super::{Hold, Kind, Situation, Standing};
 use crate::fleet::census::{Health, Instance, InstanceId, State};
 use crate::provider::Action;
@@ -16,18 +16,18 @@ const ADMIT_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 pub(super) struct Batch<'a> {
     pub(super) situation: &'a Situation<'a>,
     pub(super) members: &'a [Standing],
-    seen: BTreeMap<&'a InstanceId, (usize, &'a Instance)>,
+    looked: Looked<'a>,
     pub(super) actions: Vec<Action>,
     pub(super) holds: Vec<Hold>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(situation: &'a Situation<'a>, members: &'a [Standing]) -> Self {
-        Self { situation, members, seen: seen(situation), actions: Vec::new(), holds: Vec::new() }
+    pub(super) fn new(situation: &'a Situation<'a>, members: &'a [Standing], looked: Looked<'a>) -> Self {
+        Self { situation, members, looked, actions: Vec::new(), holds: Vec::new() }
     }
 
     pub(super) fn seen(&self, id: &InstanceId) -> Option<&'a Instance> {
-        self.seen.get(id).map(|(_, instance)| *instance)
+        self.looked.get(id)
     }
 
     pub(super) fn count(&self, is: impl Fn(&Kind) -> bool) -> usize {
@@ -98,11 +98,11 @@ impl<'a> Batch<'a> {
     /// Gives requests to what is healthy and gets none.
     pub(super) fn admit(&mut self) {
         let Situation { history, now, .. } = *self.situation;
-        for Standing { id, kind, .. } in self.members {
+        for Standing { id, .. } in self.members.iter().filter(|member| member.kind == Kind::Starting) {
             let healthy = self.seen(id).is_some_and(|seen| seen.health == Health::Healthy);
             let admitted = history.members.get(id).and_then(|member| member.admitted);
             let waits = admitted.is_some_and(|at| now.duration_since(at).abs() < ADMIT_AGAIN);
-            if *kind == Kind::Starting && healthy && !waits {
+            if healthy && !waits {
                 self.actions.push(Action::Admit { id: id.clone() });
             }
         }

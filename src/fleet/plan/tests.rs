@@ -1,6 +1,7 @@
 //! Tables: one situation a row, what is done and what is waited for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -229,7 +230,8 @@ fn what_differs_is_named() {
     assert_eq!(Generation::of(&bigger, image).drift(&wanted), ["cpus", "memory"]);
     assert_eq!(Generation::of(&same, Digest::of(b"two")).drift(&wanted), ["image"]);
     assert!(Generation::of(&same, image).drift(&wanted).is_empty(), "the pace of a roll reaches no instance");
-    let unknown = Generation { id: image, parts: BTreeMap::from([("zone".to_owned(), "a".to_owned())]) };
+    let unknown =
+        Generation { id: image, parts: Arc::new(BTreeMap::from([("zone".to_owned(), "a".to_owned())])) };
     assert_eq!(unknown.drift(&wanted), ["cpus", "health port", "image", "memory", "port", "zone"]);
 }
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::population::Tally;
 use super::world::World;
 use crate::digest::{Digest, ImageId};
-use crate::fleet::census::{InstanceId, State};
+use crate::fleet::census::InstanceId;
 use crate::fleet::policy::Policy;
 use crate::provider::{Action, Outcome};
 
@@ -58,24 +59,18 @@ impl Law {
         let found = world.instances.get(action.id());
         Before {
             serving: world.serving(),
-            living: living(world),
+            living: world.instances.tally.living,
             served: found.is_some_and(|found| found.seen.serves()),
         }
     }
 
     /// Remembers how far each generation is; called whenever time has passed.
     pub(super) fn watch(&mut self, world: &World, policy: &Policy) {
-        let mut serving: BTreeMap<Digest, usize> = BTreeMap::new();
-        for found in world.instances.values().filter(|found| found.seen.serves()) {
-            if let Some(generation) = &found.seen.generation {
-                *serving.entry(generation.id).or_default() += 1;
-            }
-        }
-        for (generation, count) in serving {
-            for (wave, _) in policy.waves.iter().enumerate().filter(|(_, limit)| count >= **limit) {
-                let since = self.reached.entry((generation, wave)).or_insert(world.now);
+        for (generation, count) in &world.instances.tally.serving_of {
+            for (wave, _) in policy.waves.iter().enumerate().filter(|(_, limit)| *count >= **limit) {
+                let since = self.reached.entry((*generation, wave)).or_insert(world.now);
                 if world.now.duration_since(*since) >= policy.soak {
-                    self.soaked.insert((generation, wave));
+                    self.soaked.insert((*generation, wave));
                 }
             }
         }
@@ -121,8 +116,7 @@ impl Law {
         (generation, image): (Digest, Option<ImageId>),
         before: Before,
     ) {
-        let ours =
-            world.instances.values().filter(|found| found.ours && found.seen.state != State::Dead).count();
+        let ours = world.instances.tally.ours;
         if ours > policy.ceiling() {
             self.broke(world, &format!("ceiling: {ours} instances exist, {} may", policy.ceiling()));
         }
@@ -141,14 +135,15 @@ impl Law {
         if *emergency || proven.is_none() || *proven == Some(generation) {
             return;
         }
-        let same = |found: &&super::world::Simulated| {
-            found.ours
-                && found.seen.touched.is_none()
-                && !self.orders.rotated.contains(&found.seen.id)
-                && matches!(found.seen.state, State::Launching | State::Running)
-                && found.seen.generation.as_ref().is_some_and(|own| own.id == generation)
-        };
-        let count = world.instances.values().filter(same).count();
+        // What someone wants replaced has its replacement beside it.
+        let rotated = self.orders.rotated.iter().filter(|id| {
+            world.instances.get(id).is_some_and(|found| {
+                Tally::spreads(found)
+                    && found.seen.generation.as_ref().is_some_and(|own| own.id == generation)
+            })
+        });
+        let count = world.instances.tally.spread_of.get(&generation).copied().unwrap_or(0);
+        let count = count.saturating_sub(rotated.count());
         let waves = policy.waves.iter().enumerate().take(policy.waves.len() - 1);
         for (wave, limit) in waves.filter(|(_, limit)| count > **limit) {
             if !self.soaked.contains(&(generation, wave)) {
@@ -184,12 +179,9 @@ impl Law {
         }
         if policy.one_zone {
             let zone = world.instances.get(id).and_then(|found| found.seen.zone.clone());
-            let elsewhere = world.instances.values().find(|found| {
-                found.seen.state == State::Draining && found.seen.zone.is_some() && found.seen.zone != zone
-            });
-            if let Some(other) = elsewhere {
-                let other = other.seen.id.clone();
-                self.broke(world, &format!("zones: {id} was drained while {other} drains in another zone"));
+            let draining = world.instances.tally.draining_in.iter().filter(|(_, count)| **count > 0);
+            if let Some((other, _)) = draining.into_iter().find(|(other, _)| Some(*other) != zone.as_ref()) {
+                self.broke(world, &format!("zones: {id} was drained while others drain in zone {other}"));
             }
         }
     }
@@ -211,13 +203,4 @@ impl Law {
     pub(super) fn forget_drains(&mut self) {
         self.drained.clear();
     }
-}
-
-fn living(world: &World) -> usize {
-    let alive = |found: &&super::world::Simulated| match found.seen.state {
-        State::Launching => true,
-        State::Running => found.seen.serves() || !found.seen.in_service,
-        State::Draining | State::Dead => false,
-    };
-    world.instances.values().filter(alive).count()
 }

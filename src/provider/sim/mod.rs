@@ -3,6 +3,8 @@
 
 mod faults;
 mod law;
+mod population;
+pub mod rehearsal;
 mod surroundings;
 mod world;
 
@@ -19,9 +21,10 @@ use crate::fleet::policy::Policy;
 pub use faults::{Chance, Faults, Reached};
 use law::Law;
 pub use law::Orders;
+pub use population::Tally;
 pub use surroundings::{GateFaults, SimStore, SimSurroundings};
 pub use world::Times;
-use world::World;
+use world::{Simulated, World};
 
 /// How much virtual time a look takes.
 const LOOK: SignedDuration = SignedDuration::from_millis(500);
@@ -76,28 +79,40 @@ impl Sim {
 
     /// Ends an instance's machine.
     pub fn kill(&self, id: &InstanceId) {
-        if let Some(found) = self.world.borrow_mut().instances.get_mut(id) {
-            found.die();
-        }
+        self.world.borrow_mut().instances.change(id, Simulated::die);
     }
 
     /// Makes an instance answer no more, though it runs.
     pub fn sicken(&self, id: &InstanceId) {
-        if let Some(found) = self.world.borrow_mut().instances.get_mut(id) {
-            found.sicken();
-        }
+        self.world.borrow_mut().instances.change(id, Simulated::sicken);
     }
 
     /// Lets someone log in to an instance.
     pub fn touch(&self, id: &InstanceId, why: &str) {
-        if let Some(found) = self.world.borrow_mut().instances.get_mut(id) {
-            found.seen.touched = Some(why.to_owned());
-        }
+        self.world.borrow_mut().instances.change(id, |found| found.seen.touched = Some(why.to_owned()));
     }
 
     /// Lets time pass while nobody rolls.
     pub fn pass(&self, time: SignedDuration) {
         self.world.borrow_mut().pass(time);
+    }
+
+    /// Returns how long nothing changes by itself, as instances boot and finish requests; `None` when nothing does.
+    #[must_use]
+    pub fn calm(&self) -> Option<SignedDuration> {
+        self.world.borrow().calm()
+    }
+
+    /// Returns the ids of what is really there.
+    #[must_use]
+    pub fn ids(&self) -> Vec<InstanceId> {
+        self.world.borrow().instances.values().map(|found| found.seen.id.clone()).collect()
+    }
+
+    /// Returns how many there really are of each kind.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.world.borrow().instances.tally.clone()
     }
 
     /// Returns what is really there, by id.

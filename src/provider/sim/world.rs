@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::faults::{Chance, Faults, Reached};
+use super::population::Population;
 use crate::digest::ImageId;
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
 use crate::fleet::generation::Generation;
@@ -58,6 +59,19 @@ impl Simulated {
     pub(super) fn sicken(&mut self) {
         (self.seen.health, self.boots_at) = (Health::Unhealthy, None);
     }
+
+    /// Tells whether the load balancer is about to send it requests.
+    pub(super) const fn is_registering(&self) -> bool {
+        self.registered_at.is_some()
+    }
+
+    /// Returns when something of it changes by itself next, after `now`.
+    fn changes_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let boots = self.boots_at.filter(|_| self.seen.health == Health::Unhealthy);
+        let drains = self.drained_at.filter(|_| self.seen.connections > 0);
+        let times = [boots, self.registered_at, drains, self.sick_until];
+        times.into_iter().flatten().filter(|at| *at > now).min()
+    }
 }
 
 /// The simulated world.
@@ -69,7 +83,7 @@ pub(super) struct World {
     pub(super) reached: Reached,
     /// Images whose instances never become healthy.
     pub(super) bad: Vec<ImageId>,
-    pub(super) instances: BTreeMap<InstanceId, Simulated>,
+    pub(super) instances: Population,
     pub(super) launched: BTreeSet<InstanceId>,
     pub(super) last: Option<Census>,
     /// Zones without room, and until when.
@@ -88,7 +102,7 @@ impl World {
             times: Times::default(),
             reached: Reached::default(),
             bad: Vec::new(),
-            instances: BTreeMap::new(),
+            instances: Population::default(),
             launched: BTreeSet::new(),
             last: None,
             full: BTreeMap::new(),
@@ -101,10 +115,13 @@ impl World {
     pub(super) fn pass(&mut self, time: SignedDuration) {
         self.now += time;
         let Self { now, chance, faults, reached, .. } = self;
-        for found in self.instances.values_mut().filter(|found| found.seen.state != State::Dead) {
+        self.instances.change_all(|found| {
+            if found.seen.state == State::Dead {
+                return;
+            }
             if chance.happens(faults.death, &mut reached.death) {
                 found.die();
-                continue;
+                return;
             }
             if chance.happens(faults.flap, &mut reached.flap) {
                 found.sick_until = Some(*now + SignedDuration::from_secs(5));
@@ -121,7 +138,13 @@ impl World {
             if found.drained_at.is_some_and(|at| at <= *now) {
                 found.seen.connections = 0;
             }
-        }
+        });
+    }
+
+    /// Returns how long nothing changes by itself; `None` when nothing ever does.
+    pub(super) fn calm(&self) -> Option<SignedDuration> {
+        let next = self.instances.values().filter_map(|found| found.changes_at(self.now)).min()?;
+        Some(next.duration_since(self.now))
     }
 
     /// Lets happen what happens to the whole fleet at a look.
@@ -134,10 +157,11 @@ impl World {
         {
             let zone = self.chance.below(policy.zones.len() as u64);
             let zone = policy.zones.get(usize::try_from(zone).unwrap_or(0));
-            self.instances
-                .values_mut()
-                .filter(|found| found.seen.zone.as_ref() == zone)
-                .for_each(Simulated::die);
+            self.instances.change_all(|found| {
+                if found.seen.zone.as_ref() == zone {
+                    found.die();
+                }
+            });
         }
         if self.chance.happens(self.faults.stranger, &mut self.reached.stranger) {
             let last = self.instances.values().next_back();
@@ -162,8 +186,8 @@ impl World {
         throttled
     }
 
-    pub(super) fn serving(&self) -> usize {
-        self.instances.values().filter(|found| found.seen.serves()).count()
+    pub(super) const fn serving(&self) -> usize {
+        self.instances.tally.serving
     }
 
     fn boot(
@@ -201,7 +225,7 @@ impl World {
     }
 
     fn launch(&mut self, id: &InstanceId, generation: &Generation, zone: Option<&String>) -> Outcome {
-        if self.instances.contains_key(id) {
+        if self.instances.get(id).is_some() {
             return Outcome::AlreadyDone;
         }
         let place = zone.cloned().unwrap_or_default();
@@ -229,41 +253,46 @@ impl World {
         let serving = self.serving();
         let now = self.now;
         let (register, drain) = (self.times.register, self.times.drain);
-        let Some(found) = self.instances.get_mut(action.id()) else {
-            return match action {
-                Action::Terminate { .. } => Outcome::AlreadyDone,
-                _ => Outcome::refused("it does not exist"),
-            };
+        let Self { instances, chance, faults, reached, .. } = self;
+        let change = |found: &mut Simulated| {
+            let serves = found.seen.serves();
+            match action {
+                Action::Admit { .. } if found.seen.health == Health::Healthy => {
+                    if found.seen.in_service || found.registered_at.is_some() {
+                        return Outcome::AlreadyDone;
+                    }
+                    (found.seen.state, found.drained_at, found.seen.connections) = (State::Running, None, 2);
+                    found.registered_at = Some(now + chance.between(register.0, register.1));
+                }
+                Action::Admit { .. } => return Outcome::refused("it is not healthy"),
+                Action::Drain { others, .. } => {
+                    if serving - usize::from(serves) < *others {
+                        return Outcome::refused("too few others serve");
+                    }
+                    if found.seen.state == State::Dead {
+                        return Outcome::refused("it is dead");
+                    }
+                    (found.seen.state, found.seen.in_service, found.registered_at) =
+                        (State::Draining, false, None);
+                    let endless = chance.happens(faults.endless, &mut reached.endless);
+                    found.drained_at = (!endless).then_some(now + chance.between(drain.0, drain.1));
+                }
+                Action::Terminate { .. } if serves => return Outcome::refused("it serves"),
+                Action::Terminate { .. } | Action::Launch { .. } => {}
+            }
+            Outcome::Applied
         };
-        let serves = found.seen.serves();
-        match action {
-            Action::Launch { .. } => {}
-            Action::Admit { .. } if found.seen.health == Health::Healthy => {
-                if found.seen.in_service || found.registered_at.is_some() {
-                    return Outcome::AlreadyDone;
+        let ends = matches!(action, Action::Terminate { .. });
+        match instances.change(action.id(), change) {
+            None if ends => Outcome::AlreadyDone,
+            None => Outcome::refused("it does not exist"),
+            Some(outcome) => {
+                if ends && outcome == Outcome::Applied {
+                    instances.remove(action.id());
                 }
-                (found.seen.state, found.drained_at, found.seen.connections) = (State::Running, None, 2);
-                found.registered_at = Some(now + self.chance.between(register.0, register.1));
-            }
-            Action::Admit { .. } => return Outcome::refused("it is not healthy"),
-            Action::Drain { others, .. } => {
-                if serving - usize::from(serves) < *others {
-                    return Outcome::refused("too few others serve");
-                }
-                if found.seen.state == State::Dead {
-                    return Outcome::refused("it is dead");
-                }
-                (found.seen.state, found.seen.in_service, found.registered_at) =
-                    (State::Draining, false, None);
-                let endless = self.chance.happens(self.faults.endless, &mut self.reached.endless);
-                found.drained_at = (!endless).then_some(now + self.chance.between(drain.0, drain.1));
-            }
-            Action::Terminate { .. } if serves => return Outcome::refused("it serves"),
-            Action::Terminate { id, .. } => {
-                self.instances.remove(id);
+                outcome
             }
         }
-        Outcome::Applied
     }
 
     /// What a look sees, with what looks get wrong.
