@@ -272,6 +272,22 @@ impl History {
         self.target.as_ref().map(|target| target.generation.id)
     }
 
+    /// Returns what a person means by "previous": what completed last or, where that is what runs now, what completed
+    /// before it.
+    #[must_use]
+    pub fn before(&self) -> Option<&Target> {
+        let proven = self.proven.as_ref();
+        let elsewhere = proven.filter(|proven| self.generation() != Some(proven.generation.id));
+        elsewhere.or(self.previous.as_ref())
+    }
+
+    /// Tells whether a rollout has begun and has not ended, whether a process works at it or none does any more.
+    #[must_use]
+    pub const fn unfinished(&self) -> bool {
+        let over = self.completed || self.halted.is_some() || self.cancelled.is_some();
+        self.target.is_some() && !over
+    }
+
     /// Adds the next event.
     pub fn add(&mut self, at: Timestamp, event: &Event) {
         match event {
