@@ -64,6 +64,9 @@ fn refused(why: impl Into<String>, next: Next) -> Objection {
 }
 
 fn cancel(history: &History, back: bool) -> Option<Objection> {
+    if let Some(reason) = &history.cancelled {
+        return Some(already(format!("was cancelled already: {reason}")));
+    }
     if let Some(objection) = over(history, Next::RollBack) {
         return Some(objection);
     }
@@ -91,8 +94,9 @@ fn retarget(history: &History, target: &Target) -> Option<Objection> {
     })
 }
 
-/// Objects when no rollout has begun, or the last one has ended.
-fn over(history: &History, next: Next) -> Option<Objection> {
+/// Objects when no rollout has begun, or the last one has ended; `next` is what to do then.
+#[must_use]
+pub fn over(history: &History, next: Next) -> Option<Objection> {
     if history.target.is_none() {
         return Some(refused("does not roll: nothing was ever rolled", Next::Roll));
     }
@@ -100,7 +104,7 @@ fn over(history: &History, next: Next) -> Option<Objection> {
         return Some(refused("does not roll: its last rollout completed", next));
     }
     if let Some(reason) = &history.cancelled {
-        return Some(already(format!("was cancelled already: {reason}")));
+        return Some(refused(format!("does not roll: its last rollout was cancelled: {reason}"), next));
     }
     let reason = history.halted.as_ref()?;
     Some(refused(format!("does not roll: its last rollout halted: {reason}"), next))
@@ -177,6 +181,7 @@ mod tests {
             (vec![], retargeted("c"), no(("roll", "nothing was ever rolled"))),
             (one(), retargeted("c"), no(("roll", "its last rollout completed"))),
             (and(two(), halted()), retargeted("c"), no(("roll", "halted"))),
+            (and(two(), cancelled(false)), retargeted("c"), no(("roll", "was cancelled: why"))),
             (two(), retargeted("c"), None),
             (two(), retargeted("a"), None),
             (two(), retargeted("b"), no((so, "goes to "))),

@@ -14,11 +14,13 @@ pub struct Reach {
 
 impl Reach {
     /// Counts in a plan's members. One that is old or touched as well is counted: it goes because of the change too;
-    /// one that is only old is not.
+    /// one that is only old is not. One of which nothing can be told is taken for one that serves.
     #[must_use]
     pub fn of(members: &[Standing], all: usize) -> Self {
-        let stale =
-            members.iter().filter(|member| !member.new && matches!(member.kind, Kind::Stale(_))).count();
+        let serves = |kind: &Kind| {
+            matches!(kind, Kind::Stale(_) | Kind::Starting | Kind::Unknown | Kind::Absent | Kind::Current)
+        };
+        let stale = members.iter().filter(|member| !member.new && serves(&member.kind)).count();
         Self { stale, all }
     }
 
@@ -85,6 +87,8 @@ mod tests {
             (stale(Urgency::TooOld), true, 0),
             (stale(Urgency::Wanted), true, 0),
             (Kind::Current, true, 0),
+            (Kind::Unknown, false, 1),
+            (Kind::Starting, false, 1),
             (Kind::Unhealthy, false, 0),
             (Kind::Draining, false, 0),
         ] {

@@ -276,9 +276,9 @@ impl History {
     /// before it.
     #[must_use]
     pub fn before(&self) -> Option<&Target> {
-        let proven = self.proven.as_ref();
-        let elsewhere = proven.filter(|proven| self.generation() != Some(proven.generation.id));
-        elsewhere.or(self.previous.as_ref())
+        let arrived = self.retreat.is_none() || self.completed;
+        let here = self.proven.as_ref().is_some_and(|proven| self.generation() == Some(proven.generation.id));
+        if here && arrived { self.previous.as_ref() } else { self.proven.as_ref() }
     }
 
     /// Tells whether a rollout has begun and has not ended, whether a process works at it or none does any more.
@@ -501,6 +501,32 @@ mod tests {
         assert_eq!(back.members[&id(1)].draining, None);
         let ending = fold(&[intent(terminate(1)), outcome(terminate(1), Outcome::refused("it serves"))]);
         assert!(ending.members.contains_key(&id(1)));
+    }
+
+    #[test]
+    fn previous_is_what_runs_no_more() {
+        let halted = || Event::Halted { reason: String::new() };
+        let back = || Event::Cancelled { back: true, reason: String::new() };
+        let done = || Event::Completed;
+        let table = [
+            (vec![], None, false),
+            (vec![opened("one")], None, true),
+            (vec![opened("one"), done()], None, false),
+            (vec![opened("one"), done(), opened("two")], Some("one"), true),
+            (vec![opened("one"), done(), opened("two"), halted()], Some("one"), false),
+            (vec![opened("one"), done(), opened("two"), done()], Some("one"), false),
+            // A rotation to the same.
+            (vec![opened("one"), done(), opened("two"), done(), opened("two")], Some("one"), true),
+            // On the way back to it, and there.
+            (vec![opened("one"), done(), opened("two"), back()], Some("one"), true),
+            (vec![opened("one"), done(), opened("two"), back(), done()], None, false),
+        ];
+        for (events, before, unfinished) in table {
+            let history = fold(&events);
+            let wanted = before.map(|name: &str| Digest::of(name.as_bytes()));
+            assert_eq!(history.before().map(|target| target.image), wanted, "{events:?}");
+            assert_eq!(history.unfinished(), unfinished, "{events:?}");
+        }
     }
 
     #[test]
