@@ -1,23 +1,39 @@
 //! The commands of a second terminal, as people and scripts see them, on journals that this test wrote: nothing boots.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rekiln::catalog::quarantine::{Quarantine, Quarantined};
 use rekiln::digest::Digest;
 use rekiln::fleet::Fleet;
 use rekiln::fleet::breaker::{Failure, Failures};
+use rekiln::fleet::census::InstanceId;
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::{Event, History};
 use rekiln::fleet::journal::{Journal, Writer};
+use rekiln::provider::local::{InstanceRecord, Phase};
 use rekiln::store::Store;
+use rekiln::vm::{Boot, Spec};
 use serde_json::Value;
 
 /// A repository with two fleets, and a store.
 struct Desk {
     dir: tempfile::TempDir,
     store: Store,
+    /// Processes that look like QEMU; they end with the test.
+    machines: Vec<Child>,
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        for machine in &mut self.machines {
+            let _ = machine.kill();
+            let _ = machine.wait();
+        }
+    }
 }
 
 fn image(name: &str) -> Digest {
@@ -39,7 +55,7 @@ impl Desk {
         let init = init.args(["init", "."]).current_dir(dir.path()).output().expect("rekiln starts");
         assert!(init.status.success(), "{init:?}");
         let store = dir.path().join(".rekiln").display().to_string();
-        let desk = Self { store: Store::open(&store).expect("a store"), dir };
+        let desk = Self { store: Store::open(&store).expect("a store"), dir, machines: Vec::new() };
         let text = fs::read_to_string(desk.dir.path().join("fleets/web.toml")).expect("a fleet");
         fs::write(desk.dir.path().join("fleets/api.toml"), text.replace("8080", "8081")).expect("another");
         desk
@@ -48,7 +64,7 @@ impl Desk {
     fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rekiln"));
         command.args(args).current_dir(self.dir.path()).env_remove("REKILN_STORE");
-        command.stdin(std::process::Stdio::null()).output().expect("rekiln starts")
+        command.stdin(Stdio::null()).output().expect("rekiln starts")
     }
 
     /// Runs a command that must end with `code` and say `part` somewhere.
@@ -67,9 +83,7 @@ impl Desk {
     }
 
     fn target(&self, name: &str) -> Target {
-        let text = fs::read_to_string(self.dir.path().join("fleets/web.toml")).expect("a fleet");
-        let fleet: Fleet = toml::from_str(&text).expect("a fleet");
-        Target::new(&fleet, image(name))
+        Target::new(&self.fleet(), image(name))
     }
 
     fn opened(&self, name: &str) -> Event {
@@ -99,15 +113,68 @@ impl Desk {
         })
     }
 
+    /// Replaces the recipes by rekiln's own, which have locks, and puts what Git asks for into the catalog.
+    fn lock(&self) -> Digest {
+        for folder in ["images", "bootstrap/web"] {
+            let (from, to) =
+                (Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), self.dir.path().join(folder));
+            fs::create_dir_all(&to).expect("a directory");
+            for file in fs::read_dir(from).expect("a directory").map(|file| file.expect("a file")) {
+                fs::copy(file.path(), to.join(file.file_name())).expect("copied");
+            }
+        }
+        let id = self.json(&["id", "web"])["id"].as_str().expect("an id").parse().expect("an id");
+        self.catalog(id, "web", true);
+        id
+    }
+
+    /// Starts a process that counts as a machine of `web`, launched from `image` so many hours ago.
+    fn machine(&mut self, fleet: &str, number: u64, image: Digest, hours: i64) {
+        let id = InstanceId::new(fleet, number);
+        let dir = self.store.local(fleet).join(&id.0);
+        fs::create_dir_all(&dir).expect("a directory");
+        let (boot, disk) = (Boot::Uefi, self.store.image(image).join("disk.raw"));
+        let forwards = Vec::new();
+        let spec = Spec { dir, disk, boot, memory_mib: 1, cpus: 1, forwards, name: id.0.clone() };
+        let mut qemu = Command::new("/bin/sh");
+        qemu.arg0("qemu-system-x86_64").args(["-c", "read line", "-pidfile"]).arg(spec.dir.join("qemu.pid"));
+        self.machines.push(qemu.stdin(Stdio::piped()).spawn().expect("a process"));
+        let generation = Target::new(&self.fleet(), image).generation;
+        let launched_at = Timestamp::now() - SignedDuration::from_hours(hours);
+        let (port, phase, zone) = (1, Phase::Serving, None);
+        let record = InstanceRecord {
+            version: 1,
+            id,
+            generation,
+            image,
+            root_hash: image,
+            spec,
+            port,
+            health_port: port,
+            launched_at,
+            phase,
+            zone,
+        };
+        record.write().expect("written");
+    }
+
+    fn fleet(&self) -> Fleet {
+        let text = fs::read_to_string(self.dir.path().join("fleets/web.toml")).expect("a fleet");
+        toml::from_str(&text).expect("a fleet")
+    }
+
     /// Puts an image of a recipe into the catalog.
     fn bake(&self, name: &str, recipe: &str, passed: bool) {
-        let id = image(name);
+        self.catalog(image(name), recipe, passed);
+    }
+
+    fn catalog(&self, id: Digest, recipe: &str, passed: bool) {
         let dir = self.store.image(id);
         fs::create_dir_all(&dir).expect("a directory");
         let record = serde_json::json!({ "version": 1, "id": id, "name": recipe, "debug": false, "commit": null,
             "clean": true, "lock": id, "parents": [], "disk": { "sha256": id, "size": 0, "partitions": [] },
             "root_hash": id, "cmdline": "", "layers": [], "ports": [], "services": [], "exceptions": [],
-            "packages": {}, "findings": [], "verdict": { "passed": passed, "reasons": [], "open_ports": [],
+            "packages": { "openssl": "3.0.16-1" }, "findings": [], "verdict": { "passed": passed, "reasons": [], "open_ports": [],
             "ready_s": null, "serving_s": null, "accelerator": "tcg", "failed_units": [],
             "at": "2026-01-01T00:00:00Z" }, "baked": "2026-01-01T00:00:00Z", "timings": {} });
         fs::write(dir.join("record.json"), record.to_string()).expect("a record");
@@ -295,4 +362,96 @@ fn the_breaker_opens_by_each_fleets_word_and_is_cleared_for_a_reason() {
     desk.says(&["breaker", "clear", "--reason", "a bad mirror"], 0, "3 failed rollouts are forgotten");
     desk.says(&["breaker"], 0, "a bad mirror (3)");
     assert_eq!(Failures::new(&desk.store).list().expect("listed"), []);
+}
+
+#[test]
+fn a_rotation_says_what_it_means_before_it_does() {
+    let mut desk = Desk::new();
+    let new = desk.lock();
+    desk.bake("old", "web", true);
+    desk.says(&["rotate", "web"], 2, "--reason");
+    desk.says(&["rotate", "--reason", "why"], 2, "rotate what?");
+    desk.says(&["rotate", "--all", "web", "--reason", "why"], 2, "cannot be used with");
+    desk.says(&["rotate", "--package", "openssl==3", "--reason", "why"], 2, "compares in no way known here");
+    desk.says(&["rotate", "--older-than", "old", "--reason", "why"], 2, "is not a duration");
+    desk.says(&["rotate", "web", "wbe", "--reason", "why"], 2, "did you mean `web`?");
+    desk.says(&["rotate", "--all", "--reason", "why"], 0, "fleet api is left alone: it does not run");
+    desk.machine("web", 1, image("old"), 50);
+    desk.machine("web", 2, new, 1);
+    desk.machine("api", 1, image("lost"), 1);
+    desk.says(&["rotate", "web", "--instance", "web-3", "--reason", "why"], 2, "did you mean `web-1`?");
+    desk.says(&["rotate", "--instance", "db-9", "--reason", "why"], 2, "no fleet has an instance db-9");
+    let leaves = |select: &[&str], part: &str| {
+        desk.says(&[&["rotate", "--reason", "why"], select].concat(), 0, part);
+    };
+    leaves(&["--touched"], "fleet web is left alone: nothing of it is meant");
+    leaves(&["--older-than", "51h"], "nothing to do");
+    leaves(&["--package", "openssl<3.0.16"], "fleet api: what the image of api-1 has cannot be told");
+    let emergency = |select: &[&str]| {
+        let args = [&["rotate", "--emergency", "--reason", "why"], select].concat();
+        let output = desk.run(&[&["--json"], &args[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains("needs a confirmation") && text.contains("--yes"), "{text}");
+        assert!(text.contains("it never skips: floor of serving instances, drain, quarantine"), "{text}");
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let event = events.into_iter().find(|event| event["event"] == "emergency").expect("one");
+        (event["fleets"].clone(), text)
+    };
+    let (fleets, _) = emergency(&["--older-than", "48h"]);
+    assert_eq!(fleets, serde_json::json!([{ "fleet": "web", "instances": ["web-1"], "target": new }]));
+    let (fleets, text) = emergency(&["--package", "openssl<3.0.17"]);
+    assert_eq!(fleets[0]["instances"], serde_json::json!(["web-1", "web-2"]));
+    assert!(text.contains("has openssl 3.0.16-1 too: rotating does not remove it"), "{text}");
+    assert!(text.contains("`rekiln lock web --update`"), "{text}");
+    assert_eq!(emergency(&["--all"]).0.as_array().map(Vec::len), Some(2));
+    assert_eq!(emergency(&["web", "--instance", "web-2"]).0[0]["instances"], serde_json::json!(["web-2"]));
+    assert_eq!(desk.history().1, 0);
+}
+
+#[test]
+fn a_mass_change_needs_a_yes() {
+    let mut desk = Desk::new();
+    let new = desk.lock();
+    let file = desk.dir.path().join("fleets/web.toml");
+    let text = fs::read_to_string(&file).expect("a fleet");
+    fs::write(&file, format!("{text}guard = '20%'\n")).expect("written");
+    desk.machine("web", 1, image("old"), 1);
+    desk.machine("web", 2, new, 1);
+    desk.machine("web", 3, image("old"), 1);
+    // Two of the six that both fleets are to have.
+    let said = "rolling web needs a confirmation: it replaces 2 of the 6 instances of all fleets, and `roll.guard` is 20%";
+    desk.says(&["roll", "web"], 2, said);
+    desk.says(&["rotate", "web", "--reason", "why"], 2, said);
+    desk.says(&["roll", "web", "--to", &new.short()], 2, said);
+    assert_eq!(desk.history().1, 0);
+}
+
+#[test]
+fn status_says_how_far_a_rollout_is_and_what_keeps_it() {
+    let desk = Desk::new();
+    let file = desk.dir.path().join("fleets/web.toml");
+    let text = fs::read_to_string(&file).expect("a fleet");
+    fs::write(&file, format!("{text}canary = 1\n")).expect("written");
+    desk.bake("two", "web", true);
+    let status = ["status", "web"];
+    desk.journal(vec![desk.opened("one"), Event::Completed, desk.opened("two")], false);
+    let said =
+        format!("rolls to {}, wave 1 of 2, but nobody works at it; `rekiln roll web` goes on", short("two"));
+    desk.says(&status, 0, &said);
+    desk.journal(vec![Event::Paused { reason: "a look".to_owned() }], false);
+    desk.says(&status, 0, "paused: a look");
+    desk.says(&status, 0, "next: `rekiln resume web`");
+    desk.says(&["quarantine", "add", &short("two"), "--reason", "bad"], 0, "is quarantined");
+    desk.says(&status, 0, "it is quarantined by `rekiln quarantine add`");
+    let rollout = desk.json(&status)["rollout"].clone();
+    assert_eq!((&rollout["wave"], &rollout["waves"]), (&1.into(), &2.into()));
+    assert_eq!((&rollout["paused"], &rollout["state"]), (&"a look".into(), &"rolling".into()));
+    desk.journal(vec![Event::Resumed, Event::Cancelled { back: true, reason: "slow".to_owned() }], true);
+    desk.says(&status, 0, &format!("goes back to {} (slow), but nobody", short("one")));
+    desk.journal(vec![Event::Halted { reason: "2 failed".to_owned() }], false);
+    desk.says(&status, 0, &format!("the rollout to {} was halted: 2 failed", short("one")));
+    fs::remove_file(desk.store.journals().join("web/00000000000000000002.json")).expect("removed");
+    desk.says(&status, 0, "how far its rollout is cannot be told");
 }

@@ -15,7 +15,7 @@ use crate::fleet::generation::Target;
 use crate::fleet::guard::Reach;
 use crate::fleet::history::History;
 use crate::fleet::journal::{Journal, Writer};
-use crate::fleet::plan::{Situation, plan};
+use crate::fleet::plan::{Plan, Situation, plan};
 use crate::fleet::policy::Policy;
 use crate::fleet::roll::{Order, Roll, Summary};
 use crate::fleet::surroundings::{OfStore, Outlook, Surroundings as _};
@@ -178,6 +178,19 @@ impl Look {
         let (policy, fleet, now) = (&site.policy, site.name.as_str(), census.at);
         Situation { policy, fleet, target, census, history, outlook, now }
     }
+}
+
+/// Plans as a roll does that has written down what it saw: a reader wants to know what it does then.
+pub fn settled(situation: &Situation<'_>) -> Plan {
+    let first = plan(situation);
+    if first.notes.is_empty() {
+        return first;
+    }
+    let mut history = situation.history.clone();
+    for note in &first.notes {
+        history.add(situation.now, note);
+    }
+    plan(&Situation { history: &history, ..*situation })
 }
 
 /// Returns the names of all fleets, sorted.

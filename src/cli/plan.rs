@@ -1,11 +1,11 @@
 //! `rekiln plan`.
 
 use super::Context;
-use super::fleet::{Look, Site, names, table};
+use super::fleet::{Site, names, settled, table};
 use crate::catalog::Record;
 use crate::error::Result;
 use crate::fleet::census::Census;
-use crate::fleet::plan::{Hold, Kind, Plan, Situation, forecast, plan};
+use crate::fleet::plan::{Hold, Kind, Plan, forecast, plan};
 use crate::provider::Action;
 
 /// Arguments of `rekiln plan`.
@@ -32,23 +32,13 @@ fn show(context: &Context, name: &str) -> Result<u8> {
     let site = Site::open(context, name)?;
     let (target, image) = site.target()?;
     let look = context.block_on(site.look(context, &target))?;
-    let Look { census, history, .. } = &look;
-    let situation = |history| Situation { history, ..look.situation(&site, &target) };
-    let first = plan(&situation(history));
-    let acts = forecast(&situation(history));
+    let first = plan(&look.situation(&site, &target));
+    let acts = forecast(&look.situation(&site, &target));
     context
         .output
         .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts }));
-    // A roll remembers what it saw before it acts; a reader wants to know what it does then.
-    let mut remembered = history.clone();
-    for note in &first.notes {
-        remembered.add(census.at, note);
-    }
-    let plan = match first.notes[..] {
-        [] => first,
-        _ => plan(&situation(&remembered)),
-    };
-    let lines = told(&site, &image, census, &plan, &acts);
+    let plan = settled(&look.situation(&site, &target));
+    let lines = told(&site, &image, &look.census, &plan, &acts);
     for line in lines {
         context.output.line(line);
     }
