@@ -16,6 +16,7 @@ use rekiln::fleet::history::{Event, History};
 use rekiln::fleet::journal::{Journal, Writer};
 use rekiln::provider::local::{InstanceRecord, Phase};
 use rekiln::store::Store;
+use rekiln::vm::verdict::free_ports;
 use rekiln::vm::{Boot, Spec};
 use serde_json::Value;
 
@@ -29,6 +30,11 @@ struct Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
+        for fleet in ["web", "api"] {
+            if self.store.local(fleet).join("haproxy.json").exists() {
+                self.run(&["down", fleet]);
+            }
+        }
         for machine in &mut self.machines {
             let _ = machine.kill();
             let _ = machine.wait();
@@ -57,7 +63,11 @@ impl Desk {
         let store = dir.path().join(".rekiln").display().to_string();
         let desk = Self { store: Store::open(&store).expect("a store"), dir, machines: Vec::new() };
         let text = fs::read_to_string(desk.dir.path().join("fleets/web.toml")).expect("a fleet");
-        fs::write(desk.dir.path().join("fleets/api.toml"), text.replace("8080", "8081")).expect("another");
+        // Ports of its own: HAProxy runs in one of the tests.
+        for (fleet, port) in ["web", "api"].into_iter().zip(free_ports(2).expect("ports")) {
+            let file = desk.dir.path().join(format!("fleets/{fleet}.toml"));
+            fs::write(file, text.replace("8080", &port.to_string())).expect("a fleet");
+        }
         desk
     }
 
@@ -454,4 +464,30 @@ fn status_says_how_far_a_rollout_is_and_what_keeps_it() {
     desk.says(&status, 0, &format!("the rollout to {} was halted: 2 failed", short("one")));
     fs::remove_file(desk.store.journals().join("web/00000000000000000002.json")).expect("removed");
     desk.says(&status, 0, "how far its rollout is cannot be told");
+}
+
+#[test]
+fn an_emergency_begins_in_all_fleets_and_one_that_fails_stops_no_other() {
+    let mut desk = Desk::new();
+    let new = desk.lock();
+    desk.machine("web", 1, new, 1);
+    desk.machine("api", 1, new, 1);
+    // Another process rolls web, and is taken over; the image's files are not there, so that no launch succeeds.
+    desk.journal(vec![desk.opened("one")], true);
+    desk.says(&["rotate", "web", "--reason", "leaked keys"], 4, "has the journal");
+    desk.says(&["rotate", "--all", "--reason", "leaked keys"], 1, "not begun: web");
+    desk.machine("api", 5, new, 1);
+    let output = desk.run(&["--json", "rotate", "--all", "--emergency", "--yes", "--reason", "leaked keys"]);
+    let (out, text) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(out.lines().filter(|line| line.contains(r#""event":"error""#)).count(), 2, "{out}");
+    for fleet in ["web", "api"] {
+        let journal = Journal::open(&desk.store, fleet, Writer::this("a look"));
+        let journal = block_on(journal).expect("sound");
+        let opened = journal.entries().iter().rev().find_map(|entry| match &entry.event {
+            Event::Opened { emergency, reason, .. } => Some((*emergency, reason.clone())),
+            _ => None,
+        });
+        assert_eq!(opened, Some((true, "leaked keys".to_owned())), "{fleet}: {text}");
+    }
 }
