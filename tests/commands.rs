@@ -491,3 +491,23 @@ fn an_emergency_begins_in_all_fleets_and_one_that_fails_stops_no_other() {
         assert_eq!(opened, Some((true, "leaked keys".to_owned())), "{fleet}: {text}");
     }
 }
+
+#[test]
+fn what_is_left_of_a_quarantined_instance_is_kept_whoever_ends_it() {
+    let mut desk = Desk::new();
+    let new = desk.lock();
+    desk.machine("web", 1, new, 1);
+    desk.machine("web", 2, new, 1);
+    let args = ["rotate", "web", "--reason", "a session", "--quarantine-instance"];
+    desk.says(&[&args[..], &["web-1", "--touched"]].concat(), 2, "cannot be used with");
+    desk.says(&[&args[..], &["web-3"]].concat(), 2, "fleet web has no instance web-3");
+    // The image's files are not there, so that nothing can take its place.
+    desk.says(&[&args[..], &["web-1"]].concat(), 1, "what is left of web-1 when it ends is kept in ");
+    desk.says(&["down", "web"], 0, "fleet web is down");
+    let evidence = desk.store.evidence("web");
+    for file in ["instance.json", "evidence.json"] {
+        assert!(evidence.join("web-1").join(file).exists(), "{file}");
+    }
+    assert!(fs::read_to_string(evidence.join("web-1/evidence.json")).expect("read").contains("a session"));
+    assert!(!evidence.join("web-2").exists());
+}

@@ -2,6 +2,8 @@
 
 mod which;
 
+use jiff::Timestamp;
+
 use super::desk::reason;
 use super::fleet::{Site, names};
 use super::{Context, confirm};
@@ -13,6 +15,7 @@ use crate::fleet::census::InstanceId;
 use crate::fleet::generation::Target;
 use crate::fleet::roll::{Order, Summary, Wish};
 use crate::fleet::selection::Selection;
+use crate::provider::local::Evidence;
 use which::{Part, Which};
 
 /// What an emergency does without; the words for people and for JSON.
@@ -65,7 +68,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let selection = which.selection(context)?;
     let parts: Vec<_> =
         sites.iter().map(|site| Part::of(context, site, &selection)).collect::<Result<_>>()?;
-    know_instances(&which.instances, &sites, &parts)?;
+    know_instances(which.named(), &sites, &parts)?;
     let mut meant = Vec::new();
     for part in parts {
         let fleet = &part.site.name;
@@ -98,7 +101,8 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
             part.site.ask_if_many(context, target, yes)?;
         }
     }
-    let work = Work { context, selection: &selection, reason: &reason, emergency };
+    let evidence = !which.quarantine_instance.is_empty();
+    let work = Work { context, selection: &selection, reason: &reason, emergency, evidence };
     if emergency { Ok(work.at_once(&meant)) } else { work.in_turn(&meant) }
 }
 
@@ -173,6 +177,8 @@ struct Work<'a> {
     selection: &'a Selection,
     reason: &'a str,
     emergency: bool,
+    /// Whether everything of the instances is kept.
+    evidence: bool,
 }
 
 impl Work<'_> {
@@ -208,8 +214,25 @@ impl Work<'_> {
         code
     }
 
+    /// Before anything else happens to them: whoever ends them now keeps what is left.
+    fn keep(self, site: &Site, ids: &[InstanceId]) -> Result<()> {
+        let fleet = &site.name;
+        for id in ids {
+            let (reason, at) = (self.reason.to_owned(), Timestamp::now());
+            let dir = site.provider.keep_evidence(&Evidence { instance: id.clone(), reason, at })?;
+            self.context.output.json(
+                &serde_json::json!({ "event": "evidence", "fleet": fleet, "instance": id, "dir": dir }),
+            );
+            let dir = dir.display();
+            self.context
+                .output
+                .line(format!("fleet {fleet}: what is left of {id} when it ends is kept in {dir}"));
+        }
+        Ok(())
+    }
+
     fn rotate(self, part: &Part<'_>, target: &Target) -> Result<()> {
-        let Self { context, selection, reason, emergency } = self;
+        let Self { context, selection, reason, emergency, evidence } = self;
         let site = part.site;
         let fleet = &site.name;
         // Chosen anew: while other fleets were rotated or a person thought, instances came and went.
@@ -217,6 +240,9 @@ impl Work<'_> {
         if chosen.ids.is_empty() {
             context.output.line(format!("fleet {fleet} is left alone: nothing of it is meant any more"));
             return Ok(());
+        }
+        if evidence {
+            self.keep(site, &chosen.ids)?;
         }
         let instances = if selection.is_all() { Vec::new() } else { chosen.ids };
         let wish = Wish { instances, reason: reason.to_owned() };

@@ -22,6 +22,10 @@ pub struct Which {
     /// Only these instances.
     #[arg(long = "instance", value_name = "ID", num_args = 1..)]
     pub(super) instances: Vec<String>,
+    /// Only these, and everything of them is kept as evidence: they get no more requests, are replaced, and their
+    /// consoles, reports and records are moved to `evidence/` in the store.
+    #[arg(long, value_name = "ID", num_args = 1.., conflicts_with_all = ["instances", "package", "image", "older_than", "touched"])]
+    pub(super) quarantine_instance: Vec<String>,
     /// Only instances whose image has this package, in any version or in some: `openssl`, `openssl<3.0.17`.
     #[arg(long, value_name = "PACKAGE", value_parser = PACKAGE)]
     pub(super) package: Option<PackageSpec>,
@@ -40,16 +44,22 @@ impl Which {
     /// Tells whether any of them was given.
     pub(super) const fn selects(&self) -> bool {
         !self.instances.is_empty()
+            || !self.quarantine_instance.is_empty()
             || self.package.is_some()
             || self.image.is_some()
             || self.older_than.is_some()
             || self.touched
     }
 
+    /// Returns the instances that were named.
+    pub(super) fn named(&self) -> &[String] {
+        if self.quarantine_instance.is_empty() { &self.instances } else { &self.quarantine_instance }
+    }
+
     /// Looks up what the words on the command line mean.
     pub(super) fn selection(&self, context: &Context) -> Result<Selection> {
         let catalog = Catalog::new(context.store()?);
-        let ids = || self.instances.iter().cloned().map(InstanceId).collect::<BTreeSet<_>>();
+        let ids = || self.named().iter().cloned().map(InstanceId).collect::<BTreeSet<_>>();
         let package = match &self.package {
             None => None,
             Some(spec) => {
@@ -58,7 +68,7 @@ impl Which {
             }
         };
         Ok(Selection {
-            instances: (!self.instances.is_empty()).then(ids),
+            instances: (!self.named().is_empty()).then(ids),
             image: self
                 .image
                 .as_deref()
