@@ -122,6 +122,24 @@ impl Repository {
             .ok_or_else(|| Error::invalid(format!("{} is not a fleet", document.file.display())))
     }
 
+    /// Returns how many instances all fleets are to have together; one whose file is not understood counts none.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.fleets
+            .values()
+            .filter_map(|document| document.value.as_ref())
+            .map(|fleet| fleet.size as usize)
+            .sum()
+    }
+
+    /// Checks that there is a fleet `name`, whatever its file says: a rollout is paused with a broken file too.
+    ///
+    /// # Errors
+    /// No such fleet.
+    pub fn has_fleet(&self, name: &str) -> Result<()> {
+        if self.fleets.contains_key(name) { Ok(()) } else { Err(no_such("fleet", name, &self.fleets)) }
+    }
+
     /// Returns the recipes from the ground to `name`, each with its name.
     ///
     /// # Errors

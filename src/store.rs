@@ -89,6 +89,12 @@ impl Store {
         self.root.join("local").join(fleet)
     }
 
+    /// Returns where what is kept of quarantined instances of a fleet lies; no command removes it.
+    #[must_use]
+    pub fn evidence(&self, fleet: &str) -> PathBuf {
+        self.root().join("evidence").join(fleet)
+    }
+
     /// Returns the directory of scratch space, one directory a process.
     #[must_use]
     pub fn tmp(&self) -> PathBuf {

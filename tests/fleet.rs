@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use rekiln::fleet::census::{InstanceId, State};
 use rekiln::fleet::history::Event;
 use rekiln::provider::Provider as _;
-use rekiln::provider::local::{Machines as _, reap};
+use rekiln::provider::local::{Evidence, Machines as _, reap};
 use rekiln::vm::{Boot, Spec};
 use rustix::process::Signal;
 
@@ -225,6 +225,28 @@ async fn what_does_not_exist_cannot_be_rotated() {
     let ids = stage.local.records().expect("records").len();
     assert_eq!(ids, 3);
     assert!(stage.journal().await.refuse_rival(jiff::Timestamp::now()).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantined_instance_leaves_evidence() {
+    let stage = Stage::new();
+    let image = stage.image("first");
+    stage.roll(image).await;
+    let instance = InstanceId("web-1".to_owned());
+    let (reason, at) = ("a session".to_owned(), jiff::Timestamp::now());
+    let wanted = Evidence { instance: instance.clone(), reason, at };
+    let dir = stage.local.keep_evidence(&wanted).expect("it runs");
+    assert!(!dir.exists(), "it still runs");
+    let output = stage.start(image, &[instance], None).end();
+    assert!(output.status.success(), "{}", said(&output));
+    stage.assert_converged(image).await;
+    assert!(
+        fs::read_to_string(dir.join("console.log")).expect("its console").contains("the stand-in serves")
+    );
+    assert!(dir.join("instance.json").exists() && dir.join("evidence.json").exists());
+    assert!(stage.local.keep_evidence(&wanted).is_err(), "it has ended");
+    assert_eq!(reap(&stage.store, &StandIns, &[], &[]).expect("it reaps"), Vec::<String>::new());
+    assert!(dir.exists());
 }
 
 /// Sends a slow request, kills the machine that has it, and returns the answer's first line.

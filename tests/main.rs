@@ -2,6 +2,7 @@
 
 mod bake;
 mod check;
+mod commands;
 mod convergence;
 mod demo;
 mod docs;

@@ -7,6 +7,7 @@ mod run;
 mod schedule;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -51,6 +52,11 @@ const MUST: [&str; 30] = [
     "refused act",
 ];
 
+#[expect(clippy::print_stdout, reason = "`just soak` and `REKILN_SEED` are asked for what they print")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
@@ -75,6 +81,12 @@ fn fail(seed: u64, why: &str) -> ! {
     )
 }
 
+fn add(all: &mut Coverage, more: Coverage) {
+    for (what, times) in more {
+        *all.entry(what).or_default() += times;
+    }
+}
+
 /// Runs all seeds of a range on all processors.
 fn sweep(seeds: std::ops::Range<u64>) -> Coverage {
     let next = AtomicU64::new(seeds.start);
@@ -87,9 +99,7 @@ fn sweep(seeds: std::ops::Range<u64>) -> Coverage {
                 return all;
             }
             match run(&Schedule::of(seed)) {
-                Ok(coverage) => {
-                    coverage.into_iter().for_each(|(what, times)| *all.entry(what).or_default() += times)
-                }
+                Ok(coverage) => add(&mut all, coverage),
                 Err(why) => {
                     next.store(seeds.end, Ordering::Relaxed);
                     fail(seed, &why);
@@ -102,7 +112,7 @@ fn sweep(seeds: std::ops::Range<u64>) -> Coverage {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         for thread in threads {
             let coverage = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            coverage.into_iter().for_each(|(what, times)| *all.entry(what).or_default() += times);
+            add(&mut all, coverage);
         }
     });
     all
@@ -111,7 +121,7 @@ fn sweep(seeds: std::ops::Range<u64>) -> Coverage {
 #[test]
 fn what_must_never_happen_does_not_and_all_ends_well() {
     if let Some(seed) = number("REKILN_SEED") {
-        println!("{:#?}", Schedule::of(seed));
+        print(&format!("{:#?}\n", Schedule::of(seed)));
         if let Err(why) = run(&Schedule::of(seed)) {
             fail(seed, &why);
         }
@@ -120,10 +130,13 @@ fn what_must_never_happen_does_not_and_all_ends_well() {
     let (start, count) = (Instant::now(), number("REKILN_SCHEDULES").unwrap_or(SCHEDULES));
     let coverage = sweep(0..count);
     let seconds = start.elapsed().as_secs_f64();
-    println!("{count} schedules in {seconds:.1} s: {:.0} a second", count as f64 / seconds);
+    let mut told = format!("{count} schedules in {seconds:.1} s\n");
     for (what, times) in &coverage {
-        println!("{times:>12}  {what}");
+        let _ = writeln!(told, "{times:>12}  {what}");
     }
+    let a_second = f64::from(u32::try_from(count).expect("not that many")) / seconds;
+    let _ = writeln!(told, "{a_second:.0} schedules a second");
+    print(&told);
     let never = MUST.iter().copied().chain(schedule::FAULTS.iter().map(|(name, ..)| *name));
     let never: Vec<_> = never.filter(|what| coverage.get(*what).copied().unwrap_or(0) == 0).collect();
     assert!(count < 1_000 || never.is_empty(), "never reached, so nothing is proved about it: {never:?}");

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, confirm};
 use crate::bake::initrd::{self, KernelInputs};
 use crate::error::{Doing as _, Error, Result};
 use crate::lock::settings::Settings;
@@ -102,7 +101,8 @@ pub fn install(context: &Context, yes: bool) -> Result<()> {
     }
     let list = packages.iter().copied().collect::<Vec<_>>().join(" ");
     let command = format!("apt-get install --no-install-recommends {list}");
-    if !yes && !agreed(&list)? {
+    let question = format!("Missing Debian packages: {list}\nInstall them with apt-get?");
+    if !yes && !confirm::ask(&question)?.unwrap_or(false) {
         return Err(Error::failed(format!("missing Debian packages: {list}"))
             .hint(format!("install them: `{command}`")));
     }
@@ -140,17 +140,6 @@ pub fn missing_packages() -> BTreeSet<&'static str> {
         missing.insert("ovmf");
     }
     missing
-}
-
-fn agreed(list: &str) -> Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        return Ok(false);
-    }
-    let mut stderr = std::io::stderr();
-    let _ = write!(stderr, "Missing Debian packages: {list}\nInstall them with apt-get? [y/N] ");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).doing(|| "reading the answer")?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn path_of(program: &str) -> Option<PathBuf> {

@@ -4,19 +4,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Context;
+use super::desk::refuse_quarantined;
+use super::{Context, confirm};
 use crate::bake::identity::Identity;
 use crate::catalog::{Catalog, Record};
 use crate::error::{Error, Result};
 use crate::fleet::Fleet;
+use crate::fleet::census::Census;
 use crate::fleet::generation::Target;
+use crate::fleet::guard::Reach;
+use crate::fleet::history::History;
 use crate::fleet::journal::{Journal, Writer};
+use crate::fleet::plan::{Plan, Situation, plan};
 use crate::fleet::policy::Policy;
 use crate::fleet::roll::{Order, Roll, Summary};
-use crate::fleet::surroundings::OfStore;
+use crate::fleet::surroundings::{OfStore, Outlook, Surroundings as _};
+use crate::provider::Provider as _;
 use crate::provider::local::{Local, Qemu};
 use crate::repository::Repository;
 use crate::store::Store;
+
+/// What a person calls the image that was proven before.
+const PREVIOUS: &str = "previous";
 
 /// One fleet as a command sees it.
 pub struct Site {
@@ -58,6 +67,70 @@ impl Site {
         Ok((Target::new(&self.fleet, record.id), record))
     }
 
+    /// Returns where a person wants the fleet: what Git asks for, what was proven before, or a baked image.
+    ///
+    /// It is launched as the fleet file says now: that is what the provider reads, whatever was proven.
+    pub fn target_to(&self, to: Option<&str>, history: &History) -> Result<(Target, Record)> {
+        let catalog = Catalog::new(self.store.clone());
+        let name = &self.name;
+        let record = match to {
+            None => return self.target(),
+            Some(PREVIOUS) => {
+                let before = history.before().ok_or_else(|| {
+                    Error::invalid(format!("fleet {name} has no previous image: too few rollouts completed"))
+                        .hint(format!(
+                            "`rekiln history {name}` has its rollouts, `rekiln images` what was baked"
+                        ))
+                })?;
+                catalog.get(before.image)?.ok_or_else(|| {
+                    let image = before.image.short();
+                    Error::failed(format!("the previous image of fleet {name}, {image}, is not in the store"))
+                        .hint("check out its commit and bake it, or name another: `rekiln images` lists them")
+                })?
+            }
+            Some(image) => catalog.find(image)?,
+        };
+        let (image, wanted) = (record.id.short(), &self.fleet.image);
+        if record.name != *wanted {
+            let of = &record.name;
+            return Err(Error::invalid(format!(
+                "image {image} is one of {of}, and fleet {name} runs {wanted}"
+            ))
+            .hint(format!("`rekiln images {wanted}` lists those")));
+        }
+        if !record.may_be_target() {
+            let why = if record.debug { "it is a debug variant" } else { "it has no passing verdict" };
+            return Err(Error::invalid(format!("no fleet may run image {image}: {why}"))
+                .hint(format!("`rekiln image {image}` has its verdict")));
+        }
+        refuse_quarantined(&self.store, record.id)?;
+        Ok((Target::new(&self.fleet, record.id), record))
+    }
+
+    /// Looks at the fleet, changing nothing.
+    pub async fn look(&self, context: &Context, target: &Target) -> Result<Look> {
+        let history = self.journal("plan").await?.history().clone();
+        let census = self.provider.census().await?;
+        let targets: Vec<_> = std::iter::once(target).chain(&history.proven).collect();
+        let outlook = self.surroundings(context).outlook(&targets, census.at).await?;
+        Ok(Look { census, history, outlook })
+    }
+
+    /// Asks before a roll that reaches more of the repository's instances than `roll.guard` allows.
+    pub fn ask_if_many(&self, context: &Context, target: &Target, yes: bool) -> Result<()> {
+        let guard = self.fleet.roll.guard.as_deref();
+        if guard.is_none() || yes {
+            return Ok(());
+        }
+        let look = context.block_on(self.look(context, target))?;
+        let plan = plan(&look.situation(self, target));
+        let reach = Reach::of(&plan.members, self.repository.instances());
+        match reach.beyond(guard).map_err(Error::invalid)? {
+            Some(why) => confirm::require(yes, &format!("rolling {}", self.name), &why),
+            None => Ok(()),
+        }
+    }
+
     /// Returns what surrounds the fleet.
     pub fn surroundings<'a>(&self, context: &'a Context) -> OfStore<'a> {
         OfStore::new(self.store.clone(), &self.name, self.fleet.clone(), context.progress())
@@ -90,6 +163,34 @@ impl Site {
             roll.run(order).await
         })
     }
+}
+
+/// What a plan of a fleet is made from, beside its file.
+pub struct Look {
+    pub census: Census,
+    pub history: History,
+    pub outlook: Outlook,
+}
+
+impl Look {
+    pub fn situation<'a>(&'a self, site: &'a Site, target: &'a Target) -> Situation<'a> {
+        let Self { census, history, outlook } = self;
+        let (policy, fleet, now) = (&site.policy, site.name.as_str(), census.at);
+        Situation { policy, fleet, target, census, history, outlook, now }
+    }
+}
+
+/// Plans as a roll does that has written down what it saw: a reader wants to know what it does then.
+pub fn settled(situation: &Situation<'_>) -> Plan {
+    let first = plan(situation);
+    if first.notes.is_empty() {
+        return first;
+    }
+    let mut history = situation.history.clone();
+    for note in &first.notes {
+        history.add(situation.now, note);
+    }
+    plan(&Situation { history: &history, ..*situation })
 }
 
 /// Returns the names of all fleets, sorted.

@@ -11,9 +11,13 @@ use crate::store::Store;
 
 pub mod bake;
 pub mod boot;
+pub mod breaker;
+pub mod cancel;
 pub mod check;
 pub mod completions;
+mod confirm;
 pub mod demo;
+mod desk;
 pub mod diff;
 pub mod doctor;
 pub mod down;
@@ -27,9 +31,13 @@ pub mod inspect;
 pub mod lock;
 pub mod man;
 mod output;
+pub mod pause;
 pub mod plan;
+pub mod quarantine;
 pub mod reap;
 pub mod replay;
+pub mod resume;
+pub mod retarget;
 pub mod roll;
 pub mod rotate;
 pub mod schema;
@@ -81,12 +89,24 @@ enum Command {
     Diff(diff::Args),
     /// Says for each instance what it is and what will happen, changing nothing.
     Plan(plan::Args),
-    /// Rolls a fleet to the image that Git asks for.
+    /// Rolls a fleet to the image that Git asks for, or to another one.
     Roll(roll::Args),
     /// Replaces instances although nothing changed.
     Rotate(rotate::Args),
     /// Tries a fleet file out: rolls a simulated fleet, with what goes wrong.
     Simulate(simulate::Args),
+    /// Keeps a fleet from being replaced any further, or at all; what is sick is still cured.
+    Pause(pause::Args),
+    /// Lets a paused fleet go on.
+    Resume(resume::Args),
+    /// Ends a rollout and leaves everything as it is, or goes back.
+    Cancel(cancel::Args),
+    /// Gives a running rollout another target.
+    Retarget(retarget::Args),
+    /// Lists, adds or clears images that no fleet may launch.
+    Quarantine(quarantine::Args),
+    /// Shows or clears the circuit breaker, which failed rollouts open.
+    Breaker(breaker::Args),
     /// Says what runs.
     Status(status::Args),
     /// Prints a fleet's journal.
@@ -188,6 +208,12 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Roll(args) => roll::run(&context, args),
         Command::Rotate(args) => rotate::run(&context, args),
         Command::Simulate(args) => simulate::run(&context, args),
+        Command::Pause(args) => pause::run(&context, args),
+        Command::Resume(args) => resume::run(&context, args),
+        Command::Cancel(args) => cancel::run(&context, args),
+        Command::Retarget(args) => retarget::run(&context, args),
+        Command::Quarantine(args) => quarantine::run(&context, args),
+        Command::Breaker(args) => breaker::run(&context, args),
         Command::Status(args) => status::run(&context, args),
         Command::History(args) => history::run(&context, args),
         Command::Replay(args) => replay::run(&context, args),

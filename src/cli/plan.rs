@@ -1,13 +1,12 @@
 //! `rekiln plan`.
 
 use super::Context;
-use super::fleet::{Site, names, table};
+use super::fleet::{Site, names, settled, table};
 use crate::catalog::Record;
 use crate::error::Result;
 use crate::fleet::census::Census;
-use crate::fleet::plan::{Hold, Kind, Plan, Situation, forecast, plan};
-use crate::fleet::surroundings::Surroundings as _;
-use crate::provider::{Action, Provider as _};
+use crate::fleet::plan::{Hold, Kind, Plan, forecast, plan};
+use crate::provider::Action;
 
 /// Arguments of `rekiln plan`.
 #[derive(Debug, clap::Args)]
@@ -32,40 +31,14 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 fn show(context: &Context, name: &str) -> Result<u8> {
     let site = Site::open(context, name)?;
     let (target, image) = site.target()?;
-    let surroundings = site.surroundings(context);
-    let (census, history, outlook) = context.block_on(async {
-        let history = site.journal("plan").await?.history().clone();
-        let census = site.provider.census().await?;
-        let targets: Vec<_> = std::iter::once(&target).chain(&history.proven).collect();
-        let outlook = surroundings.outlook(&targets, census.at).await?;
-        Ok((census, history, outlook))
-    })?;
-    let policy = &site.policy;
-    let now = census.at;
-    let situation = |history| Situation {
-        policy,
-        fleet: name,
-        target: &target,
-        census: &census,
-        history,
-        outlook: &outlook,
-        now,
-    };
-    let first = plan(&situation(&history));
-    let acts = forecast(&situation(&history));
+    let look = context.block_on(site.look(context, &target))?;
+    let first = plan(&look.situation(&site, &target));
+    let acts = forecast(&look.situation(&site, &target));
     context
         .output
         .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts }));
-    // A roll remembers what it saw before it acts; a reader wants to know what it does then.
-    let mut remembered = history.clone();
-    for note in &first.notes {
-        remembered.add(census.at, note);
-    }
-    let plan = match first.notes[..] {
-        [] => first,
-        _ => plan(&situation(&remembered)),
-    };
-    let lines = told(&site, &image, &census, &plan, &acts);
+    let plan = settled(&look.situation(&site, &target));
+    let lines = told(&site, &image, &look.census, &plan, &acts);
     for line in lines {
         context.output.line(line);
     }

@@ -1,6 +1,7 @@
 //! `rekiln roll`.
 
 use super::Context;
+use super::desk::reason;
 use super::fleet::Site;
 use crate::error::Result;
 use crate::fleet::roll::Order;
@@ -10,9 +11,16 @@ use crate::fleet::roll::Order;
 pub struct Args {
     /// The fleet: the name of a file in `fleets/`.
     fleet: String,
+    /// Where to: `previous` (what completed before), or a baked image of the fleet's recipe by its id or the start of
+    /// it [default: the image that Git asks for].
+    #[arg(long, value_name = "previous|ID")]
+    to: Option<String>,
     /// Why, for the journal.
-    #[arg(long, default_value = "roll", value_name = "TEXT")]
+    #[arg(long, default_value = "roll", value_name = "TEXT", value_parser = reason)]
     reason: String,
+    /// Goes on without asking when more instances are to be replaced than `roll.guard` allows.
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Runs the command and returns the exit code.
@@ -20,19 +28,28 @@ pub struct Args {
 /// # Errors
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let Args { fleet, reason } = args;
+    let Args { fleet, to, reason, yes } = args;
     let site = Site::open(context, &fleet)?;
-    let (target, _) = site.target()?;
+    let history = context.block_on(async { Ok(site.journal("roll").await?.history().clone()) })?;
+    let (target, _) = site.target_to(to.as_deref(), &history)?;
+    site.ask_if_many(context, &target, yes)?;
+    let image = target.image.short();
     let summary = site.roll(context, "roll", target, Order { reason, ..Order::default() })?;
     context.output.json(&serde_json::json!({ "event": "rolled", "fleet": fleet, "summary": summary }));
     let (launched, ended) = (summary.launched.len(), summary.ended.len());
+    let state = if to.is_some() { format!("runs {image}") } else { "is as Git asks".to_owned() };
     if launched + ended == 0 {
-        context.output.line(format!("fleet {fleet} is as Git asks; nothing to do"));
+        context.output.line(format!("fleet {fleet} {state}; nothing to do"));
     } else {
-        context.output.line(format!("fleet {fleet} is as Git asks: {launched} launched, {ended} ended"));
+        context.output.line(format!("fleet {fleet} {state}: {launched} launched, {ended} ended"));
         context
             .output
             .line(format!("next: `rekiln status {fleet}`; it serves on http://{}/", site.fleet.local.listen));
+    }
+    if to.is_some() && site.target().ok().is_none_or(|(git, _)| git.image.short() != image) {
+        context
+            .output
+            .hint("Git asks for another image: commit what brings this one, or the next roll leaves it");
     }
     Ok(0)
 }

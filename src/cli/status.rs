@@ -1,10 +1,13 @@
 //! `rekiln status`.
 
+mod rollout;
+
 use super::Context;
 use super::fleet::{Site, names, table};
 use crate::error::{Error, Result};
 use crate::fleet::census::Instance;
 use crate::provider::Provider as _;
+use rollout::Rollout;
 
 /// Arguments of `rekiln status`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +25,15 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     for name in fleets {
         let site = Site::open(context, &name)?;
         let census = context.block_on(async { site.provider.census().await.map_err(Error::from) })?;
+        // A journal that is broken hides no instance.
+        let (rollout, lines) = match Rollout::of(context, &site) {
+            Ok(rollout) => {
+                let lines = rollout.lines(&name);
+                (Some(rollout), lines)
+            }
+            Err(error) => (None, vec![format!("how far its rollout is cannot be told: {}", error.chain())]),
+        };
+        let about = lines.into_iter().map(|line| format!("  {line}"));
         let age = |i: &Instance| census.at.duration_since(i.launched_at).as_secs();
         let instances = census.instances.iter().map(|i| {
             serde_json::json!({
@@ -33,9 +45,12 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         let instances: Vec<_> = instances.collect();
         context
             .output
-            .json(&serde_json::json!({ "fleet": name, "instances": instances, "trouble": census.trouble }));
+            .json(&serde_json::json!({ "fleet": name, "instances": instances, "trouble": census.trouble, "rollout": rollout }));
         if instances.is_empty() {
             context.output.line(format!("fleet {name} does not run; next: `rekiln roll {name}`"));
+            for line in about {
+                context.output.line(line);
+            }
             continue;
         }
         context.output.line(format!(
@@ -61,6 +76,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         let touched = census.instances.iter().filter_map(|i| Some((&i.id, i.touched.as_ref()?)));
         lines.extend(touched.map(|(id, why)| format!("  {id} is touched: {why}")));
         lines.extend(census.trouble.map(|trouble| format!("  {trouble}")));
+        lines.extend(about);
         for line in lines {
             context.output.line(line);
         }

@@ -2,14 +2,17 @@
 //! begins until a person clears it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::Breaker;
 use crate::atomic_write::atomic_write;
 use crate::digest::ImageId;
-use crate::error::{Doing as _, Result};
+use crate::error::{Doing as _, Error, Result};
+use crate::notation;
 use crate::store::Store;
 
 /// One failed rollout: `breaker/<fleet>-<entry>.json` in the store.
@@ -37,6 +40,27 @@ pub fn tripped(failures: &[Failure], most: usize, within: SignedDuration) -> Opt
     let close = failures.windows(most).find(|some| some[most - 1].at.duration_since(some[0].at) <= within)?;
     let which: Vec<_> = close.iter().map(|f| format!("{} to {}", f.fleet, f.image.short())).collect();
     Some(format!("{most} rollouts failed within {within:#}: {}", which.join(", ")))
+}
+
+/// As [`tripped`], with what a fleet file says.
+///
+/// # Errors
+/// A time that does not read.
+pub fn open_by(breaker: &Breaker, failures: &[Failure]) -> Result<Option<String>> {
+    let within = notation::duration(&breaker.within).map_err(Error::invalid)?;
+    let within = SignedDuration::try_from(within).doing(|| "reading `roll.breaker.within`")?;
+    Ok(tripped(failures, breaker.failures as usize, within))
+}
+
+/// That a person cleared the breaker: `breaker/cleared/<time>.json` in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleared {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// What was forgotten.
+    pub failures: Vec<Failure>,
 }
 
 /// The failures that a store remembers.
@@ -67,32 +91,65 @@ impl Failures {
     /// # Errors
     /// The store cannot be read.
     pub fn list(&self) -> Result<Vec<Failure>> {
-        let mut all = Vec::new();
-        for entry in fs::read_dir(&self.dir).into_iter().flatten() {
-            let path = entry.doing(|| "listing failed rollouts")?.path();
-            if path.extension().is_some_and(|end| end == "json") {
-                let doing = || format!("reading {}", path.display());
-                let failure: Failure = serde_json::from_slice(&fs::read(&path).doing(doing)?).doing(doing)?;
-                all.push(failure);
-            }
-        }
+        let mut all: Vec<Failure> = self.files()?.iter().map(|file| read(file)).collect::<Result<_>>()?;
         all.sort_by(|a, b| a.at.cmp(&b.at).then(a.fleet.cmp(&b.fleet)));
         Ok(all)
     }
 
-    /// Forgets all of them and returns how many there were.
+    /// Forgets all of them and returns how many there were; who asks later finds when and why. Safe to repeat.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn clear(&self) -> Result<usize> {
-        let count = self.list()?.len();
-        match fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).doing(|| "clearing the circuit breaker")
-            }
-            _ => Ok(count),
+    pub fn clear(&self, reason: &str, at: Timestamp) -> Result<usize> {
+        let files = self.files()?;
+        if files.is_empty() {
+            return Ok(0);
+        }
+        let cleared = Cleared { at, reason: reason.to_owned(), failures: self.list()? };
+        let dir = self.cleared();
+        fs::create_dir_all(&dir).doing(|| format!("creating {}", dir.display()))?;
+        let text = serde_json::to_vec_pretty(&cleared).doing(|| "describing what is cleared")?;
+        // Written before anything is forgotten: nothing is lost in between.
+        atomic_write(&dir.join(format!("{:020}.json", at.as_millisecond())), &text)?;
+        for file in &files {
+            fs::remove_file(file).doing(|| format!("removing {}", file.display()))?;
+        }
+        Ok(files.len())
+    }
+
+    /// Returns when it was cleared last, and why; `None` when it never was.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn last_cleared(&self) -> Result<Option<Cleared>> {
+        let newest = json_files(&self.cleared())?.into_iter().max();
+        newest.as_deref().map(read).transpose()
+    }
+
+    fn cleared(&self) -> PathBuf {
+        self.dir.join("cleared")
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        json_files(&self.dir)
+    }
+}
+
+/// Returns the files of a directory that need not be there.
+fn json_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.doing(|| "listing failed rollouts")?.path();
+        if path.extension().is_some_and(|end| end == "json") {
+            files.push(path);
         }
     }
+    Ok(files)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let doing = || format!("reading {}", path.display());
+    serde_json::from_slice(&fs::read(path).doing(doing)?).doing(doing)
 }
 
 #[cfg(test)]
@@ -134,7 +191,12 @@ mod tests {
         failures.add(7, &failure("db", 0)).expect("added");
         let fleets: Vec<_> = failures.list().expect("listed").into_iter().map(|f| f.fleet).collect();
         assert_eq!(fleets, ["db", "web", "web"]);
-        assert_eq!(failures.clear().expect("cleared"), 3);
-        assert_eq!(failures.clear().expect("nothing there"), 0);
+        assert_eq!(failures.last_cleared().expect("read"), None);
+        let at = Timestamp::UNIX_EPOCH;
+        assert_eq!(failures.clear("found it", at).expect("cleared"), 3);
+        assert_eq!(failures.list().expect("listed"), []);
+        assert_eq!(failures.clear("again", at).expect("nothing there"), 0);
+        let cleared = failures.last_cleared().expect("read").expect("it was");
+        assert_eq!((cleared.reason.as_str(), cleared.failures.len()), ("found it", 3));
     }
 }

@@ -1,5 +1,8 @@
 //! Decide: what a fleet's journal adds up to.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
@@ -274,6 +277,22 @@ impl History {
         self.target.as_ref().map(|target| target.generation.id)
     }
 
+    /// Returns what a person means by "previous": what completed last or, where that is what runs now, what completed
+    /// before it.
+    #[must_use]
+    pub fn before(&self) -> Option<&Target> {
+        let arrived = self.retreat.is_none() || self.completed;
+        let here = self.proven.as_ref().is_some_and(|proven| self.generation() == Some(proven.generation.id));
+        if here && arrived { self.previous.as_ref() } else { self.proven.as_ref() }
+    }
+
+    /// Tells whether a rollout has begun and has not ended, whether a process works at it or none does any more.
+    #[must_use]
+    pub const fn unfinished(&self) -> bool {
+        let over = self.completed || self.halted.is_some() || self.cancelled.is_some();
+        self.target.is_some() && !over
+    }
+
     /// Adds the next event.
     pub fn add(&mut self, at: Timestamp, event: &Event) {
         match event {
@@ -427,116 +446,5 @@ impl History {
                 self.rotate.remove(id);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::fleet::generation::Generation;
-
-    const AT: Timestamp = Timestamp::UNIX_EPOCH;
-
-    fn id(number: u64) -> InstanceId {
-        InstanceId::new("web", number)
-    }
-
-    fn opened(name: &str) -> Event {
-        let (image, parts) = (Digest::of(name.as_bytes()), Arc::default());
-        let target = Target { image, generation: Generation { id: image, parts } };
-        Event::Opened { target, reason: "a test".to_owned(), emergency: false, fleet: None }
-    }
-
-    fn launch(number: u64) -> Action {
-        Action::Launch {
-            id: id(number),
-            generation: Generation { id: Digest::of(b"one"), parts: Arc::default() },
-            zone: None,
-        }
-    }
-
-    fn intent(action: Action) -> Event {
-        Event::Intent { action }
-    }
-
-    fn outcome(action: Action, outcome: Outcome) -> Event {
-        Event::Outcome { action, result: Ok(outcome) }
-    }
-
-    fn failed(number: u64) -> Event {
-        Event::Failed { instance: id(number), reason: "a test".to_owned(), console: Vec::new() }
-    }
-
-    fn terminate(number: u64) -> Action {
-        Action::Terminate { id: id(number), healthy: false, reason: "a test".to_owned() }
-    }
-
-    fn fold(events: &[Event]) -> History {
-        History::of(events.iter().map(|event| (AT, event)))
-    }
-
-    #[test]
-    fn a_launch_is_known_from_its_intent_and_its_number_is_never_used_again() {
-        let begun = fold(&[opened("one"), intent(launch(7))]);
-        assert_eq!((begun.launches, begun.members[&id(7)].launched), (7, false));
-        let over = fold(&[
-            intent(launch(7)),
-            outcome(launch(7), Outcome::Applied),
-            intent(terminate(7)),
-            outcome(terminate(7), Outcome::Applied),
-            Event::Down,
-        ]);
-        assert_eq!(over, History { launches: 7, ..History::default() });
-    }
-
-    #[test]
-    fn an_act_without_an_answer_is_remembered_and_a_refused_one_is_not() {
-        let drain = Action::Drain { id: id(1), others: 3 };
-        let lost = Event::Outcome { action: drain.clone(), result: Err("no answer".to_owned()) };
-        let unclear = fold(&[intent(drain.clone()), lost]);
-        assert_eq!(unclear.members[&id(1)].draining, Some(AT));
-        let refused = fold(&[intent(drain.clone()), outcome(drain.clone(), Outcome::refused("too few"))]);
-        assert_eq!(refused.members[&id(1)].draining, None);
-        let admit = Action::Admit { id: id(1) };
-        let back = fold(&[intent(drain), intent(admit.clone()), outcome(admit, Outcome::Applied)]);
-        assert_eq!(back.members[&id(1)].draining, None);
-        let ending = fold(&[intent(terminate(1)), outcome(terminate(1), Outcome::refused("it serves"))]);
-        assert!(ending.members.contains_key(&id(1)));
-    }
-
-    #[test]
-    fn the_failure_budget_is_that_of_one_rollout() {
-        let table = [
-            ("a crash goes on counting", vec![opened("one"), failed(1), opened("one")], 1),
-            ("a new target starts afresh", vec![opened("one"), failed(1), opened("two")], 0),
-            (
-                "its failed instance ended",
-                vec![opened("one"), failed(1), intent(terminate(1)), outcome(terminate(1), Outcome::Applied)],
-                1,
-            ),
-            (
-                "a person after a halt",
-                vec![opened("one"), failed(1), Event::Halted { reason: String::new() }, opened("one")],
-                0,
-            ),
-            ("a person after the end", vec![opened("one"), failed(1), Event::Completed, opened("one")], 0),
-            (
-                "a stop is no end",
-                vec![opened("one"), failed(1), Event::Stopped { reason: String::new() }, opened("one")],
-                1,
-            ),
-        ];
-        for (why, events, wanted) in table {
-            assert_eq!(fold(&events).failures.len(), wanted, "{why}");
-        }
-    }
-
-    #[test]
-    fn a_wish_lasts_until_its_instance_ended() {
-        let wish = Event::Rotate { instances: vec![id(1), id(2)], reason: "leaked key".to_owned() };
-        let half = fold(&[wish, intent(terminate(1)), outcome(terminate(1), Outcome::AlreadyDone)]);
-        assert_eq!(half.rotate, BTreeMap::from([(id(2), "leaked key".to_owned())]));
     }
 }

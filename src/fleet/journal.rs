@@ -214,6 +214,28 @@ impl Journal {
         Ok(())
     }
 
+    /// Writes a command if `objection` has nothing against it, which is asked again whenever the roller wrote in
+    /// between: a rollout that has just ended is not cancelled. Returns the objection, when there was one.
+    ///
+    /// # Errors
+    /// As [`Journal::command`].
+    pub async fn command_unless<T>(
+        &mut self,
+        at: Timestamp,
+        event: Event,
+        objection: impl Fn(&History, &Event) -> Option<T>,
+    ) -> Result<Option<T>> {
+        loop {
+            if let Some(objection) = objection(&self.history, &event) {
+                return Ok(Some(objection));
+            }
+            match self.write(at, event.clone()).await? {
+                None => return Ok(None),
+                Some(theirs) => self.take(&theirs)?,
+            }
+        }
+    }
+
     /// Writes an entry. Returns the bytes of the one that another process wrote first.
     async fn write(&mut self, at: Timestamp, event: Event) -> Result<Option<Vec<u8>>> {
         let number = self.next();

@@ -2,8 +2,10 @@
 
 pub mod breaker;
 pub mod census;
+pub mod command;
 pub mod gate;
 pub mod generation;
+pub mod guard;
 pub mod history;
 pub mod hook;
 pub mod journal;
@@ -13,6 +15,7 @@ pub mod plan;
 pub mod policy;
 pub mod replay;
 pub mod roll;
+pub mod selection;
 pub mod statistics;
 pub mod surroundings;
 pub mod timeline;

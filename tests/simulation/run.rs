@@ -130,7 +130,7 @@ impl Ground<'_> {
                 let target = self.fleets[fleet].read(|journal| journal.history().target.clone());
                 let target = target.ok_or("completed without a target")?;
                 if quiet {
-                    self.converged(fleet, &target)?
+                    self.converged(fleet, &target)?;
                 }
             }
             End::Crashed => self.reach(
@@ -219,7 +219,7 @@ impl Ground<'_> {
             for entry in journal.entries() {
                 match &entry.event {
                     Event::Opened { target, .. } | Event::Retargeted { target, .. } if target == bad => {
-                        opened += 1
+                        opened += 1;
                     }
                     Event::Intent { action: Action::Launch { generation, .. } }
                         if *generation == bad.generation =>

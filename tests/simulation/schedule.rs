@@ -23,7 +23,7 @@ pub struct Schedule {
 #[derive(Debug, Clone)]
 pub struct File {
     pub size: u64,
-    pub zones: u64,
+    pub zones: usize,
     /// Lines of `[roll]`.
     pub roll: Vec<String>,
     /// What follows it.
@@ -78,8 +78,7 @@ impl File {
     }
 
     pub fn text(&self) -> String {
-        let zones: Vec<_> =
-            (0..self.zones).map(|zone| format!("'{}'", ["a", "b", "c"][zone as usize])).collect();
+        let zones: Vec<_> = (0..self.zones).map(|zone| format!("'{}'", ["a", "b", "c"][zone])).collect();
         let mut text = format!(
             "image = 'web'\nsize = {}\n[local]\nlisten = '127.0.0.1:1'\nport = 80\nzones = [{}]\n\
              [health]\nhttp = {{ port = 80, path = '/' }}\ndeadline = '60s'\n[roll]\ndrain = '5s'\n",
@@ -123,9 +122,9 @@ impl Schedule {
             if episode.faults != Faults::default() {
                 change(&|it| it.episodes[at].faults = Faults::default());
             }
-            for which in 0..FAULTS.len() {
-                if *(FAULTS[which].1)(&mut episode.faults.clone()) > 0 {
-                    change(&|it| *(FAULTS[which].1)(&mut it.episodes[at].faults) = 0);
+            for (_, field, _) in FAULTS {
+                if *field(&mut episode.faults.clone()) > 0 {
+                    change(&|it| *field(&mut it.episodes[at].faults) = 0);
                 }
             }
             if episode.crash.is_some() {

@@ -59,7 +59,9 @@ impl Batch<'_> {
         // While a wave of the new image soaks, a gap is filled with what is proven.
         let filling = history.proven.as_ref().filter(|proven| self.refusal(proven).is_none());
         let filled = filling.map_or(0, |_| missing.saturating_sub(fresh));
-        let room = policy.ceiling().saturating_sub(self.existing());
+        // What is unfinished has its room already, and comes first.
+        let again = self.members.iter().filter(|m| m.kind == Kind::Unfinished && self.wanted_again(&m.id));
+        let room = policy.ceiling().saturating_sub(self.existing()) + again.count().min(fresh);
         if room == 0 && fresh + filled > 0 {
             // The next plan launches into the room.
             let sick = self.members.iter().filter(|m| m.kind == Kind::Unhealthy && !self.ends(&m.id));

@@ -28,6 +28,7 @@ use crate::provider::Action;
 pub use forecast::forecast;
 pub use hold::Hold;
 use room::Batch;
+pub use waves::{Stage, stage};
 
 /// Everything that a plan is made from.
 #[derive(Debug, Clone, Copy)]

@@ -71,19 +71,19 @@ impl Batch<'_> {
         covered
     }
 
-    /// The zone that is replaced now when that is one at a time: the first with something to replace or being
-    /// replaced.
+    /// The zone that is replaced now when that is one at a time: where something drains, else the first with something
+    /// to replace.
     pub(super) fn active_zone(&self) -> Option<&str> {
         let policy = self.situation.policy;
         if !policy.one_zone {
             return None;
         }
-        let busy = |zone: &&String| {
-            self.members.iter().any(|member| {
-                member.zone.as_ref() == Some(*zone) && matches!(member.kind, Kind::Stale(_) | Kind::Draining)
-            })
+        let has = |zone: &String, is: fn(&Kind) -> bool| {
+            self.members.iter().any(|member| member.zone.as_ref() == Some(zone) && is(&member.kind))
         };
-        policy.zones.iter().find(busy).map(String::as_str)
+        let drains = policy.zones.iter().find(|zone| has(zone, |kind| *kind == Kind::Draining));
+        let stale = || policy.zones.iter().find(|zone| has(zone, |kind| matches!(kind, Kind::Stale(_))));
+        drains.or_else(stale).map(String::as_str)
     }
 
     /// What is to be replaced: the most urgent first, then from the zone that has the most, then the oldest.

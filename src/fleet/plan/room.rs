@@ -39,11 +39,15 @@ impl<'a> Batch<'a> {
         self.count(|kind| matches!(kind, Kind::Current | Kind::Stale(_)))
     }
 
-    /// Everything that takes up room. What this plan ends still does, since ending may fail; what is unfinished
-    /// takes its room when its launch is begun again.
+    /// Everything that takes up room. What this plan ends still does, since ending may fail; what is unfinished may be
+    /// there, unseen.
     pub(super) fn existing(&self) -> usize {
         let ended = |id: &InstanceId| self.seen(id).is_some_and(|seen| seen.state == State::Dead);
-        let takes = |m: &&Standing| !matches!(m.kind, Kind::Unfinished | Kind::Gone) && !ended(&m.id);
+        let takes = |m: &&Standing| match m.kind {
+            Kind::Unfinished => true,
+            Kind::Gone => false,
+            _ => !ended(&m.id),
+        };
         self.members.iter().filter(takes).count()
     }
 

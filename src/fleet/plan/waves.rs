@@ -5,7 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::room::Batch;
 use super::{Hold, Kind, Situation};
 use crate::fleet::OnFailure;
-use crate::fleet::history::Event;
+use crate::fleet::generation::Target;
+use crate::fleet::history::{Event, History};
+use crate::fleet::policy::Policy;
 use crate::fleet::surroundings::Reading;
 
 /// How long a gate that says "not yet" is left alone: measurements cost something, and change within seconds.
@@ -13,26 +15,31 @@ const JUDGE_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// The wave that is worked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stage {
+pub struct Stage {
     /// Which, from 0.
-    pub(super) number: usize,
+    pub number: usize,
     /// How many instances are new at its end.
-    pub(super) limit: usize,
+    pub limit: usize,
+}
+
+/// Returns the wave that is worked at; `None` when all have passed, or nothing new is rolled out: what completed
+/// before needs no canary to come back, and an emergency has none.
+#[must_use]
+pub fn stage(policy: &Policy, history: &History, target: &Target) -> Option<Stage> {
+    let proven = history.proven.as_ref().map(|proven| proven.generation.id);
+    if history.emergency || proven == Some(target.generation.id) {
+        return None;
+    }
+    // Where nothing is proven there is nothing to protect, and only the last soak makes sense.
+    let first = if proven.is_none() { policy.waves.len() - 1 } else { 0 };
+    let number = history.wave.number.max(first);
+    policy.waves.get(number).map(|limit| Stage { number, limit: *limit })
 }
 
 impl Batch<'_> {
-    /// Returns the wave that is worked at; `None` when all have passed, or nothing new is rolled out: what completed
-    /// before needs no canary to come back, and an emergency has none.
     pub(super) fn stage(&self) -> Option<Stage> {
         let Situation { policy, history, target, .. } = *self.situation;
-        let proven = history.proven.as_ref().map(|proven| proven.generation.id);
-        if history.emergency || proven == Some(target.generation.id) {
-            return None;
-        }
-        // Where nothing is proven there is nothing to protect, and only the last soak makes sense.
-        let first = if proven.is_none() { policy.waves.len() - 1 } else { 0 };
-        let number = history.wave.number.max(first);
-        policy.waves.get(number).map(|limit| Stage { number, limit: *limit })
+        stage(policy, history, target)
     }
 
     /// What must be remembered of the wave.

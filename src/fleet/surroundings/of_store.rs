@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{News, Outlook, Reading, Surroundings};
 use crate::catalog::Catalog;
 use crate::catalog::quarantine::{Quarantine, Quarantined};
 use crate::digest::ImageId;
-use crate::error::{Doing as _, Error, Result};
-use crate::fleet::breaker::{Failure, Failures, tripped};
+use crate::error::Result;
+use crate::fleet::breaker::{Failure, Failures, open_by};
 use crate::fleet::census::{Census, Instance, InstanceId};
 use crate::fleet::generation::Target;
 use crate::fleet::statistics::{self, Comparison};
 use crate::fleet::{Fleet, Gate, HookFailure, Step, Worse, gate, hook, notify};
-use crate::notation;
 use crate::progress::Progress;
 use crate::store::Store;
 
@@ -60,10 +59,7 @@ impl<'a> OfStore<'a> {
     }
 
     fn breaker(&self) -> Result<Option<String>> {
-        let breaker = &self.fleet.roll.breaker;
-        let within = notation::duration(&breaker.within).map_err(Error::invalid)?;
-        let within = SignedDuration::try_from(within).doing(|| "reading `roll.breaker.within`")?;
-        Ok(tripped(&Failures::new(&self.store).list()?, breaker.failures as usize, within))
+        open_by(&self.fleet.roll.breaker, &Failures::new(&self.store).list()?)
     }
 
     /// Measures each serving instance once, and compares all numbers so far.

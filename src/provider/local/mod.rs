@@ -26,7 +26,7 @@ mod record;
 pub use haproxy::{Haproxy, Server, all as all_balancers};
 pub use machines::{Machines, Qemu};
 pub use reap::reap;
-pub use record::{InstanceRecord, Phase};
+pub use record::{Evidence, InstanceRecord, Phase};
 
 /// How often a start is tried, each time with other ports: another process may take one in between.
 const STARTS: u32 = 3;
@@ -69,6 +69,20 @@ impl<M: Machines> Local<M> {
         Ok(records)
     }
 
+    /// Has everything of an instance kept when it ends, whoever ends it and when. Returns where it will lie.
+    ///
+    /// # Errors
+    /// No such instance; the store cannot be written.
+    pub fn keep_evidence(&self, evidence: &Evidence) -> Result<PathBuf> {
+        let id = &evidence.instance;
+        let dir = self.dir(id);
+        if InstanceRecord::read(&dir)?.is_none() {
+            return Err(Error::failed(format!("instance {id} has no record: it has ended")));
+        }
+        evidence.write(&dir)?;
+        Ok(self.store.evidence(&self.name).join(&id.0))
+    }
+
     /// Ends every machine and the load balancer, and removes their records, logs of failed ones included.
     ///
     /// # Errors
@@ -78,6 +92,7 @@ impl<M: Machines> Local<M> {
         let mut ended = Vec::new();
         for record in self.records()? {
             self.machines.stop(&record.spec.dir)?;
+            self.kept(&record)?;
             ended.push(record.id);
         }
         let dir = self.store.local(&self.name);
@@ -87,6 +102,19 @@ impl<M: Machines> Local<M> {
             }
             _ => Ok(ended),
         }
+    }
+
+    /// Keeps what is left of an ended instance, when someone wants that. Its directory goes in one step: it is an
+    /// instance, or evidence, and never half of both.
+    fn kept(&self, record: &InstanceRecord) -> Result<bool> {
+        let (from, dir) = (&record.spec.dir, self.store.evidence(&self.name));
+        if !Evidence::wanted(from) {
+            return Ok(false);
+        }
+        let to = dir.join(&record.id.0);
+        fs::create_dir_all(&dir).doing(|| format!("creating {}", dir.display()))?;
+        fs::rename(from, &to).doing(|| format!("keeping {} as {}", from.display(), to.display()))?;
+        Ok(true)
     }
 
     fn look(&self, record: &InstanceRecord, balancer: Option<&Server>) -> Instance {
@@ -250,6 +278,9 @@ impl<M: Machines> Local<M> {
             self.balancer.remove(&id.0)?;
         }
         self.machines.stop(&dir)?;
+        if self.kept(&record)? {
+            return Ok(Outcome::Applied);
+        }
         if !healthy {
             // Kept until `down`: whoever asks why it was ended can still look.
             let kept = self.store.local(&self.name).join("failed");

@@ -41,6 +41,39 @@ pub struct InstanceRecord {
     pub zone: Option<String>,
 }
 
+/// That everything of an instance is kept when it ends, and why: `evidence.json` in its directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Which.
+    pub instance: InstanceId,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+impl Evidence {
+    const FILE: &str = "evidence.json";
+
+    /// Tells whether the instance in `dir` is to be kept.
+    #[must_use]
+    pub fn wanted(dir: &Path) -> bool {
+        dir.join(Self::FILE).exists()
+    }
+
+    /// Writes it. Whoever wanted it first keeps their reason.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        if Self::wanted(dir) {
+            return Ok(());
+        }
+        let text = serde_json::to_vec_pretty(self).doing(|| "describing what is kept")?;
+        atomic_write(&dir.join(Self::FILE), &text)
+    }
+}
+
 /// What the load balancer should do with an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,0 +1,143 @@
+//! How far a fleet's rollout is, and what keeps it.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::catalog::quarantine::{Quarantine, Quarantined};
+use crate::cli::Context;
+use crate::cli::fleet::{Site, settled};
+use crate::digest::ImageId;
+use crate::error::Result;
+use crate::fleet::breaker::{Failures, open_by};
+use crate::fleet::history::History;
+use crate::fleet::journal::Writer;
+use crate::fleet::plan::{Hold, stage};
+
+/// What a reader of `status` wants to know beside the instances.
+#[derive(Debug, Serialize)]
+pub(super) struct Rollout {
+    /// Where the current or last rollout goes, or went.
+    target: Option<ImageId>,
+    /// What it is: `rolling`, `completed`, `halted`, `cancelled`, or nothing yet.
+    state: Option<&'static str>,
+    /// Why it halted, was cancelled, or goes back.
+    reason: Option<String>,
+    /// Whether it goes back to what completed last.
+    back: bool,
+    /// Who works at it.
+    roller: Option<Writer>,
+    /// The wave that is worked at, from 1.
+    wave: Option<usize>,
+    /// Of how many.
+    waves: usize,
+    /// Why the fleet is paused.
+    paused: Option<String>,
+    /// Whether it skips what an emergency skips.
+    emergency: bool,
+    /// The entry of its image in the quarantine.
+    quarantined: Option<Quarantined>,
+    /// Why nothing voluntary begins in any fleet.
+    breaker: Option<String>,
+    /// What a running rollout waits for.
+    holds: Vec<Hold>,
+}
+
+impl Rollout {
+    pub(super) fn of(context: &Context, site: &Site) -> Result<Self> {
+        let journal = context.block_on(site.journal("status"))?;
+        let history = journal.history();
+        let unfinished = history.unfinished();
+        let target = history.target.as_ref();
+        let holds = match target.filter(|_| unfinished) {
+            None => Vec::new(),
+            Some(target) => {
+                let look = context.block_on(site.look(context, target))?;
+                settled(&look.situation(site, target)).holds
+            }
+        };
+        let at = target.filter(|_| unfinished).and_then(|target| stage(&site.policy, history, target));
+        let quarantine = Quarantine::new(&site.store);
+        let (state, reason) = Self::state(history);
+        Ok(Self {
+            target: target.map(|target| target.image),
+            state,
+            reason,
+            back: unfinished && history.retreat.is_some(),
+            roller: journal.roller(Timestamp::now()).map(|entry| entry.by.clone()),
+            wave: at.map(|stage| stage.number + 1),
+            waves: site.policy.waves.len(),
+            paused: history.paused.clone(),
+            emergency: unfinished && history.emergency,
+            quarantined: target.map(|target| quarantine.get(target.image)).transpose()?.flatten(),
+            breaker: open_by(&site.fleet.roll.breaker, &Failures::new(&site.store).list()?)?,
+            holds,
+        })
+    }
+
+    fn state(history: &History) -> (Option<&'static str>, Option<String>) {
+        match (&history.halted, &history.cancelled) {
+            _ if history.target.is_none() => (None, None),
+            _ if history.completed => (Some("completed"), None),
+            (Some(reason), _) => (Some("halted"), Some(reason.clone())),
+            (_, Some(reason)) => (Some("cancelled"), Some(reason.clone())),
+            _ => (Some("rolling"), history.retreat.as_ref().map(|retreat| retreat.reason.clone())),
+        }
+    }
+
+    /// Says all of it that is out of the ordinary.
+    pub(super) fn lines(&self, fleet: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        let image = self.target.map(|target| target.short()).unwrap_or_default();
+        let reason = self.reason.as_deref().unwrap_or_default();
+        match self.state {
+            Some("rolling") => lines.push(self.rolling(fleet, &image, reason)),
+            Some(state @ ("halted" | "cancelled")) => {
+                lines.push(format!("the rollout to {image} was {state}: {reason}"));
+            }
+            _ => {}
+        }
+        if self.emergency {
+            lines.push("it is an emergency: no canary, waves, soak, gates, windows or rate".to_owned());
+        }
+        // The holds of a rollout have these in other words.
+        let held = |is: fn(&Hold) -> bool| self.holds.iter().any(is);
+        if let Some(reason) =
+            self.paused.as_ref().filter(|_| !held(|hold| matches!(hold, Hold::Paused { .. })))
+        {
+            lines.push(format!("paused: {reason}"));
+        }
+        if let Some(why) =
+            self.breaker.as_ref().filter(|_| !held(|hold| matches!(hold, Hold::Breaker { .. })))
+        {
+            lines.push(format!("the circuit breaker is open: {why}"));
+        }
+        let refused = held(|hold| matches!(hold, Hold::Refused { .. }));
+        if let Some(Quarantined { by, reason, .. }) = self.quarantined.as_ref().filter(|_| !refused) {
+            lines.push(format!("its image {image} is quarantined by {by}: {reason}"));
+        }
+        lines.extend(self.holds.iter().map(|hold| format!("waiting: {hold}")));
+        if self.paused.is_some() {
+            lines.push(format!("next: `rekiln resume {fleet}`"));
+        } else if self.breaker.is_some() {
+            lines.push("next: `rekiln breaker`".to_owned());
+        }
+        lines
+    }
+
+    fn rolling(&self, fleet: &str, image: &str, reason: &str) -> String {
+        let what =
+            if self.back { format!("goes back to {image} ({reason})") } else { format!("rolls to {image}") };
+        let wave = match self.wave {
+            Some(wave) if self.waves > 1 => format!(", wave {wave} of {}", self.waves),
+            _ => String::new(),
+        };
+        let who = match &self.roller {
+            Some(Writer { host, pid, command, .. }) => format!("by `{command}`, process {pid} on {host}"),
+            None if self.back => {
+                format!("but nobody works at it; `rekiln roll {fleet} --to previous` goes on")
+            }
+            None => format!("but nobody works at it; `rekiln roll {fleet}` goes on"),
+        };
+        format!("{what}{wave}, {who}")
+    }
+}

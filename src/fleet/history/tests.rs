@@ -1,0 +1,133 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::fleet::generation::Generation;
+
+const AT: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn id(number: u64) -> InstanceId {
+    InstanceId::new("web", number)
+}
+
+fn opened(name: &str) -> Event {
+    let (image, parts) = (Digest::of(name.as_bytes()), Arc::default());
+    let target = Target { image, generation: Generation { id: image, parts } };
+    Event::Opened { target, reason: "a test".to_owned(), emergency: false, fleet: None }
+}
+
+fn launch(number: u64) -> Action {
+    Action::Launch {
+        id: id(number),
+        generation: Generation { id: Digest::of(b"one"), parts: Arc::default() },
+        zone: None,
+    }
+}
+
+fn intent(action: Action) -> Event {
+    Event::Intent { action }
+}
+
+fn outcome(action: Action, outcome: Outcome) -> Event {
+    Event::Outcome { action, result: Ok(outcome) }
+}
+
+fn failed(number: u64) -> Event {
+    Event::Failed { instance: id(number), reason: "a test".to_owned(), console: Vec::new() }
+}
+
+fn terminate(number: u64) -> Action {
+    Action::Terminate { id: id(number), healthy: false, reason: "a test".to_owned() }
+}
+
+fn fold(events: &[Event]) -> History {
+    History::of(events.iter().map(|event| (AT, event)))
+}
+
+#[test]
+fn a_launch_is_known_from_its_intent_and_its_number_is_never_used_again() {
+    let begun = fold(&[opened("one"), intent(launch(7))]);
+    assert_eq!((begun.launches, begun.members[&id(7)].launched), (7, false));
+    let over = fold(&[
+        intent(launch(7)),
+        outcome(launch(7), Outcome::Applied),
+        intent(terminate(7)),
+        outcome(terminate(7), Outcome::Applied),
+        Event::Down,
+    ]);
+    assert_eq!(over, History { launches: 7, ..History::default() });
+}
+
+#[test]
+fn an_act_without_an_answer_is_remembered_and_a_refused_one_is_not() {
+    let drain = Action::Drain { id: id(1), others: 3 };
+    let lost = Event::Outcome { action: drain.clone(), result: Err("no answer".to_owned()) };
+    let unclear = fold(&[intent(drain.clone()), lost]);
+    assert_eq!(unclear.members[&id(1)].draining, Some(AT));
+    let refused = fold(&[intent(drain.clone()), outcome(drain.clone(), Outcome::refused("too few"))]);
+    assert_eq!(refused.members[&id(1)].draining, None);
+    let admit = Action::Admit { id: id(1) };
+    let back = fold(&[intent(drain), intent(admit.clone()), outcome(admit, Outcome::Applied)]);
+    assert_eq!(back.members[&id(1)].draining, None);
+    let ending = fold(&[intent(terminate(1)), outcome(terminate(1), Outcome::refused("it serves"))]);
+    assert!(ending.members.contains_key(&id(1)));
+}
+
+#[test]
+fn previous_is_what_runs_no_more() {
+    let halted = || Event::Halted { reason: String::new() };
+    let back = || Event::Cancelled { back: true, reason: String::new() };
+    let done = || Event::Completed;
+    let table = [
+        (vec![], None, false),
+        (vec![opened("one")], None, true),
+        (vec![opened("one"), done()], None, false),
+        (vec![opened("one"), done(), opened("two")], Some("one"), true),
+        (vec![opened("one"), done(), opened("two"), halted()], Some("one"), false),
+        (vec![opened("one"), done(), opened("two"), done()], Some("one"), false),
+        // A rotation to the same.
+        (vec![opened("one"), done(), opened("two"), done(), opened("two")], Some("one"), true),
+        // On the way back to it, and there.
+        (vec![opened("one"), done(), opened("two"), back()], Some("one"), true),
+        (vec![opened("one"), done(), opened("two"), back(), done()], None, false),
+    ];
+    for (events, before, unfinished) in table {
+        let history = fold(&events);
+        let wanted = before.map(|name: &str| Digest::of(name.as_bytes()));
+        assert_eq!(history.before().map(|target| target.image), wanted, "{events:?}");
+        assert_eq!(history.unfinished(), unfinished, "{events:?}");
+    }
+}
+
+#[test]
+fn the_failure_budget_is_that_of_one_rollout() {
+    let table = [
+        ("a crash goes on counting", vec![opened("one"), failed(1), opened("one")], 1),
+        ("a new target starts afresh", vec![opened("one"), failed(1), opened("two")], 0),
+        (
+            "its failed instance ended",
+            vec![opened("one"), failed(1), intent(terminate(1)), outcome(terminate(1), Outcome::Applied)],
+            1,
+        ),
+        (
+            "a person after a halt",
+            vec![opened("one"), failed(1), Event::Halted { reason: String::new() }, opened("one")],
+            0,
+        ),
+        ("a person after the end", vec![opened("one"), failed(1), Event::Completed, opened("one")], 0),
+        (
+            "a stop is no end",
+            vec![opened("one"), failed(1), Event::Stopped { reason: String::new() }, opened("one")],
+            1,
+        ),
+    ];
+    for (why, events, wanted) in table {
+        assert_eq!(fold(&events).failures.len(), wanted, "{why}");
+    }
+}
+
+#[test]
+fn a_wish_lasts_until_its_instance_ended() {
+    let wish = Event::Rotate { instances: vec![id(1), id(2)], reason: "leaked key".to_owned() };
+    let half = fold(&[wish, intent(terminate(1)), outcome(terminate(1), Outcome::AlreadyDone)]);
+    assert_eq!(half.rotate, BTreeMap::from([(id(2), "leaked key".to_owned())]));
+}
