@@ -73,9 +73,9 @@ fn fail(seed: u64, why: &str) -> ! {
     let least = shrink(Schedule::of(seed));
     let files: Vec<_> = least.fleets.iter().map(schedule::File::text).collect();
     panic!(
-        "seed {seed}: {why}\n\nthe least that fails: {:?}\n{:#?}\n{}\n`REKILN_SEED={seed} cargo test \
+        "seed {seed}: {why}\n\nthe least that fails: {}\n{:#?}\n{}\n`REKILN_SEED={seed} cargo test \
          --test integration simulation::` runs it again; when it is fixed, add the seed to tests/simulation/seeds.txt",
-        run(&least).err(),
+        run(&least).err().unwrap_or_default(),
         least.episodes,
         files.join("\n")
     )

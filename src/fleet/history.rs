@@ -181,6 +181,8 @@ pub struct Member {
     pub admitted: Option<Timestamp>,
     /// Since when it drains.
     pub draining: Option<Timestamp>,
+    /// As of when its drain counts against the rate.
+    pub counted: Option<Timestamp>,
     /// Whether it may serve again though it drains: it was given requests, and no answer came.
     pub readmitting: bool,
     /// Whether it has ever served.
@@ -389,10 +391,15 @@ impl History {
             }
             Action::Drain { id, .. } => {
                 let member = self.members.entry(id.clone()).or_default();
-                let first = member.draining.replace(member.draining.unwrap_or(at)).is_none();
-                if std::mem::take(&mut member.readmitting) || first {
-                    self.replaced.push_back(at);
+                member.draining = member.draining.or(Some(at));
+                // A drain that is tried again counts once, from when it may have happened last; one after it may
+                // have served again counts anew.
+                let before = member.counted.replace(at).filter(|_| !member.readmitting);
+                member.readmitting = false;
+                if let Some(at) = self.replaced.iter().rposition(|counted| Some(*counted) == before) {
+                    self.replaced.remove(at);
                 }
+                self.replaced.push_back(at);
                 while self.replaced.front().is_some_and(|first| at.duration_since(*first) >= HOUR) {
                     self.replaced.pop_front();
                 }
@@ -419,9 +426,12 @@ impl History {
         let id = action.id();
         match (action, outcome) {
             (Action::Drain { .. }, Outcome::Refused { .. }) => {
-                let since = self.members.get_mut(id).and_then(|member| member.draining.take());
-                if since.is_some() && since == self.replaced.back().copied() {
-                    self.replaced.pop_back();
+                let Some(member) = self.members.get_mut(id) else { return };
+                member.draining = None;
+                let counted = member.counted.take();
+                // Several may have been counted at one time: one of them was not done.
+                if let Some(at) = self.replaced.iter().rposition(|at| Some(*at) == counted) {
+                    self.replaced.remove(at);
                 }
             }
             (Action::Launch { zone, .. }, Outcome::NoCapacity { .. }) => {

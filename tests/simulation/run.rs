@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rekiln::fleet::Fleet;
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::Event;
-use rekiln::fleet::journal::Journal;
+use rekiln::fleet::journal::{Entry, Journal};
 use rekiln::fleet::policy::Policy;
 use rekiln::fleet::roll::{Order, Wish};
 use rekiln::fleet::surroundings::Reading;
@@ -25,6 +25,9 @@ const PATIENCE: u64 = 600;
 const ENOUGH: u64 = 20_000;
 /// So many rolls in a row are enough once nothing goes wrong: a window lets at least one replacement begin, and a fleet has six.
 const ROLLS: usize = 30;
+
+/// So many entries of a journal show how it came to what they end with.
+const LAST: usize = 120;
 
 struct Ground<'a> {
     fleets: Vec<Simulated<'a>>,
@@ -120,7 +123,7 @@ impl Ground<'_> {
         it.meanwhile.borrow_mut().clear();
         let broken = it.sim.violations();
         if !broken.is_empty() {
-            return Err(broken.join("\n"));
+            return Err(format!("{}\n{}", broken.join("\n"), self.tail(fleet)));
         }
         let rivalled = episode.meanwhile.iter().any(|(_, what)| matches!(what, Meddling::TakeOver(_)));
         let quiet = faults == Faults::default() && episode.meanwhile.is_empty() && bad_hooks == 0;
@@ -166,6 +169,26 @@ impl Ground<'_> {
         Ok(())
     }
 
+    /// The end of the journal, for whoever looks into it.
+    fn tail(&self, fleet: usize) -> String {
+        let told = |entry: &Entry| match &entry.event {
+            Event::Seen { changed, .. } => {
+                let seen =
+                    changed.iter().map(|i| format!("{} {:?} {:?} {}", i.id, i.state, i.health, i.in_service));
+                format!("{} saw {}", entry.at, seen.collect::<Vec<_>>().join(", "))
+            }
+            Event::Intent { action } => format!("{} intends {action}", entry.at),
+            Event::Outcome { action, result } => format!("{} {action}: {result:?}", entry.at),
+            Event::Opened { target, .. } => format!("{} opened {}", entry.at, target.image.short()),
+            other => format!("{} {other:?}", entry.at),
+        };
+        self.fleets[fleet].read(|journal| {
+            let entries = journal.entries();
+            let last = entries.iter().skip(entries.len().saturating_sub(LAST));
+            last.map(told).collect::<Vec<_>>().join("\n")
+        })
+    }
+
     /// Once nothing goes wrong any more and a good image is there, every fleet gets to it.
     fn settle(&mut self, fleet: usize, store: &SimStore) -> Result<(), String> {
         let target = self.aim(fleet, Aim::New);
@@ -182,7 +205,7 @@ impl Ground<'_> {
             let end = it.plain(&target);
             let broken = it.sim.violations();
             if !broken.is_empty() {
-                return Err(broken.join("\n"));
+                return Err(format!("{}\n{}", broken.join("\n"), self.tail(fleet)));
             }
             match end {
                 End::Done(_) => return self.converged(fleet, &target),

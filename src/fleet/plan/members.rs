@@ -111,7 +111,9 @@ fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> 
             _ => Kind::Dead,
         };
     }
-    if seen.state == State::Draining || member.is_some_and(|member| member.draining.is_some()) {
+    // One that was given requests again, though no answer came, and has them, drains no more.
+    let drained = |member: &Member| member.draining.is_some() && !(member.readmitting && seen.in_service);
+    if seen.state == State::Draining || member.is_some_and(drained) {
         return Kind::Draining;
     }
     let why = why(situation, seen);
