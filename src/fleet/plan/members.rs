@@ -172,7 +172,10 @@ pub(super) fn notes<'a>(situation: &Situation<'a>, looked: &Looked<'a>, members:
                     console: Vec::new(),
                 });
             }
-            Kind::Absent if member.is_some_and(|member| member.absent.is_none()) => {
+            // A time that is still to come is that of a clock that went back since: it is counted anew.
+            Kind::Absent
+                if member.is_some_and(|member| member.absent.is_none_or(|at| at > situation.now)) =>
+            {
                 notes.push(Event::Absent { instance: instance() });
             }
             _ if seen.is_some() && member.is_some_and(|member| member.absent.is_some()) => {
