@@ -305,8 +305,14 @@ impl History {
             Event::Outcome { result: Err(_), .. } | Event::Stopped { .. } | Event::Ending => {}
             Event::Serving { instance } => self.members.entry(instance.clone()).or_default().served = true,
             Event::Failed { instance, reason, .. } => {
-                self.failures.insert(instance.clone());
-                self.members.entry(instance.clone()).or_default().failed = Some(reason.clone());
+                let member = self.members.entry(instance.clone()).or_default();
+                member.failed = Some(reason.clone());
+                // What an earlier rollout launched says nothing against this one's image.
+                let generations =
+                    [&self.target, &self.proven].map(|target| Some(target.as_ref()?.generation.id));
+                if member.generation.is_none() || generations.contains(&member.generation) {
+                    self.failures.insert(instance.clone());
+                }
             }
             Event::Absent { instance } => {
                 self.members.entry(instance.clone()).or_default().absent = Some(at);
