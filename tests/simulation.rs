@@ -87,35 +87,33 @@ fn add(all: &mut Coverage, more: Coverage) {
     }
 }
 
-/// Runs all seeds of a range on all processors.
-fn sweep(seeds: std::ops::Range<u64>) -> Coverage {
+/// Runs all seeds of a range on all processors. Returns what was reached, and the seeds that failed with why.
+fn sweep(seeds: std::ops::Range<u64>) -> (Coverage, BTreeMap<u64, String>) {
     let next = AtomicU64::new(seeds.start);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let work = || {
-        let mut all = Coverage::new();
+        let (mut all, mut failed) = (Coverage::new(), BTreeMap::new());
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
-                return all;
+                return (all, failed);
             }
             match run(&Schedule::of(seed)) {
                 Ok(coverage) => add(&mut all, coverage),
-                Err(why) => {
-                    next.store(seeds.end, Ordering::Relaxed);
-                    fail(seed, &why);
-                }
+                Err(why) => drop(failed.insert(seed, why)),
             }
         }
     };
-    let mut all = Coverage::new();
+    let (mut all, mut failed) = (Coverage::new(), BTreeMap::new());
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         for thread in threads {
-            let coverage = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let (coverage, some) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             add(&mut all, coverage);
+            failed.extend(some);
         }
     });
-    all
+    (all, failed)
 }
 
 #[test]
@@ -128,7 +126,7 @@ fn what_must_never_happen_does_not_and_all_ends_well() {
         return;
     }
     let (start, count) = (Instant::now(), number("REKILN_SCHEDULES").unwrap_or(SCHEDULES));
-    let coverage = sweep(0..count);
+    let (coverage, failed) = sweep(0..count);
     let seconds = start.elapsed().as_secs_f64();
     let mut told = format!("{count} schedules in {seconds:.1} s\n");
     for (what, times) in &coverage {
@@ -136,7 +134,13 @@ fn what_must_never_happen_does_not_and_all_ends_well() {
     }
     let a_second = f64::from(u32::try_from(count).expect("not that many")) / seconds;
     let _ = writeln!(told, "{a_second:.0} schedules a second");
+    for (seed, why) in &failed {
+        let _ = writeln!(told, "seed {seed}: {}", why.lines().next().unwrap_or_default());
+    }
     print(&told);
+    if let Some((seed, why)) = failed.first_key_value() {
+        fail(*seed, &format!("{} of {count} failed, this one first: {why}", failed.len()));
+    }
     let never = MUST.iter().copied().chain(schedule::FAULTS.iter().map(|(name, ..)| *name));
     let never: Vec<_> = never.filter(|what| coverage.get(*what).copied().unwrap_or(0) == 0).collect();
     assert!(count < SCHEDULES || never.is_empty(), "never reached, so nothing is proved about it: {never:?}");

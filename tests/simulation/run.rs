@@ -221,7 +221,12 @@ impl Ground<'_> {
                 {
                     it.sim.pass(SignedDuration::from_mins(5));
                 }
-                other => return Err(format!("nothing goes wrong any more, and it does not end: {other:?}")),
+                other => {
+                    let tail = self.tail(fleet);
+                    return Err(format!(
+                        "nothing goes wrong any more, and it does not end: {other:?}\n{tail}"
+                    ));
+                }
             }
         }
         Err(format!("nothing goes wrong any more, and it has not ended after {ROLLS} rolls"))
@@ -250,9 +255,10 @@ impl Ground<'_> {
                     Event::Opened { target, .. } | Event::Retargeted { target, .. } if target == bad => {
                         opened += 1;
                     }
-                    Event::Intent { action: Action::Launch { generation, .. } }
-                        if *generation == bad.generation =>
-                    {
+                    Event::Outcome {
+                        action: Action::Launch { generation, .. },
+                        result: Ok(Outcome::Applied),
+                    } if *generation == bad.generation => {
                         launched += 1;
                     }
                     _ => {}

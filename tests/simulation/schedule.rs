@@ -195,7 +195,10 @@ fn file(chance: &mut Chance) -> File {
         roll.push(format!("windows = ['{window}']"));
     }
     let mut rest = String::new();
-    if chance.below(8) == 0 {
+    // A fleet that ages faster than its window lets it be replaced is never done, and rightly so.
+    if chance.below(8) == 0
+        && !roll.iter().any(|line| line.starts_with("windows") || line.starts_with("rate"))
+    {
         rest += "[replace]\nmax_age = '2h'\n";
     }
     if chance.below(3) == 0 {

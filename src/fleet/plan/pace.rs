@@ -30,15 +30,21 @@ impl Batch<'_> {
         if !policy.windows.is_open(now) {
             return none(Hold::Window { until: policy.windows.opens_at(now) });
         }
-        let Some(rate) = policy.rate else { return Pace { may_begin: usize::MAX, hold: None } };
+        let (left, hold) = self.drains_left();
         // A replacement that was launched and has taken no one's place yet counts already; in place, a drain is first.
         let begun = if policy.surge > 0 { self.living().saturating_sub(policy.size) } else { 0 };
+        Pace { may_begin: left.saturating_sub(begun), hold: hold.filter(|_| begun == 0) }
+    }
+
+    /// How many more may be drained within this hour, and what holds the rest when none may.
+    pub(super) fn drains_left(&self) -> (usize, Option<Hold>) {
+        let Situation { policy, history, now, .. } = *self.situation;
+        let Some(rate) = policy.rate.filter(|_| !history.emergency) else { return (usize::MAX, None) };
         let hour = SignedDuration::from_hours(1);
         let recent = history.replaced.iter().filter(|at| now.duration_since(**at) < hour);
         let first = recent.clone().next().copied().unwrap_or(now);
-        let may_begin = rate.saturating_sub(recent.count() + begun);
-        let hold = (may_begin == 0 && begun == 0).then_some(Hold::Rate { until: first + hour });
-        Pace { may_begin, hold }
+        let left = rate.saturating_sub(recent.count());
+        (left, (left == 0).then_some(Hold::Rate { until: first + hour }))
     }
 
     /// Everything that serves, or is expected to.

@@ -54,7 +54,13 @@ impl Batch<'_> {
         let Situation { policy, .. } = *self.situation;
         if policy.surge > 0 {
             let old = self.count(|kind| matches!(kind, Kind::Stale(_) | Kind::Unhealthy));
-            return (current + old).saturating_sub(policy.size);
+            let covered = (current + old).saturating_sub(policy.size);
+            // Launches are paced; but an autoscaler's count too, and would let more be drained.
+            let (may_drain, hold) = self.drains_left();
+            if may_drain < covered {
+                self.holds.extend(hold);
+            }
+            return covered.min(may_drain);
         }
         let begun = |member: &&Standing| {
             member.kind == Kind::Draining
