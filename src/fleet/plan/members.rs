@@ -100,8 +100,10 @@ fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> 
     let own = seen.generation.as_ref().map(|generation| generation.id);
     let proven = history.proven.as_ref().map(|proven| proven.generation.id);
     let trial = own == Some(situation.target.generation.id) && own != proven;
-    if let Some(reason) = member.and_then(|member| member.failed.clone()) {
-        return Kind::Failed(reason);
+    let given_up = member.and_then(|member| member.failed.as_ref());
+    // One that was given up and serves all the same is drained like any other before it is ended.
+    if let Some(reason) = given_up.filter(|_| !seen.serves() && seen.state != State::Draining) {
+        return Kind::Failed(reason.clone());
     }
     if seen.state == State::Dead {
         return match member {
@@ -116,7 +118,7 @@ fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> 
     if seen.state == State::Draining || member.is_some_and(drained) {
         return Kind::Draining;
     }
-    let why = why(situation, seen);
+    let why = why(situation, seen, given_up);
     // What completed before may be launched to fill a gap while a wave of the new one soaks.
     let fills = proven.is_some() && own == proven;
     match (seen.health, why) {
@@ -136,7 +138,7 @@ fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> 
     }
 }
 
-fn why(situation: &Situation<'_>, seen: &Instance) -> Option<Why> {
+fn why(situation: &Situation<'_>, seen: &Instance, given_up: Option<&String>) -> Option<Why> {
     let Situation { policy, target, history, now, .. } = *situation;
     let mut found: Vec<(Urgency, String)> = Vec::new();
     match &seen.generation {
@@ -150,6 +152,7 @@ fn why(situation: &Situation<'_>, seen: &Instance) -> Option<Why> {
     if let Some(most) = policy.max_age.filter(|most| now.duration_since(seen.launched_at) >= *most) {
         found.push((Urgency::TooOld, format!("older than {most:#}")));
     }
+    found.extend(given_up.map(|reason| (Urgency::Failed, format!("failed ({reason})"))));
     found.extend(seen.touched.iter().map(|touched| (Urgency::Touched, format!("touched ({touched})"))));
     found
         .extend(history.rotate.get(&seen.id).map(|reason| (Urgency::Wanted, format!("rotation ({reason})"))));

@@ -174,6 +174,8 @@ pub struct Why {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Urgency {
+    /// It was given up, and serves again.
+    Failed,
     /// Someone was on it.
     Touched,
     /// Someone wants it replaced.
