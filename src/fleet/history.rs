@@ -307,10 +307,9 @@ impl History {
             Event::Failed { instance, reason, .. } => {
                 let member = self.members.entry(instance.clone()).or_default();
                 member.failed = Some(reason.clone());
-                // What an earlier rollout launched says nothing against this one's image.
-                let generations =
-                    [&self.target, &self.proven].map(|target| Some(target.as_ref()?.generation.id));
-                if member.generation.is_none() || generations.contains(&member.generation) {
+                // What an earlier rollout launched, or fills a gap, says nothing against this one's image.
+                let own = self.target.as_ref().map(|target| target.generation.id);
+                if member.generation.is_none() || member.generation == own {
                     self.failures.insert(instance.clone());
                 }
             }

@@ -23,7 +23,7 @@ impl Batch<'_> {
         let sick = self.count(|kind| matches!(kind, Kind::Unhealthy | Kind::Unknown | Kind::Absent));
         let replaceable = sick == 0 && self.refusal(target).is_none();
         let mut serving = self.serving();
-        let mut covered = self.covered(current, stale.len());
+        let mut covered = self.covered(current, stale.len() + extra.len());
         let mut rest = Vec::new();
         let stale = stale.into_iter().map(|id| (id, true));
         for (id, is_stale) in stale.chain(extra.into_iter().map(|id| (id, false))) {
@@ -50,7 +50,7 @@ impl Batch<'_> {
 
     /// How many may be drained now. With surge, an old one goes only when a new one covers it; without, `unavailable`
     /// is the leave to be short, as far as the wave and the pace go.
-    fn covered(&mut self, current: usize, stale: usize) -> usize {
+    fn covered(&mut self, current: usize, waiting: usize) -> usize {
         let Situation { policy, .. } = *self.situation;
         if policy.surge > 0 {
             let old = self.count(|kind| matches!(kind, Kind::Stale(_) | Kind::Unhealthy));
@@ -71,7 +71,7 @@ impl Batch<'_> {
         let limit = self.stage().map_or(usize::MAX, |stage| stage.limit.saturating_sub(begun));
         let pace = self.pace();
         let covered = limit.min(pace.may_begin);
-        if covered < stale.min(limit) {
+        if covered < waiting.min(limit) {
             self.holds.extend(pace.hold);
         }
         covered

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 
 use super::population::Tally;
-use super::world::World;
+use super::world::{Simulated, World};
 use crate::digest::{Digest, ImageId};
-use crate::fleet::census::InstanceId;
+use crate::fleet::census::{Health, InstanceId, State};
 use crate::fleet::policy::Policy;
 use crate::provider::{Action, Outcome};
 
@@ -123,7 +123,10 @@ impl Law {
         if image.is_some_and(|image| self.orders.quarantined.contains(&image)) {
             self.broke(world, &format!("quarantine: {id} was launched from a quarantined image"));
         }
-        if policy.surge > 0 && before.living >= policy.size {
+        let stops = self.orders.paused || self.orders.breaker || !policy.windows.is_open(world.now);
+        // Each instance is looked at only where it can matter.
+        let whole = || before.living.saturating_sub(overdue(world, policy)) >= policy.size;
+        if policy.surge > 0 && stops && before.living >= policy.size && whole() {
             self.judge_voluntary(world, policy, &format!("{id} was launched beside a whole fleet"));
         }
         self.judge_waves(world, policy, id, generation);
@@ -203,4 +206,14 @@ impl Law {
     pub(super) fn forget_drains(&mut self) {
         self.drained.clear();
     }
+}
+
+/// How many were launched so long ago without being healthy that they are no more than failed.
+fn overdue(world: &World, policy: &Policy) -> usize {
+    let late = |found: &&Simulated| {
+        found.seen.state == State::Launching
+            && found.seen.health != Health::Healthy
+            && world.now.duration_since(found.seen.launched_at) >= policy.deadline
+    };
+    world.instances.values().filter(late).count()
 }
