@@ -181,6 +181,8 @@ pub struct Member {
     pub admitted: Option<Timestamp>,
     /// Since when it drains.
     pub draining: Option<Timestamp>,
+    /// Whether an answer said that it was drained.
+    pub drained: bool,
     /// As of when its drain counts against the rate.
     pub counted: Option<Timestamp>,
     /// Whether it may serve again though it drains: it was given requests, and no answer came.
@@ -413,6 +415,7 @@ impl History {
             Action::Admit { id, .. } => {
                 let member = self.members.entry(id.clone()).or_default();
                 (member.launched, member.readmitting) = (true, member.draining.is_some());
+                member.drained = false;
             }
             Action::Terminate { id, .. } => self.members.entry(id.clone()).or_default().launched = true,
         }
@@ -455,7 +458,10 @@ impl History {
                 let member = self.members.entry(id.clone()).or_default();
                 (member.admitted, member.draining) = (Some(at), None);
             }
-            (Action::Drain { .. }, _) => self.members.entry(id.clone()).or_default().admitted = None,
+            (Action::Drain { .. }, _) => {
+                let member = self.members.entry(id.clone()).or_default();
+                (member.drained, member.admitted) = (true, None);
+            }
             (Action::Terminate { .. }, _) => {
                 self.members.remove(id);
                 self.rotate.remove(id);

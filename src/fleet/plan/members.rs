@@ -113,9 +113,8 @@ fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> 
             _ => Kind::Dead,
         };
     }
-    // One that was given requests again, though no answer came, and has them, drains no more; nor does one whose drain
-    // has not happened when someone pauses.
-    let stays = |member: &Member| seen.in_service && (member.readmitting || history.paused.is_some());
+    // A drain that no answer confirmed, or after which it was given requests again, is decided anew while it serves.
+    let stays = |member: &Member| seen.in_service && (member.readmitting || !member.drained);
     let drained = |member: &Member| member.draining.is_some() && !stays(member);
     if seen.state == State::Draining || member.is_some_and(drained) {
         return Kind::Draining;

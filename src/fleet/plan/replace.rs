@@ -140,6 +140,11 @@ impl Batch<'_> {
         }
         let mut extra: Vec<_> = self.members.iter().filter(|m| m.kind == Kind::Current).collect();
         extra.sort_by_key(|m| Reverse((m.launched_at, m.id.number())));
+        if self.situation.policy.one_zone {
+            let first = extra.first().and_then(|member| member.zone.as_deref());
+            let zone = self.active_zone().or(first);
+            extra.retain(|member| member.zone.as_deref() == zone);
+        }
         extra.truncate(many);
         extra.into_iter().map(|member| member.id.clone()).collect()
     }

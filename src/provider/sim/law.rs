@@ -208,12 +208,13 @@ impl Law {
     }
 }
 
-/// How many were launched so long ago without being healthy that they are no more than failed.
+/// How many were launched so long ago without being healthy that they are no more than failed, or touched on the way.
 fn overdue(world: &World, policy: &Policy) -> usize {
     let late = |found: &&Simulated| {
         found.seen.state == State::Launching
-            && found.seen.health != Health::Healthy
-            && world.now.duration_since(found.seen.launched_at) >= policy.deadline
+            && (found.seen.touched.is_some()
+                || found.seen.health != Health::Healthy
+                    && world.now.duration_since(found.seen.launched_at) >= policy.deadline)
     };
     world.instances.values().filter(late).count()
 }
