@@ -80,7 +80,7 @@ fn said(event: &Event) -> String {
         }
         Event::Outcome { action, result: Err(why) } => format!("could not {action}: {why}"),
         Event::Serving { instance } => format!("{instance} serves"),
-        Event::Failed { instance, reason, console } => {
+        Event::Failed { instance, reason, console, .. } => {
             let mut text = format!("{instance} failed: {reason}");
             for line in console {
                 text.push_str("\n      | ");

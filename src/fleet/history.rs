@@ -66,6 +66,10 @@ pub enum Event {
         reason: String,
         /// The end of its console.
         console: Vec<String>,
+        /// Whether it counts against the budget: what an earlier rollout launched, or fills a gap, says nothing against
+        /// the image that is rolled out.
+        #[serde(default = "counts")]
+        counts: bool,
     },
     /// An instance is no longer seen.
     Absent {
@@ -152,6 +156,10 @@ pub enum Event {
     Ending,
     /// The fleet was ended.
     Down,
+}
+
+const fn counts() -> bool {
+    true
 }
 
 impl Event {
@@ -306,14 +314,11 @@ impl History {
             Event::Seen { changed, .. } => self.see(changed),
             Event::Outcome { result: Err(_), .. } | Event::Stopped { .. } | Event::Ending => {}
             Event::Serving { instance } => self.members.entry(instance.clone()).or_default().served = true,
-            Event::Failed { instance, reason, .. } => {
-                let member = self.members.entry(instance.clone()).or_default();
-                member.failed = Some(reason.clone());
-                // What an earlier rollout launched, or fills a gap, says nothing against this one's image.
-                let own = self.target.as_ref().map(|target| target.generation.id);
-                if member.generation.is_none() || member.generation == own {
+            Event::Failed { instance, reason, counts, .. } => {
+                if *counts {
                     self.failures.insert(instance.clone());
                 }
+                self.members.entry(instance.clone()).or_default().failed = Some(reason.clone());
             }
             Event::Absent { instance } => {
                 self.members.entry(instance.clone()).or_default().absent = Some(at);
@@ -414,7 +419,8 @@ impl History {
             // Its name was used, even if no answer ever said so: it must not be launched again.
             Action::Admit { id, .. } => {
                 let member = self.members.entry(id.clone()).or_default();
-                (member.launched, member.readmitting) = (true, member.draining.is_some());
+                member.launched = true;
+                member.readmitting |= member.draining.is_some();
                 member.drained = false;
             }
             Action::Terminate { id, .. } => self.members.entry(id.clone()).or_default().launched = true,
@@ -456,7 +462,8 @@ impl History {
             }
             (Action::Admit { .. }, _) => {
                 let member = self.members.entry(id.clone()).or_default();
-                (member.admitted, member.draining) = (Some(at), None);
+                (member.admitted, member.draining, member.counted) = (Some(at), None, None);
+                member.readmitting = false;
             }
             (Action::Drain { .. }, _) => {
                 let member = self.members.entry(id.clone()).or_default();

@@ -310,14 +310,14 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
 
     async fn note(&mut self, census: &Census, note: Event, running: &mut Running) -> Result<bool> {
         let note = match note {
-            Event::Failed { instance, reason, .. } => {
+            Event::Failed { instance, reason, counts, .. } => {
                 let console = self.provider.console_tail(&instance);
                 self.progress.note(&instance.0, format!("failed: {reason}"));
                 for line in &console {
                     self.progress.note(&instance.0, format!("  | {line}"));
                 }
                 self.tell(&instance, "failed", format!("{instance} failed: {reason}")).await;
-                Event::Failed { instance, reason, console }
+                Event::Failed { instance, reason, console, counts }
             }
             Event::RolledBack { target, reason } => {
                 self.condemn(&reason, census.at).await?;

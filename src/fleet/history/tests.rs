@@ -32,7 +32,7 @@ fn outcome(action: Action, outcome: Outcome) -> Event {
 }
 
 fn failed(number: u64) -> Event {
-    Event::Failed { instance: id(number), reason: "a test".to_owned(), console: Vec::new() }
+    Event::Failed { instance: id(number), reason: "a test".to_owned(), console: Vec::new(), counts: true }
 }
 
 fn terminate(number: u64) -> Action {

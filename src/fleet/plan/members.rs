@@ -165,7 +165,8 @@ fn why(situation: &Situation<'_>, seen: &Instance, given_up: Option<&String>) ->
 pub(super) fn notes<'a>(situation: &Situation<'a>, looked: &Looked<'a>, members: &[Standing]) -> Vec<Event> {
     let mut notes = Vec::new();
     // Both go through the same ids in the same order.
-    for (Standing { id, kind, .. }, (_, (seen, member))) in members.iter().zip(known(situation, looked)) {
+    for (Standing { id, kind, new, .. }, (_, (seen, member))) in members.iter().zip(known(situation, looked))
+    {
         let seen = seen.map(|(_, instance)| instance);
         let instance = || id.clone();
         match kind {
@@ -174,6 +175,7 @@ pub(super) fn notes<'a>(situation: &Situation<'a>, looked: &Looked<'a>, members:
                     instance: instance(),
                     reason: reason.clone(),
                     console: Vec::new(),
+                    counts: *new,
                 });
             }
             // A time that is still to come is that of a clock that went back since: it is counted anew.

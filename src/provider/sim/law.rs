@@ -69,6 +69,8 @@ impl Law {
         for (generation, count) in &world.instances.tally.serving_of {
             for (wave, _) in policy.waves.iter().enumerate().filter(|(_, limit)| *count >= **limit) {
                 let since = self.reached.entry((*generation, wave)).or_insert(world.now);
+                // A clock that went back says nothing about what came before.
+                *since = (*since).min(world.now);
                 if world.now.duration_since(*since) >= policy.soak {
                     self.soaked.insert((*generation, wave));
                 }
@@ -125,7 +127,7 @@ impl Law {
         }
         let stops = self.orders.paused || self.orders.breaker || !policy.windows.is_open(world.now);
         // Each instance is looked at only where it can matter.
-        let whole = || before.living.saturating_sub(overdue(world, policy)) >= policy.size;
+        let whole = || before.living.saturating_sub(self.lost(world, policy, generation)) >= policy.size;
         if policy.surge > 0 && stops && before.living >= policy.size && whole() {
             self.judge_voluntary(world, policy, &format!("{id} was launched beside a whole fleet"));
         }
@@ -206,15 +208,18 @@ impl Law {
     pub(super) fn forget_drains(&mut self) {
         self.drained.clear();
     }
-}
 
-/// How many were launched so long ago without being healthy that they are no more than failed, or touched on the way.
-fn overdue(world: &World, policy: &Policy) -> usize {
-    let late = |found: &&Simulated| {
-        found.seen.state == State::Launching
-            && (found.seen.touched.is_some()
-                || found.seen.health != Health::Healthy
-                    && world.now.duration_since(found.seen.launched_at) >= policy.deadline)
-    };
-    world.instances.values().filter(late).count()
+    /// How many were launched and will never serve: too long ago, touched on the way, or from what nobody wants now.
+    fn lost(&self, world: &World, policy: &Policy, wanted: Digest) -> usize {
+        let unwanted = |generation: Digest| generation != wanted && Some(generation) != self.orders.proven;
+        let late = |found: &&Simulated| {
+            let seen = &found.seen;
+            seen.state == State::Launching
+                && (seen.touched.is_some()
+                    || seen.generation.as_ref().is_none_or(|generation| unwanted(generation.id))
+                    || seen.health != Health::Healthy
+                        && world.now.duration_since(seen.launched_at) >= policy.deadline)
+        };
+        world.instances.values().filter(late).count()
+    }
 }
