@@ -440,7 +440,8 @@ impl History {
         let id = action.id();
         match (action, outcome) {
             (Action::Drain { .. }, Outcome::Refused { .. }) => {
-                let Some(member) = self.members.get_mut(id) else { return };
+                // One whose drain was confirmed before was seen as it was then.
+                let Some(member) = self.members.get_mut(id).filter(|member| !member.drained) else { return };
                 member.draining = None;
                 let counted = member.counted.take();
                 // Several may have been counted at one time: one of them was not done.
