@@ -177,6 +177,10 @@ impl Event {
 }
 
 /// What is remembered of one instance between its launch and its end.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that the journal tells, in any combination"
+)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Member {
     /// Whether the outcome of its launch is known.
