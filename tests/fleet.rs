@@ -9,9 +9,10 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use rekiln::fleet::census::{InstanceId, State};
+use rekiln::fleet::generation::Generation;
 use rekiln::fleet::history::Event;
-use rekiln::provider::Provider as _;
 use rekiln::provider::local::{Evidence, Machines as _, reap};
+use rekiln::provider::{Action, Outcome, Provider as _};
 use rekiln::vm::{Boot, Spec};
 use rustix::process::Signal;
 
@@ -225,6 +226,23 @@ async fn what_does_not_exist_cannot_be_rotated() {
     let ids = stage.local.records().expect("records").len();
     assert_eq!(ids, 3);
     assert!(stage.journal().await.refuse_rival(jiff::Timestamp::now()).is_ok());
+}
+
+/// As after a change of the fleet file, when a roll goes back to what was before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_what_its_generation_says_and_not_what_the_file_says_today() {
+    let stage = Stage::new();
+    let image = stage.image("first");
+    let mut before = stage.fleet.clone();
+    (before.local.memory, before.local.cpus) = ("96M".to_owned(), 3);
+    let generation = Generation::of(&before, image);
+    let id = InstanceId("web-1".to_owned());
+    let launch = Action::Launch { id, generation: generation.clone(), zone: None };
+    let outcome = stage.local.apply(&launch).await.expect("it launches");
+    assert_eq!(outcome, Outcome::Applied);
+    let record = stage.local.records().expect("records").pop().expect("one");
+    assert_eq!((record.generation, record.spec.memory_mib, record.spec.cpus), (generation, 96, 3));
+    stage.local.down().expect("down");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -180,8 +180,9 @@ impl<M: Machines> Local<M> {
         let spec = Spec {
             disk: files.join("disk.raw"),
             boot: Boot::direct(&files)?,
-            memory_mib: mebibytes(&self.fleet.local.memory)?,
-            cpus: self.fleet.local.cpus,
+            // As the generation says, and not the fleet file of today: a roll may go back to what was before it.
+            memory_mib: mebibytes(&part::<String>(generation, "memory")?)?,
+            cpus: part(generation, "cpus")?,
             forwards: Vec::new(),
             name: id.0.clone(),
             dir,
@@ -203,7 +204,7 @@ impl<M: Machines> Local<M> {
 
     /// Records, then starts, then registers. After a crash in between, the record leads to whatever was begun.
     fn start(&self, mut record: InstanceRecord) -> Result<Outcome> {
-        let (port, health) = (self.fleet.local.port, self.fleet.health.http.port);
+        let (port, health) = (part(&record.generation, "port")?, part(&record.generation, "health port")?);
         let mut guest = vec![port, health];
         guest.dedup();
         let mut tried = Ok(());
@@ -336,6 +337,15 @@ impl<M: Machines> Provider for Local<M> {
     async fn wait(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
+}
+
+/// Reads a part of a generation.
+fn part<T: std::str::FromStr>(generation: &Generation, name: &str) -> Result<T> {
+    let read = generation.parts.get(name).and_then(|text| text.parse().ok());
+    read.ok_or_else(|| {
+        Error::failed(format!("generation {} has no `{name}` that can be read", generation.id.short()))
+            .hint("a newer rekiln may have written it; use that one")
+    })
 }
 
 /// Reads a machine's memory into MiB, in which QEMU takes it.
