@@ -163,7 +163,7 @@ fn agree_to_emergency(context: &Context, meant: &[(Part<'_>, Target)], yes: bool
         if let Some(reason) = &part.paused {
             context
                 .output
-                .line(format!("fleet {fleet} is paused ({reason}), and waits until `rekiln resume {fleet}`"));
+                .line(format!("fleet {fleet} is paused ({reason}): an emergency lifts that"));
         }
     }
     let (many, some) = (meant.len(), if meant.len() == 1 { "fleet" } else { "fleets at the same time" });
