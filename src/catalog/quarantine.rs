@@ -1,5 +1,6 @@
 //! Images that no fleet may launch until a person clears them: `quarantine/<id>.json` in the store.
 
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
@@ -22,6 +23,12 @@ pub struct Quarantined {
     pub by: String,
     /// Since when.
     pub at: Timestamp,
+}
+
+impl fmt::Display for Quarantined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it is quarantined by {} since {}: {}", self.by, self.at, self.reason)
+    }
 }
 
 /// The quarantine of a store.

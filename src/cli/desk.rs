@@ -122,9 +122,6 @@ impl<'a> Desk<'a> {
 pub fn refuse_quarantined(store: &Store, image: ImageId) -> Result<()> {
     let Some(found) = Quarantine::new(store).get(image)? else { return Ok(()) };
     let image = image.short();
-    Err(Error::invalid(format!(
-        "image {image} must not be launched: it is quarantined by {} since {}: {}",
-        found.by, found.at, found.reason
-    ))
-    .hint(format!("`rekiln quarantine clear {image}` lets it be launched again")))
+    Err(Error::invalid(format!("image {image} must not be launched: {found}"))
+        .hint(format!("`rekiln quarantine clear {image}` lets it be launched again")))
 }

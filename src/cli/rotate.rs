@@ -161,9 +161,7 @@ fn agree_to_emergency(context: &Context, meant: &[(Part<'_>, Target)], yes: bool
         let (fleet, count, image) = (&part.site.name, part.chosen.ids.len(), target.image.short());
         context.output.line(format!("fleet {fleet}: {count} instances, replaced by {image}"));
         if let Some(reason) = &part.paused {
-            context
-                .output
-                .line(format!("fleet {fleet} is paused ({reason}): an emergency lifts that"));
+            context.output.line(format!("fleet {fleet} is paused ({reason}): an emergency lifts that"));
         }
     }
     let (many, some) = (meant.len(), if meant.len() == 1 { "fleet" } else { "fleets at the same time" });

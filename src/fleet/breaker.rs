@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Breaker;
+use super::policy::duration;
 use crate::atomic_write::atomic_write;
 use crate::digest::ImageId;
-use crate::error::{Doing as _, Error, Result};
-use crate::notation;
+use crate::error::{Doing as _, Result};
 use crate::store::Store;
 
 /// One failed rollout: `breaker/<fleet>-<entry>.json` in the store.
@@ -47,9 +47,15 @@ pub fn tripped(failures: &[Failure], most: usize, within: SignedDuration) -> Opt
 /// # Errors
 /// A time that does not read.
 pub fn open_by(breaker: &Breaker, failures: &[Failure]) -> Result<Option<String>> {
-    let within = notation::duration(&breaker.within).map_err(Error::invalid)?;
-    let within = SignedDuration::try_from(within).doing(|| "reading `roll.breaker.within`")?;
-    Ok(tripped(failures, breaker.failures as usize, within))
+    Ok(tripped(failures, breaker.failures as usize, within(breaker)?))
+}
+
+/// Returns the time within which failures count together.
+///
+/// # Errors
+/// A time that does not read.
+pub fn within(breaker: &Breaker) -> Result<SignedDuration> {
+    duration("roll.breaker.within", &breaker.within)
 }
 
 /// That a person cleared the breaker: `breaker/cleared/<time>.json` in the store.

@@ -177,10 +177,6 @@ impl Event {
 }
 
 /// What is remembered of one instance between its launch and its end.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own that the journal tells, in any combination"
-)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Member {
     /// Whether the outcome of its launch is known.
@@ -193,12 +189,10 @@ pub struct Member {
     pub admitted: Option<Timestamp>,
     /// Since when it drains.
     pub draining: Option<Timestamp>,
-    /// Whether an answer said that it was drained.
+    /// Whether an answer said that it was drained, and it was not given requests since, answer or not.
     pub drained: bool,
-    /// As of when its drain counts against the rate.
+    /// As of when its drain counts against the rate; `None` when the next one counts anew.
     pub counted: Option<Timestamp>,
-    /// Whether it may serve again though it drains: it was given requests, and no answer came.
-    pub readmitting: bool,
     /// Whether it has ever served.
     pub served: bool,
     /// Why it was given up.
@@ -237,7 +231,7 @@ pub struct Retreat {
 }
 
 /// How long a replacement counts against the rate, which is one of an hour.
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The fold of a journal. Equal journals give equal histories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -408,10 +402,8 @@ impl History {
             Action::Drain { id, .. } => {
                 let member = self.members.entry(id.clone()).or_default();
                 member.draining = member.draining.or(Some(at));
-                // A drain that is tried again counts once, from when it may have happened last; one after it may
-                // have served again counts anew.
-                let before = member.counted.replace(at).filter(|_| !member.readmitting);
-                member.readmitting = false;
+                // A drain that is tried again counts once, from when it may have happened last.
+                let before = member.counted.replace(at);
                 if let Some(at) = self.replaced.iter().rposition(|counted| Some(*counted) == before) {
                     self.replaced.remove(at);
                 }
@@ -423,9 +415,8 @@ impl History {
             // Its name was used, even if no answer ever said so: it must not be launched again.
             Action::Admit { id, .. } => {
                 let member = self.members.entry(id.clone()).or_default();
-                member.launched = true;
-                member.readmitting |= member.draining.is_some();
-                member.drained = false;
+                // It may serve again, even if no answer says so.
+                (member.launched, member.drained, member.counted) = (true, false, None);
             }
             Action::Terminate { id, .. } => self.members.entry(id.clone()).or_default().launched = true,
         }
@@ -467,8 +458,7 @@ impl History {
             }
             (Action::Admit { .. }, _) => {
                 let member = self.members.entry(id.clone()).or_default();
-                (member.admitted, member.draining, member.counted) = (Some(at), None, None);
-                member.readmitting = false;
+                (member.admitted, member.draining) = (Some(at), None);
             }
             (Action::Drain { .. }, _) => {
                 let member = self.members.entry(id.clone()).or_default();

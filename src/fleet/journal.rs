@@ -1,5 +1,6 @@
 //! Do: the append-only, hash-chained journal of one fleet. It is the lock, the memory and the audit log in one.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -208,10 +209,7 @@ impl Journal {
     /// # Errors
     /// It cannot be written.
     pub async fn command(&mut self, at: Timestamp, event: Event) -> Result<()> {
-        while let Some(theirs) = self.write(at, event.clone()).await? {
-            self.take(&theirs)?;
-        }
-        Ok(())
+        self.command_unless(at, event, |_, _| None::<Infallible>).await.map(drop)
     }
 
     /// Writes a command if `objection` has nothing against it, which is asked again whenever the roller wrote in

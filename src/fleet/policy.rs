@@ -116,7 +116,11 @@ fn waves(fleet: &Fleet) -> Result<Vec<usize>> {
     Ok(counts)
 }
 
-fn duration(key: &str, text: &str) -> Result<SignedDuration> {
+/// Reads the duration of a key of the fleet file.
+///
+/// # Errors
+/// It does not read; the key is named.
+pub(super) fn duration(key: &str, text: &str) -> Result<SignedDuration> {
     let value = notation::duration(text).map_err(|why| Error::invalid(format!("`{key}`: {why}")))?;
     SignedDuration::try_from(value).doing(|| format!("reading `{key}`"))
 }

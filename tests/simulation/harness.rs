@@ -279,10 +279,18 @@ impl<'a> Simulated<'a> {
         assert_eq!(self.sim.violations(), Vec::<String>::new(), "{what}");
     }
 
-    pub fn assert_converged(&self, target: &Target, what: &str) {
+    /// Says what is there when that is not the whole fleet, as the target asks, and nothing else.
+    pub fn converged(&self, target: &Target) -> Result<(), String> {
         let truth = self.sim.truth();
         let serves = truth.iter().filter(|i| i.serves() && i.generation.as_ref() == Some(&target.generation));
         let size = self.fleet.size as usize;
-        assert_eq!((serves.count(), truth.len()), (size, size), "{what}: {truth:#?}");
+        if (serves.count(), truth.len()) == (size, size) {
+            return Ok(());
+        }
+        Err(format!("{size} instances of the target are not all there is: {truth:#?}"))
+    }
+
+    pub fn assert_converged(&self, target: &Target, what: &str) {
+        assert_eq!(self.converged(target), Ok(()), "{what}");
     }
 }

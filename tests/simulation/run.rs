@@ -121,10 +121,7 @@ impl Ground<'_> {
         let order = Order { reason: "a schedule".to_owned(), wish, emergency: episode.emergency };
         let end = it.roll(&target, order, crash);
         it.meanwhile.borrow_mut().clear();
-        let broken = it.sim.violations();
-        if !broken.is_empty() {
-            return Err(format!("{}\n{}", broken.join("\n"), self.tail(fleet)));
-        }
+        self.sound(fleet)?;
         let rivalled = episode.meanwhile.iter().any(|(_, what)| matches!(what, Meddling::TakeOver(_)));
         let quiet = faults == Faults::default() && episode.meanwhile.is_empty() && bad_hooks == 0;
         match &end {
@@ -133,7 +130,7 @@ impl Ground<'_> {
                 let target = self.fleets[fleet].read(|journal| journal.history().target.clone());
                 let target = target.ok_or("completed without a target")?;
                 if quiet {
-                    self.converged(fleet, &target)?;
+                    self.fleets[fleet].converged(&target)?;
                 }
             }
             End::Crashed => self.reach(
@@ -202,13 +199,11 @@ impl Ground<'_> {
         };
         now_or_never(resumed).ok_or("a journal in memory waits")?.map_err(|error| error.chain())?;
         for _ in 0..ROLLS {
+            let it = &self.fleets[fleet];
             let end = it.plain(&target);
-            let broken = it.sim.violations();
-            if !broken.is_empty() {
-                return Err(format!("{}\n{}", broken.join("\n"), self.tail(fleet)));
-            }
+            self.sound(fleet)?;
             match end {
-                End::Done(_) => return self.converged(fleet, &target),
+                End::Done(_) => return self.fleets[fleet].converged(&target),
                 End::Failed(error) if error.chain().contains("window") => {
                     let now = it.sim.now();
                     let windows = Policy::of(&it.fleet).expect("a policy").windows;
@@ -232,17 +227,13 @@ impl Ground<'_> {
         Err(format!("nothing goes wrong any more, and it has not ended after {ROLLS} rolls"))
     }
 
-    fn converged(&self, fleet: usize, target: &Target) -> Result<(), String> {
-        let it = &self.fleets[fleet];
-        let truth = it.sim.truth();
-        let size = it.fleet.size as usize;
-        let good = truth.iter().filter(|i| i.serves() && i.generation.as_ref() == Some(&target.generation));
-        if good.count() != size || truth.len() != size {
-            return Err(format!(
-                "it completed, and {size} instances of the target are not all there is: {truth:#?}"
-            ));
+    /// No law is broken.
+    fn sound(&self, fleet: usize) -> Result<(), String> {
+        let broken = self.fleets[fleet].sim.violations();
+        if broken.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        Err(format!("{}\n{}", broken.join("\n"), self.tail(fleet)))
     }
 
     /// A bad image is given up, and not tried for ever.
@@ -277,29 +268,9 @@ impl Ground<'_> {
     }
 
     fn cover(&mut self, fleet: usize) {
-        let reached = self.fleets[fleet].sim.reached();
-        // The counters have the shape of the faults; those of acts and looks are apart.
-        let mut happened = Faults {
-            bad_boot: reached.bad_boot,
-            death: reached.death,
-            flap: reached.flap,
-            unknown: reached.unknown,
-            touch: reached.touch,
-            stranger: reached.stranger,
-            failure: reached.failure,
-            lost_reply: reached.lost_reply,
-            duplicate: reached.duplicate,
-            throttle: reached.throttle,
-            no_capacity: reached.no_capacity,
-            stale: reached.stale,
-            partial: reached.partial,
-            reordered: reached.reordered,
-            endless: reached.endless,
-            zone_loss: reached.zone_loss,
-            clock_jump: reached.clock_jump,
-        };
+        let mut reached = self.fleets[fleet].sim.reached();
         for (name, field, _) in FAULTS {
-            let times = *field(&mut happened);
+            let times = *field(&mut reached.faults);
             self.reach(name, times);
         }
         self.reach("acts", reached.acts);

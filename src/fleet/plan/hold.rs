@@ -122,16 +122,6 @@ impl Hold {
     pub const fn intended(&self) -> bool {
         matches!(self, Self::Soaking { .. } | Self::Rate { .. } | Self::Paused { .. } | Self::Capacity { .. })
     }
-
-    /// Returns why it blocks, when it does.
-    #[must_use]
-    pub fn reason(&self) -> Option<String> {
-        match self {
-            Self::Halted { reason } | Self::Refused { reason } => Some(reason.clone()),
-            Self::Window { .. } | Self::Breaker { .. } => Some(self.to_string()),
-            _ => None,
-        }
-    }
 }
 
 impl fmt::Display for Hold {

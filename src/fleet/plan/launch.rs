@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::room::Batch;
-use super::{Hold, Kind, Situation};
+use super::{Hold, Kind, Situation, Standing};
 use crate::fleet::census::InstanceId;
 use crate::fleet::generation::Target;
 use crate::fleet::history::Shortage;
@@ -32,11 +32,14 @@ impl Batch<'_> {
         self.failure().map(|reason| Hold::Halted { reason })
     }
 
-    pub(super) fn wanted_again(&self, id: &InstanceId) -> bool {
-        let Situation { policy, history, target, .. } = *self.situation;
-        let same = history.members.get(id).is_some_and(|m| m.generation == Some(target.generation.id));
+    /// Returns those whose launch was begun, was never finished, and is to be begun again.
+    pub(super) fn again(&self) -> Vec<&Standing> {
+        let Situation { policy, target, .. } = *self.situation;
         let current = self.count(|kind| matches!(kind, Kind::Current | Kind::Starting));
-        same && self.refusal(target).is_none() && current < policy.size
+        if current >= policy.size || self.refusal(target).is_some() {
+            return Vec::new();
+        }
+        self.members.iter().filter(|member| member.kind == Kind::Unfinished && member.new).collect()
     }
 
     /// Launches what is missing, ending unhealthy ones when there is no room beside them.
@@ -60,8 +63,7 @@ impl Batch<'_> {
         let filling = history.proven.as_ref().filter(|proven| self.refusal(proven).is_none());
         let filled = filling.map_or(0, |_| missing.saturating_sub(fresh));
         // What is unfinished has its room already, and comes first.
-        let again = self.members.iter().filter(|m| m.kind == Kind::Unfinished && self.wanted_again(&m.id));
-        let room = policy.ceiling().saturating_sub(self.existing()) + again.count().min(fresh);
+        let room = policy.ceiling().saturating_sub(self.existing()) + self.again().len().min(fresh);
         if room == 0 && fresh + filled > 0 {
             // The next plan launches into the room.
             let sick = self.members.iter().filter(|m| m.kind == Kind::Unhealthy && !self.ends(&m.id));
@@ -85,9 +87,8 @@ impl Batch<'_> {
         let limit = self.stage().map_or(policy.size, |stage| stage.limit);
         // What failed still is there until it is ended, and before the last wave it takes its place until then.
         let counts = |kind: &Kind| match kind {
-            Kind::Current | Kind::Starting | Kind::Unknown | Kind::Absent => true,
             Kind::Failed(_) | Kind::Outdated => limit < policy.size,
-            _ => false,
+            kind => kind.stays(),
         };
         let new = self.members.iter().filter(|member| member.new && counts(&member.kind)).count();
         let within = wanted.min(limit.saturating_sub(new));
@@ -109,9 +110,9 @@ impl Batch<'_> {
     /// the fewest.
     fn place(&mut self, targets: &[&Target]) {
         let Situation { fleet, history, target, .. } = *self.situation;
-        let again = self.members.iter().filter(|m| m.kind == Kind::Unfinished && self.wanted_again(&m.id));
-        let mut again =
-            again.map(|member| (member.id.clone(), member.zone.clone())).collect::<Vec<_>>().into_iter();
+        let again: Vec<_> =
+            self.again().iter().map(|member| (member.id.clone(), member.zone.clone())).collect();
+        let mut again = again.into_iter();
         let mut fresh = (1..).map(|offset| InstanceId::new(fleet, history.launches + offset));
         let mut zones = Zones::new(self);
         for wanted in targets {
@@ -159,7 +160,7 @@ impl Zones {
             }
         }
         for member in batch.members {
-            let stays = matches!(member.kind, Kind::Current | Kind::Starting | Kind::Unknown | Kind::Absent);
+            let stays = member.kind.stays();
             if let Some(count) = open.get_mut(member.zone.as_deref().unwrap_or_default()).filter(|_| stays) {
                 *count += 1;
             }

@@ -114,8 +114,7 @@ fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> 
         };
     }
     // A drain that no answer confirmed, or after which it was given requests again, is decided anew while it serves.
-    let stays = |member: &Member| seen.in_service && (member.readmitting || !member.drained);
-    let drained = |member: &Member| member.draining.is_some() && !stays(member);
+    let drained = |member: &Member| member.draining.is_some() && (member.drained || !seen.in_service);
     if seen.state == State::Draining || member.is_some_and(drained) {
         return Kind::Draining;
     }

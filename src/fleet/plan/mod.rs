@@ -186,6 +186,13 @@ pub enum Urgency {
     Differs,
 }
 
+impl Kind {
+    /// Tells whether it serves, will, or may, and is not to be replaced.
+    const fn stays(&self) -> bool {
+        matches!(self, Self::Current | Self::Starting | Self::Unknown | Self::Absent)
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -2,7 +2,7 @@
 
 use super::room::Batch;
 use super::{Hold, Kind, Situation};
-use jiff::SignedDuration;
+use crate::fleet::history::HOUR;
 
 /// How many replacements may begin now, and what holds the rest.
 pub(super) struct Pace {
@@ -40,17 +40,14 @@ impl Batch<'_> {
     pub(super) fn drains_left(&self) -> (usize, Option<Hold>) {
         let Situation { policy, history, now, .. } = *self.situation;
         let Some(rate) = policy.rate.filter(|_| !history.emergency) else { return (usize::MAX, None) };
-        let hour = SignedDuration::from_hours(1);
-        let recent = history.replaced.iter().filter(|at| now.duration_since(**at) < hour);
+        let recent = history.replaced.iter().filter(|at| now.duration_since(**at) < HOUR);
         let first = recent.clone().next().copied().unwrap_or(now);
         let left = rate.saturating_sub(recent.count());
-        (left, (left == 0).then_some(Hold::Rate { until: first + hour }))
+        (left, (left == 0).then_some(Hold::Rate { until: first + HOUR }))
     }
 
     /// Everything that serves, or is expected to.
     pub(super) fn living(&self) -> usize {
-        self.count(|kind| {
-            matches!(kind, Kind::Current | Kind::Stale(_) | Kind::Starting | Kind::Unknown | Kind::Absent)
-        })
+        self.count(|kind| kind.stays() || matches!(kind, Kind::Stale(_)))
     }
 }

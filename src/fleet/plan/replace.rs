@@ -62,11 +62,7 @@ impl Batch<'_> {
             }
             return covered.min(may_drain);
         }
-        let begun = |member: &&Standing| {
-            member.kind == Kind::Draining
-                || member.new
-                    && matches!(member.kind, Kind::Current | Kind::Starting | Kind::Unknown | Kind::Absent)
-        };
+        let begun = |member: &&Standing| member.kind == Kind::Draining || member.new && member.kind.stays();
         let begun = self.members.iter().filter(begun).count();
         let limit = self.stage().map_or(usize::MAX, |stage| stage.limit.saturating_sub(begun));
         let pace = self.pace();

@@ -60,13 +60,14 @@ impl<'a> Batch<'a> {
         let serving = self.serving();
         let policy = self.situation.policy;
         let enough = serving >= policy.floor();
+        let again: BTreeSet<InstanceId> = self.again().iter().map(|member| member.id.clone()).collect();
         for Standing { id, kind, .. } in self.members {
             match kind {
                 Kind::Dead => self.terminate(id, false, "its machine ended"),
                 Kind::Gone => self.terminate(id, false, "it is gone"),
                 Kind::Failed(_) => self.terminate(id, false, "it failed"),
                 Kind::Outdated => self.terminate(id, false, "outdated before it served"),
-                Kind::Unfinished if !self.wanted_again(id) => {
+                Kind::Unfinished if !again.contains(id) => {
                     self.terminate(id, false, "its launch was interrupted and is no longer wanted");
                 }
                 Kind::Unhealthy if serving >= policy.size => self.terminate(id, false, "unhealthy"),

@@ -45,10 +45,7 @@ impl<'a> OfStore<'a> {
     /// Says why an image must not be launched.
     fn refusal(&self, image: ImageId) -> Result<Option<String>> {
         if let Some(found) = Quarantine::new(&self.store).get(image)? {
-            return Ok(Some(format!(
-                "it is quarantined by {} since {}: {}",
-                found.by, found.at, found.reason
-            )));
+            return Ok(Some(found.to_string()));
         }
         Ok(match Catalog::new(self.store.clone()).get(image)? {
             None => Some("the store does not have it".to_owned()),

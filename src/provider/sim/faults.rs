@@ -48,40 +48,8 @@ pub struct Reached {
     pub acts: u64,
     /// Looks.
     pub looks: u64,
-    /// As in [`Faults`].
-    pub bad_boot: u64,
-    /// As in [`Faults`].
-    pub death: u64,
-    /// As in [`Faults`].
-    pub flap: u64,
-    /// As in [`Faults`].
-    pub unknown: u64,
-    /// As in [`Faults`].
-    pub touch: u64,
-    /// As in [`Faults`].
-    pub stranger: u64,
-    /// As in [`Faults`].
-    pub failure: u64,
-    /// As in [`Faults`].
-    pub lost_reply: u64,
-    /// As in [`Faults`].
-    pub duplicate: u64,
-    /// As in [`Faults`]; each refused request counts.
-    pub throttle: u64,
-    /// As in [`Faults`]; each refused launch counts.
-    pub no_capacity: u64,
-    /// As in [`Faults`].
-    pub stale: u64,
-    /// As in [`Faults`].
-    pub partial: u64,
-    /// As in [`Faults`].
-    pub reordered: u64,
-    /// As in [`Faults`].
-    pub endless: u64,
-    /// As in [`Faults`].
-    pub zone_loss: u64,
-    /// As in [`Faults`].
-    pub clock_jump: u64,
+    /// How often each fault happened; each refused launch counts.
+    pub faults: Faults,
 }
 
 /// The source of all chance in a simulation: `SplitMix64`, the same on every machine.

@@ -171,7 +171,7 @@ impl Provider for Sim {
                 return Err(ProviderError::Throttled("RequestLimitExceeded".to_owned()));
             }
             let World { chance, faults, reached, .. } = &mut *world;
-            if chance.happens(faults.failure, &mut reached.failure) {
+            if chance.happens(faults.failure, &mut reached.faults.failure) {
                 return Err(ProviderError::Failed(Error::failed("the simulated cloud says no")));
             }
         }
@@ -179,8 +179,8 @@ impl Provider for Sim {
         let (twice, lost) = {
             let mut world = self.world.borrow_mut();
             let World { chance, faults, reached, .. } = &mut *world;
-            let twice = chance.happens(faults.duplicate, &mut reached.duplicate);
-            (twice, chance.happens(faults.lost_reply, &mut reached.lost_reply))
+            let twice = chance.happens(faults.duplicate, &mut reached.faults.duplicate);
+            (twice, chance.happens(faults.lost_reply, &mut reached.faults.lost_reply))
         };
         if twice {
             let _ = self.act(action);

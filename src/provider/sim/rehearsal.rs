@@ -12,8 +12,9 @@ use serde::Serialize;
 
 use super::{Chance, Faults, GateFaults, Sim, SimStore, SimSurroundings};
 use crate::digest::Digest;
-use crate::error::{Doing as _, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fleet::Fleet;
+use crate::fleet::breaker::within;
 use crate::fleet::census::{Census, InstanceId};
 use crate::fleet::generation::Target;
 use crate::fleet::history::Event;
@@ -21,7 +22,6 @@ use crate::fleet::journal::{Journal, Writer};
 use crate::fleet::policy::Policy;
 use crate::fleet::roll::{Order, Roll};
 use crate::fleet::timeline::{Sample, Timeline};
-use crate::notation;
 use crate::progress::Silent;
 use crate::provider::{Action, Outcome, Provider, ProviderError};
 
@@ -190,9 +190,7 @@ impl Rehearsal<'_> {
     pub async fn run(&self) -> Result<Report> {
         let policy = Policy::of(self.fleet)?;
         let breaker = &self.fleet.roll.breaker;
-        let within = notation::duration(&breaker.within).map_err(Error::invalid)?;
-        let within = SignedDuration::try_from(within).doing(|| "reading `roll.breaker.within`")?;
-        let store = SimStore::new(self.seed, breaker.failures as usize, within);
+        let store = SimStore::new(self.seed, breaker.failures as usize, within(breaker)?);
         let stage = Stage {
             rehearsal: self,
             sim: Sim::new(policy.clone(), self.seed),

@@ -119,14 +119,14 @@ impl World {
             if found.seen.state == State::Dead {
                 return;
             }
-            if chance.happens(faults.death, &mut reached.death) {
+            if chance.happens(faults.death, &mut reached.faults.death) {
                 found.die();
                 return;
             }
-            if chance.happens(faults.flap, &mut reached.flap) {
+            if chance.happens(faults.flap, &mut reached.faults.flap) {
                 found.sick_until = Some(*now + SignedDuration::from_secs(5));
             }
-            if chance.happens(faults.touch, &mut reached.touch) {
+            if chance.happens(faults.touch, &mut reached.faults.touch) {
                 found.seen.touched = Some("an interactive session".to_owned());
             }
             let well =
@@ -149,11 +149,12 @@ impl World {
 
     /// Lets happen what happens to the whole fleet at a look.
     pub(super) fn disturb(&mut self, policy: &Policy) {
-        if self.chance.happens(self.faults.clock_jump, &mut self.reached.clock_jump) {
+        if self.chance.happens(self.faults.clock_jump, &mut self.reached.faults.clock_jump) {
             let hour = SignedDuration::from_hours(1);
             self.now += self.chance.between(-hour, hour);
         }
-        if self.chance.happens(self.faults.zone_loss, &mut self.reached.zone_loss) && !policy.zones.is_empty()
+        if self.chance.happens(self.faults.zone_loss, &mut self.reached.faults.zone_loss)
+            && !policy.zones.is_empty()
         {
             let zone = self.chance.below(policy.zones.len() as u64);
             let zone = policy.zones.get(usize::try_from(zone).unwrap_or(0));
@@ -163,7 +164,7 @@ impl World {
                 }
             });
         }
-        if self.chance.happens(self.faults.stranger, &mut self.reached.stranger) {
+        if self.chance.happens(self.faults.stranger, &mut self.reached.faults.stranger) {
             let last = self.instances.values().next_back();
             let template = last.map(|found| found.seen.clone());
             if let Some(generation) = template.and_then(|seen| seen.generation) {
@@ -178,7 +179,8 @@ impl World {
 
     /// Tells whether a request is one too many; bursts of them begin by chance.
     pub(super) fn is_throttled(&mut self) -> bool {
-        if self.throttled == 0 && self.chance.happens(self.faults.throttle, &mut self.reached.throttle) {
+        if self.throttled == 0 && self.chance.happens(self.faults.throttle, &mut self.reached.faults.throttle)
+        {
             self.throttled = 1 + self.chance.below(5);
         }
         let throttled = self.throttled > 0;
@@ -199,7 +201,7 @@ impl World {
     ) -> Simulated {
         let image = generation.image();
         let spoilt = image.is_some_and(|image| self.bad.contains(&image));
-        let bad = self.chance.happens(self.faults.bad_boot, &mut self.reached.bad_boot) || spoilt;
+        let bad = self.chance.happens(self.faults.bad_boot, &mut self.reached.faults.bad_boot) || spoilt;
         let (from, end) = self.times.boot;
         let boots_at = self.now + self.chance.between(from, end);
         Simulated {
@@ -235,7 +237,7 @@ impl World {
             self.full.insert(place.clone(), until);
         }
         if self.full.get(&place).is_some_and(|until| self.now < *until) {
-            self.reached.no_capacity += 1;
+            self.reached.faults.no_capacity += 1;
             return Outcome::NoCapacity { words: format!("InsufficientInstanceCapacity in zone `{place}`") };
         }
         let found = self.boot(id, generation, zone.cloned(), true);
@@ -274,7 +276,7 @@ impl World {
                     }
                     (found.seen.state, found.seen.in_service, found.registered_at) =
                         (State::Draining, false, None);
-                    let endless = chance.happens(faults.endless, &mut reached.endless);
+                    let endless = chance.happens(faults.endless, &mut reached.faults.endless);
                     found.drained_at = (!endless).then_some(now + chance.between(drain.0, drain.1));
                 }
                 Action::Terminate { .. } if serves => return Outcome::refused("it serves"),
@@ -300,21 +302,21 @@ impl World {
         self.reached.looks += 1;
         let at = self.now;
         let Self { chance, faults, reached, .. } = self;
-        if chance.happens(faults.stale, &mut reached.stale)
+        if chance.happens(faults.stale, &mut reached.faults.stale)
             && let Some(last) = &self.last
         {
             return Census { at, ..last.clone() };
         }
         let mut instances: Vec<_> = self.instances.values().map(|found| found.seen.clone()).collect();
         for seen in instances.iter_mut().filter(|seen| seen.state != State::Dead) {
-            if chance.happens(faults.unknown, &mut reached.unknown) {
+            if chance.happens(faults.unknown, &mut reached.faults.unknown) {
                 seen.health = Health::Unknown;
             }
         }
-        if chance.happens(faults.partial, &mut reached.partial) {
+        if chance.happens(faults.partial, &mut reached.faults.partial) {
             instances.retain(|_| chance.below(3) > 0);
         }
-        if chance.happens(faults.reordered, &mut reached.reordered) {
+        if chance.happens(faults.reordered, &mut reached.faults.reordered) {
             instances.reverse();
         }
         let census = Census { at, instances, trouble: None };
