@@ -1,8 +1,9 @@
 //! Carries out a schedule, and says what must not have happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rekiln::fleet::Fleet;
+use rekiln::fleet::census::State;
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::Event;
 use rekiln::fleet::journal::{Entry, Journal};
@@ -240,22 +241,31 @@ impl Ground<'_> {
     fn no_churn(&self, fleet: usize) -> Result<(), String> {
         let it = &self.fleets[fleet];
         let count = |bad: &Target, journal: &Journal| {
-            let (mut opened, mut launched) = (0, 0);
+            let (mut opened, mut launched) = (0, BTreeSet::new());
+            // What someone logged in to while it booted is replaced, and says nothing about its image.
+            let mut touched = BTreeSet::new();
             for entry in journal.entries() {
                 match &entry.event {
                     Event::Opened { target, .. } | Event::Retargeted { target, .. } if target == bad => {
                         opened += 1;
                     }
                     Event::Outcome {
-                        action: Action::Launch { generation, .. },
+                        action: Action::Launch { id, generation, .. },
                         result: Ok(Outcome::Applied),
                     } if *generation == bad.generation => {
-                        launched += 1;
+                        launched.insert(id.clone());
+                    }
+                    Event::Seen { changed, .. } => {
+                        let booting = changed.iter().filter(|seen| seen.state == State::Launching);
+                        let booting =
+                            booting.filter(|seen| seen.generation.as_ref() == Some(&bad.generation));
+                        let found = booting.filter(|seen| seen.touched.is_some());
+                        touched.extend(found.map(|seen| seen.id.clone()));
                     }
                     _ => {}
                 }
             }
-            (opened, launched)
+            (opened, launched.difference(&touched).count())
         };
         for bad in &self.bad {
             let (opened, launched) = it.read(|journal| count(bad, journal));

@@ -23,6 +23,8 @@ pub struct Orders {
     pub breaker: bool,
     /// Instances that someone wants replaced: they are not the less for being of the new image.
     pub rotated: Vec<InstanceId>,
+    /// Instances that were given up: one that serves all the same is replaced too.
+    pub given_up: Vec<InstanceId>,
     /// Images that no one may launch.
     pub quarantined: Vec<ImageId>,
     /// The generation that completed last.
@@ -140,15 +142,16 @@ impl Law {
         if *emergency || proven.is_none() || *proven == Some(generation) {
             return;
         }
-        // What someone wants replaced has its replacement beside it.
-        let rotated = self.orders.rotated.iter().filter(|id| {
+        // What someone wants replaced, or was given up, has its replacement beside it.
+        let replaced: BTreeSet<_> = self.orders.rotated.iter().chain(&self.orders.given_up).collect();
+        let replaced = replaced.into_iter().filter(|id| {
             world.instances.get(id).is_some_and(|found| {
                 Tally::spreads(found)
                     && found.seen.generation.as_ref().is_some_and(|own| own.id == generation)
             })
         });
         let count = world.instances.tally.spread_of.get(&generation).copied().unwrap_or(0);
-        let count = count.saturating_sub(rotated.count());
+        let count = count.saturating_sub(replaced.count());
         let waves = policy.waves.iter().enumerate().take(policy.waves.len() - 1);
         for (wave, limit) in waves.filter(|(_, limit)| count > **limit) {
             if !self.soaked.contains(&(generation, wave)) {
@@ -209,13 +212,15 @@ impl Law {
         self.drained.clear();
     }
 
-    /// How many were launched and will never serve: too long ago, touched on the way, or from what nobody wants now.
+    /// How many were launched and will never serve: too long ago, touched on the way, or from what nobody wants now. Nor
+    /// does what another one launched count before it gets requests: no journal knows it when a list leaves it out.
     fn lost(&self, world: &World, policy: &Policy, wanted: Digest) -> usize {
         let unwanted = |generation: Digest| generation != wanted && Some(generation) != self.orders.proven;
         let late = |found: &&Simulated| {
             let seen = &found.seen;
             seen.state == State::Launching
-                && (seen.touched.is_some()
+                && (!found.ours
+                    || seen.touched.is_some()
                     || seen.generation.as_ref().is_none_or(|generation| unwanted(generation.id))
                     || seen.health != Health::Healthy
                         && world.now.duration_since(seen.launched_at) >= policy.deadline)
