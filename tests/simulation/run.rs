@@ -68,6 +68,7 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
     for fleet in 0..schedule.fleets.len() {
         ground.cover(fleet);
         ground.no_churn(fleet)?;
+        ground.orderly(fleet)?;
     }
     ground.reach("news", store.news.borrow().len() as u64);
     Ok(ground.coverage)
@@ -199,12 +200,40 @@ impl Ground<'_> {
             other.command(it.sim.now(), Event::Resumed).await
         };
         now_or_never(resumed).ok_or("a journal in memory waits")?.map_err(|error| error.chain())?;
+        self.arrive(fleet, &target, Order::default())?;
+        self.replace(fleet, &target)
+    }
+
+    /// Replaces, of a fleet that is as it should be, what someone logged in to, what someone wants replaced, and what is
+    /// too old.
+    fn replace(&mut self, fleet: usize, target: &Target) -> Result<(), String> {
+        let it = &self.fleets[fleet];
+        let policy = Policy::of(&it.fleet).expect("a policy");
+        let ids = it.sim.ids();
+        let (Some(first), Some(last)) = (ids.first().cloned(), ids.last().cloned()) else {
+            return Err("a fleet that is as it should be has no instance".to_owned());
+        };
+        it.sim.touch(&first, "an interactive session");
+        let mut wanted = vec![first, last.clone()];
+        if let Some(age) = policy.max_age {
+            it.sim.pass(age);
+            wanted = ids;
+        }
+        let wish = Wish { instances: vec![last], reason: "a schedule".to_owned() };
+        self.arrive(fleet, target, Order { wish: Some(wish), ..Order::default() })?;
+        self.reach("replaced on request", 1);
+        let left = self.fleets[fleet].sim.ids().into_iter().find(|id| wanted.contains(id));
+        left.map_or(Ok(()), |id| Err(format!("{id} was to be replaced, and was not")))
+    }
+
+    /// Rolls, where nothing goes wrong any more, until all is as it should be.
+    fn arrive(&mut self, fleet: usize, target: &Target, mut order: Order) -> Result<(), String> {
         for _ in 0..ROLLS {
             let it = &self.fleets[fleet];
-            let end = it.plain(&target);
+            let end = it.roll(target, std::mem::take(&mut order), None);
             self.sound(fleet)?;
             match end {
-                End::Done(_) => return self.fleets[fleet].converged(&target),
+                End::Done(_) => return self.fleets[fleet].converged(target),
                 End::Failed(error) if error.chain().contains("window") => {
                     let now = it.sim.now();
                     let windows = Policy::of(&it.fleet).expect("a policy").windows;
@@ -226,6 +255,35 @@ impl Ground<'_> {
             }
         }
         Err(format!("nothing goes wrong any more, and it has not ended after {ROLLS} rolls"))
+    }
+
+    /// The journal tells it in the order in which it may happen: no outcome without its intent before it, and nothing is
+    /// begun after a rollout was cancelled or has ended, until the next one is opened.
+    fn orderly(&self, fleet: usize) -> Result<(), String> {
+        let walk = |journal: &Journal| {
+            let (mut intended, mut over) = (None, true);
+            for Entry { number, event, .. } in journal.entries() {
+                match event {
+                    Event::Intent { action } if over => {
+                        return Err(format!(
+                            "order: entry {number} intends `{action}`, and nothing is rolled"
+                        ));
+                    }
+                    Event::Intent { action } => intended = Some(action),
+                    Event::Outcome { action, .. } if intended.take() != Some(action) => {
+                        return Err(format!(
+                            "order: entry {number} says what came of `{action}` without an intent"
+                        ));
+                    }
+                    Event::Opened { .. } | Event::Retargeted { .. } => over = false,
+                    Event::Cancelled { back: false, .. } => over = true,
+                    other if other.ends() => over = true,
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        self.fleets[fleet].read(walk)
     }
 
     /// No law is broken.
