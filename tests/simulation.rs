@@ -20,7 +20,7 @@ use schedule::Schedule;
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 900 } else { 20_000 };
 
 /// What every sufficiently long run must have reached, beside each fault.
-const MUST: [&str; 31] = [
+const MUST: [&str; 32] = [
     "completed",
     "crash before an act",
     "crash after an act",
@@ -52,6 +52,7 @@ const MUST: [&str; 31] = [
     "rotation",
     "refused act",
     "replaced on request",
+    "replayed decision",
 ];
 
 #[expect(clippy::print_stdout, reason = "`just soak` and `REKILN_SEED` are asked for what they print")]

@@ -8,6 +8,7 @@ use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::Event;
 use rekiln::fleet::journal::{Entry, Journal};
 use rekiln::fleet::policy::Policy;
+use rekiln::fleet::replay::replay;
 use rekiln::fleet::roll::{Order, Wish};
 use rekiln::fleet::surroundings::Reading;
 use rekiln::provider::sim::{Faults, GateFaults, SimStore};
@@ -26,6 +27,9 @@ const PATIENCE: u64 = 600;
 const ENOUGH: u64 = 20_000;
 /// So many rolls in a row are enough once nothing goes wrong: a window lets at least one replacement begin, and a fleet has six.
 const ROLLS: usize = 30;
+
+/// The journal of every so manieth schedule is replayed: each replay plans all looks again, and so costs as much as the run.
+const REPLAYED: u64 = 16;
 
 /// So many entries of a journal show how it came to what they end with.
 const LAST: usize = 120;
@@ -69,6 +73,9 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
         ground.cover(fleet);
         ground.no_churn(fleet)?;
         ground.orderly(fleet)?;
+        if schedule.seed % REPLAYED == 0 {
+            ground.replays(fleet)?;
+        }
     }
     ground.reach("news", store.news.borrow().len() as u64);
     Ok(ground.coverage)
@@ -255,6 +262,17 @@ impl Ground<'_> {
             }
         }
         Err(format!("nothing goes wrong any more, and it has not ended after {ROLLS} rolls"))
+    }
+
+    /// Every decision comes out the same when it is made again from what the journal says was seen.
+    fn replays(&mut self, fleet: usize) -> Result<(), String> {
+        let name = self.fleets[fleet].name;
+        let all = self.fleets[fleet].read(|journal| replay(name, journal.entries()));
+        self.reach("replayed decision", all.iter().map(|replayed| replayed.decisions as u64).sum());
+        match all.into_iter().find_map(|replayed| replayed.differs) {
+            Some(differs) => Err(format!("replay: {differs:?}")),
+            None => Ok(()),
+        }
     }
 
     /// The journal tells it in the order in which it may happen: no outcome without its intent before it, and nothing is
