@@ -52,6 +52,10 @@ bench *ARGS:
     cargo build --release
     python3 tests/bench.py {{ARGS}}
 
+# Measures what a step of a rollout costs, from 10 instances to 50,000, or the cases whose name contains ARGS
+scale *ARGS:
+    cargo bench --bench scale -- --noplot {{ARGS}}
+
 # Writes the JSON schemas of recipes and fleets
 schemas:
     cargo run --quiet -- schema recipe > docs/schema/recipe.json

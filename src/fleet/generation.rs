@@ -46,11 +46,16 @@ impl Generation {
     /// Names the parts in which `self` differs from `wanted`, in order; empty when it does not.
     #[must_use]
     pub fn drift(&self, wanted: &Self) -> Vec<String> {
-        let mut names: Vec<_> = self.parts.keys().chain(wanted.parts.keys()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.retain(|name| self.parts.get(*name) != wanted.parts.get(*name));
-        names.into_iter().cloned().collect()
+        let (mut ours, mut theirs) = (self.parts.iter().peekable(), wanted.parts.iter().peekable());
+        let mut names = Vec::new();
+        // Both are in the order of names; each stale instance is asked at each look.
+        while let Some((name, _)) = ours.peek().into_iter().chain(theirs.peek()).min() {
+            let name = *name;
+            if ours.next_if(|(other, _)| *other == name) != theirs.next_if(|(other, _)| *other == name) {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 }
 

@@ -404,7 +404,9 @@ impl History {
                 member.draining = member.draining.or(Some(at));
                 // A drain that is tried again counts once, from when it may have happened last.
                 let before = member.counted.replace(at);
-                if let Some(at) = self.replaced.iter().rposition(|counted| Some(*counted) == before) {
+                // Nothing is looked for where nothing was counted: that would be all of the hour, for each drain.
+                let before = before.and_then(|before| self.replaced.iter().rposition(|at| *at == before));
+                if let Some(at) = before {
                     self.replaced.remove(at);
                 }
                 self.replaced.push_back(at);

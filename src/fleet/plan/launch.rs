@@ -1,6 +1,6 @@
 //! Decide: what is launched into the room that is there, and where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -69,8 +69,10 @@ impl Batch<'_> {
         let room = policy.ceiling().saturating_sub(self.existing()) + self.again().len().min(fresh);
         if room == 0 && fresh + filled > 0 {
             // The next plan launches into the room.
-            let sick = self.members.iter().filter(|m| m.kind == Kind::Unhealthy && !self.ends(&m.id));
-            if let Some(id) = sick.map(|member| member.id.clone()).next() {
+            let ends = |action: &Action| matches!(action, Action::Terminate { .. });
+            let ended: HashSet<_> = self.actions.iter().filter(|a| ends(a)).map(Action::id).collect();
+            let sick = self.members.iter().find(|m| m.kind == Kind::Unhealthy && !ended.contains(&m.id));
+            if let Some(id) = sick.map(|member| member.id.clone()) {
                 self.terminate(&id, false, "unhealthy, to make room for its replacement");
             }
             return;
@@ -116,10 +118,6 @@ impl Batch<'_> {
             _ => None,
         };
         self.actions.iter().filter_map(admits).collect()
-    }
-
-    fn ends(&self, id: &InstanceId) -> bool {
-        self.actions.iter().any(|action| matches!(action, Action::Terminate { id: ended, .. } if ended == id))
     }
 
     /// Launches one instance of each target, unfinished ones of the rollout's own first, each in the zone that has

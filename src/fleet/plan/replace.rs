@@ -1,7 +1,9 @@
 //! Decide: in which order instances stop getting requests.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use jiff::Timestamp;
 
 use super::room::Batch;
 use super::{Hold, Kind, Situation, Standing, Urgency};
@@ -11,7 +13,12 @@ use crate::provider::Action;
 /// How many waiting instances are named; of more, their number says as much.
 const ONE_BY_ONE: usize = 5;
 
-impl Batch<'_> {
+/// What like ones are replaced by, the oldest first.
+fn age(member: &Standing) -> (Option<Timestamp>, u64) {
+    (member.launched_at, member.id.number())
+}
+
+impl<'a> Batch<'a> {
     /// Drains what is to be replaced and what is too many, as far as enough others serve.
     pub(super) fn replace(&mut self) {
         let Situation { policy, history, target, .. } = *self.situation;
@@ -33,7 +40,7 @@ impl Batch<'_> {
             if allowed && serving > policy.floor() {
                 serving -= 1;
                 covered -= 1;
-                self.actions.push(Action::Drain { id, others: policy.floor() });
+                self.actions.push(Action::Drain { id: id.clone(), others: policy.floor() });
             } else if is_stale {
                 rest.push(id);
             }
@@ -44,7 +51,7 @@ impl Batch<'_> {
         if waits && !rest.is_empty() || rest.len() > ONE_BY_ONE {
             self.holds.push(Hold::Turn { count: rest.len() });
         } else {
-            self.holds.extend(rest.into_iter().map(|id| Hold::Floor { id }));
+            self.holds.extend(rest.into_iter().map(|id| Hold::Floor { id: id.clone() }));
         }
         self.end_needless(current);
     }
@@ -96,7 +103,7 @@ impl Batch<'_> {
     }
 
     /// What is to be replaced: the most urgent first, then from the zone that has the most, then the oldest.
-    fn victims(&self) -> Vec<InstanceId> {
+    fn victims(&self) -> Vec<&'a InstanceId> {
         let active = self.active_zone();
         let mut populations: BTreeMap<&str, usize> = BTreeMap::new();
         let mut queues: BTreeMap<Urgency, BTreeMap<&str, Vec<&Standing>>> = BTreeMap::new();
@@ -113,22 +120,24 @@ impl Batch<'_> {
         }
         let mut victims = Vec::new();
         for zones in queues.into_values() {
-            let mut zones: BTreeMap<&str, VecDeque<&Standing>> = zones
+            let mut zones: BTreeMap<&str, VecDeque<_>> = zones
                 .into_iter()
-                .map(|(zone, mut queue)| {
-                    queue.sort_by_key(|member| (member.launched_at, member.id.number()));
+                .map(|(zone, queue)| {
+                    // A name's number is read once, and not at each comparison.
+                    let mut queue: Vec<_> = queue.into_iter().map(|member| (age(member), member)).collect();
+                    queue.sort_by_key(|(age, _)| *age);
                     (zone, queue.into())
                 })
                 .collect();
             loop {
                 let fullest = zones.iter().filter_map(|(zone, queue)| {
-                    let first = queue.front()?;
+                    let (age, _) = queue.front()?;
                     let population = populations.get(zone).copied().unwrap_or(0);
-                    Some((Reverse(population), first.launched_at, first.id.number(), *zone))
+                    Some((Reverse(population), *age, *zone))
                 });
                 let Some((.., zone)) = fullest.min() else { break };
                 let next = zones.get_mut(zone).and_then(VecDeque::pop_front);
-                victims.extend(next.map(|member| member.id.clone()));
+                victims.extend(next.map(|(_, member)| &member.id));
                 populations.entry(zone).and_modify(|count| *count = count.saturating_sub(1));
             }
         }
@@ -136,20 +145,20 @@ impl Batch<'_> {
     }
 
     /// What is current and one too many, newest first: the older have proven themselves.
-    fn extra(&self, current: usize) -> Vec<InstanceId> {
+    fn extra(&self, current: usize) -> Vec<&'a InstanceId> {
         let many = current.saturating_sub(self.situation.policy.size);
         if many == 0 {
             return Vec::new();
         }
         let mut extra: Vec<_> = self.members.iter().filter(|m| m.kind == Kind::Current).collect();
-        extra.sort_by_key(|m| Reverse((m.launched_at, m.id.number())));
+        extra.sort_by_cached_key(|member| Reverse(age(member)));
         if self.situation.policy.one_zone {
             let first = extra.first().and_then(|member| member.zone.as_deref());
             let zone = self.active_zone().or(first);
             extra.retain(|member| member.zone.as_deref() == zone);
         }
         extra.truncate(many);
-        extra.into_iter().map(|member| member.id.clone()).collect()
+        extra.into_iter().map(|member| &member.id).collect()
     }
 
     /// Ends starting ones that nobody waits for any more.
@@ -159,11 +168,12 @@ impl Batch<'_> {
             return;
         }
         let starting = self.members.iter().rev().filter(|m| m.kind == Kind::Starting);
-        let ids: Vec<_> = starting.map(|member| member.id.clone()).collect();
-        let needless = (current + ids.len()).saturating_sub(size);
-        for id in ids.into_iter().take(needless) {
-            self.actions.retain(|action| *action.id() != id);
-            self.terminate(&id, false, "one too many");
+        let needless = (current + starting.clone().count()).saturating_sub(size);
+        let needless: Vec<_> = starting.map(|member| &member.id).take(needless).collect();
+        let ended: HashSet<_> = needless.iter().copied().collect();
+        self.actions.retain(|action| !ended.contains(action.id()));
+        for id in needless {
+            self.terminate(id, false, "one too many");
         }
     }
 }

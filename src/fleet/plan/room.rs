@@ -1,6 +1,6 @@
 //! Decide: one batch in the making: who is there, and what is ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::SignedDuration;
 
@@ -44,8 +44,10 @@ impl<'a> Batch<'a> {
     pub(super) fn existing(&self) -> usize {
         let ended = |id: &InstanceId| self.seen(id).is_some_and(|seen| seen.state == State::Dead);
         let takes = |m: &&Standing| match m.kind {
-            Kind::Unfinished => true,
-            _ => !ended(&m.id),
+            Kind::Dead => false,
+            // Of all others only these can be of a machine that has ended: most need no search.
+            Kind::Failed(_) | Kind::Unknown => !ended(&m.id),
+            _ => true,
         };
         self.members.iter().filter(takes).count()
     }
@@ -127,15 +129,17 @@ impl<'a> Batch<'a> {
 
     /// Names what is waited for.
     pub(super) fn explain(&mut self) {
-        let acted: BTreeSet<InstanceId> = self.actions.iter().map(|action| action.id().clone()).collect();
-        for Standing { id, kind, .. } in self.members.iter().filter(|member| !acted.contains(&member.id)) {
-            let id = id.clone();
-            match kind {
-                Kind::Starting => self.holds.push(Hold::Starting { id }),
-                Kind::Unknown => self.holds.push(Hold::Unknown { id }),
-                Kind::Absent => self.holds.push(Hold::Absent { id }),
-                Kind::Unhealthy => self.holds.push(Hold::Floor { id }),
-                _ => {}
+        let acted: HashSet<&InstanceId> = self.actions.iter().map(Action::id).collect();
+        for Standing { id, kind, .. } in self.members {
+            let hold: fn(InstanceId) -> Hold = match kind {
+                Kind::Starting => |id| Hold::Starting { id },
+                Kind::Unknown => |id| Hold::Unknown { id },
+                Kind::Absent => |id| Hold::Absent { id },
+                Kind::Unhealthy => |id| Hold::Floor { id },
+                _ => continue,
+            };
+            if !acted.contains(id) {
+                self.holds.push(hold(id.clone()));
             }
         }
         self.explain_wave();

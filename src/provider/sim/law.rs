@@ -1,7 +1,7 @@
 //! What must never be done, whatever the mode, the fault or the crash: checked by the simulated world after each act
 //! with its own eyes, and not with the planner's.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -38,8 +38,8 @@ pub struct Orders {
 pub(super) struct Law {
     pub(super) orders: Orders,
     pub(super) violations: Vec<String>,
-    /// When instances were taken out of service to be replaced; the last hour's.
-    drained: VecDeque<Timestamp>,
+    /// When instances were taken out of service to be replaced, and how many; the last hour's.
+    drained: BTreeMap<Timestamp, usize>,
     /// When so many instances of a generation served for the first time: for each wave.
     reached: BTreeMap<(Digest, usize), Timestamp>,
     /// Those that have served for as long as the soak since: whatever the clock says later.
@@ -177,13 +177,16 @@ impl Law {
         if policy.surge == 0 {
             self.judge_voluntary(world, policy, &format!("{id} was drained"));
         }
-        self.drained.push_back(world.now);
+        *self.drained.entry(world.now).or_default() += 1;
         let hour = SignedDuration::from_hours(1);
-        self.drained.retain(|at| world.now.duration_since(*at) < hour);
-        if let Some(rate) = policy.rate.filter(|_| !self.orders.emergency)
-            && self.drained.len() > rate
-        {
-            self.accuse(world, &format!("rate: {} drained within an hour, {rate} may", self.drained.len()));
+        while self.drained.first_key_value().is_some_and(|(at, _)| world.now.duration_since(*at) >= hour) {
+            self.drained.pop_first();
+        }
+        if let Some(rate) = policy.rate.filter(|_| !self.orders.emergency) {
+            let drained: usize = self.drained.values().sum();
+            if drained > rate {
+                self.accuse(world, &format!("rate: {drained} drained within an hour, {rate} may"));
+            }
         }
         if policy.one_zone {
             let zone = world.instances.get(id).and_then(|found| found.seen.zone.clone());

@@ -8,7 +8,7 @@ pub mod rehearsal;
 mod surroundings;
 mod world;
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -111,8 +111,8 @@ impl Sim {
 
     /// Returns how many there really are of each kind.
     #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.world.borrow().instances.tally.clone()
+    pub fn tally(&self) -> Ref<'_, Tally> {
+        Ref::map(self.world.borrow(), |world| &world.instances.tally)
     }
 
     /// Returns what is really there, by id.

@@ -435,7 +435,8 @@ impl Provider for Watched<'_> {
         if lasted > LONGEST || self.seen.borrow().looks > LOOKS {
             self.stop.store(true, Ordering::Relaxed);
         }
-        self.sim.pass(PAGE * i32::try_from(self.sim.tally().ours).unwrap_or(i32::MAX));
+        let ours = self.sim.tally().ours;
+        self.sim.pass(PAGE * i32::try_from(ours).unwrap_or(i32::MAX));
         let census = self.sim.census().await;
         self.look();
         census
