@@ -29,7 +29,7 @@ PLAN = "src/fleet/plan/"
 FAULTS = [
     ("the floor is one too low", [
         (PLAN + "replace.rs", "if allowed && serving > policy.floor() {", "if allowed && serving + 1 > policy.floor() {"),
-        (PLAN + "replace.rs", "Action::Drain { id, others: policy.floor() }", "Action::Drain { id, others: policy.floor().saturating_sub(1) }"),
+        (PLAN + "replace.rs", "others: policy.floor() }", "others: policy.floor().saturating_sub(1) }"),
     ]),
     ("what drains counts as serving", [
         (PLAN + "room.rs", "self.count(|kind| matches!(kind, Kind::Current | Kind::Stale(_)))",
@@ -44,13 +44,13 @@ FAULTS = [
         (PLAN + "launch.rs", "policy.ceiling().saturating_sub(self.existing())", "(policy.ceiling() + 1).saturating_sub(self.existing())"),
     ]),
     ("what is not seen takes no room", [
-        (PLAN + "room.rs", "Kind::Unfinished => true,", "Kind::Unfinished => true,\n            Kind::Absent => false,"),
+        (PLAN + "room.rs", "Kind::Dead => false,", "Kind::Dead | Kind::Absent => false,"),
         (PLAN + "mod.rs", "| Self::Absent | Self::Gone)", "| Self::Gone)"),
         (PLAN + "launch.rs", "Kind::Current | Kind::Unknown | Kind::Absent | Kind::Gone", "Kind::Current | Kind::Unknown | Kind::Gone"),
     ]),
     ("the drain is left out", [
-        (PLAN + "replace.rs", "self.actions.push(Action::Drain { id, others: policy.floor() });",
-         "self.terminate(&id, true, \"drained\");"),
+        (PLAN + "replace.rs", "self.actions.push(Action::Drain { id: id.clone(), others: policy.floor() });",
+         "self.terminate(id, true, \"drained\");"),
     ]),
     ("a drain has no limit", [
         (PLAN + "room.rs", "connections == 0 || over", "connections == 0 || over && false"),
