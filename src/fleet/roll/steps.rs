@@ -1,12 +1,27 @@
-//! Tell: the steps of a roll that a reader sees: one line an instance for its start, and one for its drain.
+//! Tell: what a reader sees of a roll: how it is at each look; one line an instance for its start, and one for its
+//! drain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use super::{Look, Roll, Running};
 use crate::fleet::census::InstanceId;
+use crate::fleet::glance::Glance;
 use crate::fleet::plan::{Kind, Plan};
+use crate::fleet::surroundings::Surroundings;
 use crate::progress::{self, Progress};
-use crate::provider::Action;
+use crate::provider::{Action, Provider};
+
+impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
+    /// Tells who watches how it is.
+    pub(super) fn show(&self, running: &Running, look: &Look) {
+        if self.progress.watches() {
+            let situation = self.situation(running, &look.census, &look.outlook);
+            let glance = Glance::of(&situation, &look.plan, running.begun);
+            self.progress.tell(progress::Event::Rolling(Box::new(glance)));
+        }
+    }
+}
 
 /// The steps a reader sees: one line an instance for its start, and one for its drain.
 #[derive(Default)]
