@@ -14,10 +14,11 @@ use object_store::memory::InMemory;
 use rekiln::digest::Digest;
 use rekiln::fleet::Fleet;
 use rekiln::fleet::census::InstanceId;
+use rekiln::fleet::experience::Experience;
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::Event;
 use rekiln::fleet::journal::{Journal, Writer};
-use rekiln::fleet::plan::{Situation, forecast, plan};
+use rekiln::fleet::plan::{Situation, outlook as outlook_of, plan};
 use rekiln::fleet::policy::Policy;
 use rekiln::fleet::roll::{Order, Roll, Wish};
 use rekiln::fleet::surroundings::{Reading, Surroundings as _};
@@ -170,16 +171,20 @@ impl Story {
             fleet: "web",
             target: &target,
             census: &census,
-            history: journal.history(),
+            history: &journal.history().opened(&target),
             outlook: &outlook,
             now: census.at,
         };
-        let (plan, acts) = (plan(&situation), forecast(&situation));
+        let (acts, end) = outlook_of(&situation, &Experience::of(journal.entries()));
+        let plan = plan(&situation);
         let mut lines: Vec<_> =
             plan.members.iter().map(|member| format!("{} {}", member.id, member.kind)).collect();
         let acts = acts.iter().filter(|act| !matches!(act, Action::Admit { .. }));
         lines.extend((1..).zip(acts).map(|(at, act): (u32, _)| format!("{at}. {act}")));
-        lines.extend(plan.holds.iter().map(|hold| format!("waiting: {hold}")));
+        lines.extend(plan.holds.iter().map(|hold| format!("waiting: {}", hold.told(census.at))));
+        if !plan.done() {
+            lines.push(end.told(census.at));
+        }
         self.say(&lines);
     }
 

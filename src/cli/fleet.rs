@@ -11,6 +11,7 @@ use crate::catalog::{Catalog, Record};
 use crate::error::{Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::Census;
+use crate::fleet::experience::Experience;
 use crate::fleet::generation::Target;
 use crate::fleet::guard::Reach;
 use crate::fleet::history::History;
@@ -109,11 +110,12 @@ impl Site {
 
     /// Looks at the fleet, changing nothing.
     pub async fn look(&self, context: &Context, target: &Target) -> Result<Look> {
-        let history = self.journal("plan").await?.history().clone();
+        let journal = self.journal("plan").await?;
+        let (history, experience) = (journal.history().clone(), Experience::of(journal.entries()));
         let census = self.provider.census().await?;
         let targets: Vec<_> = std::iter::once(target).chain(&history.proven).collect();
         let outlook = self.surroundings(context).outlook(&targets, census.at).await?;
-        Ok(Look { census, history, outlook })
+        Ok(Look { census, history, experience, outlook })
     }
 
     /// Asks before a roll that reaches more of the repository's instances than `roll.guard` allows.
@@ -169,12 +171,13 @@ impl Site {
 pub struct Look {
     pub census: Census,
     pub history: History,
+    pub experience: Experience,
     pub outlook: Outlook,
 }
 
 impl Look {
     pub fn situation<'a>(&'a self, site: &'a Site, target: &'a Target) -> Situation<'a> {
-        let Self { census, history, outlook } = self;
+        let Self { census, history, outlook, .. } = self;
         let (policy, fleet, now) = (&site.policy, site.name.as_str(), census.at);
         Situation { policy, fleet, target, census, history, outlook, now }
     }

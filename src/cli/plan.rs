@@ -5,7 +5,7 @@ use super::fleet::{Site, names, settled, table};
 use crate::catalog::Record;
 use crate::error::Result;
 use crate::fleet::census::Census;
-use crate::fleet::plan::{Hold, Kind, Plan, forecast, plan};
+use crate::fleet::plan::{Expected, Hold, Kind, Plan, outlook, plan};
 use crate::provider::Action;
 
 /// Arguments of `rekiln plan`.
@@ -31,14 +31,15 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 fn show(context: &Context, name: &str) -> Result<u8> {
     let site = Site::open(context, name)?;
     let (target, image) = site.target()?;
-    let look = context.block_on(site.look(context, &target))?;
+    let mut look = context.block_on(site.look(context, &target))?;
+    look.history = look.history.opened(&target);
     let first = plan(&look.situation(&site, &target));
-    let acts = forecast(&look.situation(&site, &target));
+    let (acts, expected) = outlook(&look.situation(&site, &target), &look.experience);
     context
         .output
-        .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts }));
+        .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts, "end": expected }));
     let plan = settled(&look.situation(&site, &target));
-    let lines = told(&site, &image, &look.census, &plan, &acts);
+    let lines = told(&site, &image, &look.census, &plan, &acts, &expected);
     for line in lines {
         context.output.line(line);
     }
@@ -46,7 +47,14 @@ fn show(context: &Context, name: &str) -> Result<u8> {
 }
 
 /// What each instance is, what a roll does in which order and why, and what holds the rest.
-fn told(site: &Site, image: &Record, census: &Census, plan: &Plan, acts: &[Action]) -> Vec<String> {
+fn told(
+    site: &Site,
+    image: &Record,
+    census: &Census,
+    plan: &Plan,
+    acts: &[Action],
+    end: &Expected,
+) -> Vec<String> {
     let Site { name, policy, fleet, .. } = site;
     let mut lines =
         vec![format!("fleet {name}: {} instances of {} ({})", policy.size, fleet.image, image.id.short())];
@@ -80,7 +88,8 @@ fn told(site: &Site, image: &Record, census: &Census, plan: &Plan, acts: &[Actio
     lines.extend((1..).zip(shown).map(|(at, act): (u32, _)| format!("  {at}. {act}{}", why(act))));
     // The order says already what waits for its replacement.
     let holds = plan.holds.iter().filter(|hold| acts.is_empty() || !matches!(hold, Hold::Floor { .. }));
-    lines.extend(holds.map(|hold| format!("  waiting: {hold}")));
+    lines.extend(holds.map(|hold| format!("  waiting: {}", hold.told(census.at))));
+    lines.push(format!("  {}", end.told(census.at)));
     lines.push(format!(
         "  on the way at most {} above the size and at most {} below it",
         policy.surge, policy.unavailable

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::moment::lasting;
-use super::plan::{Hold, Kind, Plan, Situation, stage};
+use super::plan::{Expected, Hold, Kind, Plan, Situation, stage};
 use crate::digest::ImageId;
 
 /// The widest bar: a wider one says no more, and is far from its numbers.
@@ -96,12 +96,14 @@ pub struct Glance {
     pub begun: Timestamp,
     /// When this was seen.
     pub now: Timestamp,
+    /// When it ends; found less often than the rest.
+    pub expected: Expected,
 }
 
 impl Glance {
     /// Looks at what a plan was made from, and at the plan.
     #[must_use]
-    pub fn of(situation: &Situation<'_>, plan: &Plan, begun: Timestamp) -> Self {
+    pub fn of(situation: &Situation<'_>, plan: &Plan, expected: Expected, begun: Timestamp) -> Self {
         let Situation { policy, fleet, target, history, now, .. } = *situation;
         Self {
             fleet: fleet.to_owned(),
@@ -115,13 +117,14 @@ impl Glance {
             holds: plan.holds.clone(),
             begun,
             now,
+            expected,
         }
     }
 
-    /// Tells whether it says the same as an earlier one, except for the time.
+    /// Tells whether it says the same as an earlier one, except for what time alone changes.
     #[must_use]
     pub fn is_as(&self, earlier: &Self) -> bool {
-        *self == Self { now: self.now, ..earlier.clone() }
+        *self == Self { now: self.now, expected: self.expected.clone(), ..earlier.clone() }
     }
 
     /// Lays it out in lines of at most `width` columns. With `colour`, the bar has some; the letters never.
@@ -137,7 +140,8 @@ impl Glance {
         // A line that came and went would move the ones below it.
         let doing = headline(&self.holds).map(|hold| format!("waiting: {}", hold.told(self.now)));
         lines.push(fit(format!("  {}", doing.as_deref().unwrap_or("working"))));
-        lines.push(fit(format!("  {} so far", lasting(self.now.duration_since(self.begun)))));
+        let lasted = lasting(self.now.duration_since(self.begun));
+        lines.push(fit(format!("  {lasted} so far; {}", self.expected.told(self.now))));
         lines
     }
 

@@ -3,6 +3,7 @@
 pub mod breaker;
 pub mod census;
 pub mod command;
+pub mod experience;
 pub mod gate;
 pub mod generation;
 pub mod glance;

@@ -13,7 +13,7 @@ use super::census::{Census, Instance, InstanceId, State};
 use super::generation::Target;
 use super::history::Event;
 use super::journal::Journal;
-use super::plan::{Hold, Plan, Situation, plan};
+use super::plan::{Expected, Hold, Plan, Situation, plan};
 use super::policy::Policy;
 use super::surroundings::{News, Outlook, Surroundings};
 use super::{Fleet, Step};
@@ -100,6 +100,8 @@ struct Running {
     seen: Census,
     /// When this process began.
     begun: Timestamp,
+    /// When it ends, and when that was found; `None` while nobody watches.
+    expected: Option<(Timestamp, Expected)>,
 }
 
 /// One look: what was seen, and what follows.
@@ -135,6 +137,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             steps: Steps::default(),
             seen: last_seen(self.journal),
             begun: now,
+            expected: None,
         };
         self.open(order, &mut running, now).await?;
         loop {
@@ -142,7 +145,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             self.end_if_asked().await?;
             self.provider.prepare().await?;
             let Some(look) = self.look(&mut running).await? else { continue };
-            self.show(&running, &look);
+            self.show(&mut running, &look);
             running.steps.follow(self.progress, &look.plan);
             if self.conclude(&mut running, &look).await? {
                 return Ok(running.summary);

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::fleet::breaker::{Failures, open_by};
 use crate::fleet::history::History;
 use crate::fleet::journal::Writer;
-use crate::fleet::plan::{Hold, stage};
+use crate::fleet::plan::{Expected, Hold, expected, stage};
 
 /// What a reader of `status` wants to know beside the instances.
 #[derive(Debug, Serialize)]
@@ -40,6 +40,10 @@ pub(super) struct Rollout {
     breaker: Option<String>,
     /// What a running rollout waits for.
     holds: Vec<Hold>,
+    /// When a running rollout ends, if it goes on.
+    end: Option<Expected>,
+    /// When this was seen.
+    now: Timestamp,
 }
 
 impl Rollout {
@@ -48,11 +52,12 @@ impl Rollout {
         let history = journal.history();
         let unfinished = history.unfinished();
         let target = history.target.as_ref();
-        let holds = match target.filter(|_| unfinished) {
-            None => Vec::new(),
+        let (holds, end) = match target.filter(|_| unfinished) {
+            None => (Vec::new(), None),
             Some(target) => {
                 let look = context.block_on(site.look(context, target))?;
-                settled(&look.situation(site, target)).holds
+                let situation = look.situation(site, target);
+                (settled(&situation).holds, Some(expected(&situation, &look.experience)))
             }
         };
         let at = target.filter(|_| unfinished).and_then(|target| stage(&site.policy, history, target));
@@ -71,6 +76,8 @@ impl Rollout {
             quarantined: target.map(|target| quarantine.get(target.image)).transpose()?.flatten(),
             breaker: open_by(&site.fleet.roll.breaker, &Failures::new(&site.store).list()?)?,
             holds,
+            end,
+            now: Timestamp::now(),
         })
     }
 
@@ -115,7 +122,8 @@ impl Rollout {
         if let Some(Quarantined { by, reason, .. }) = self.quarantined.as_ref().filter(|_| !refused) {
             lines.push(format!("its image {image} is quarantined by {by}: {reason}"));
         }
-        lines.extend(self.holds.iter().map(|hold| format!("waiting: {hold}")));
+        lines.extend(self.holds.iter().map(|hold| format!("waiting: {}", hold.told(self.now))));
+        lines.extend(self.end.iter().map(|end| end.told(self.now)));
         if self.paused.is_some() {
             lines.push(format!("next: `rekiln resume {fleet}`"));
         } else if self.breaker.is_some() {

@@ -19,6 +19,7 @@ fn glance() -> Glance {
         holds: vec![Hold::Starting { id: InstanceId::new("web", 51) }],
         begun: NOW - SignedDuration::from_secs(252),
         now: NOW,
+        expected: Expected::At { at: NOW + SignedDuration::from_mins(12), seconds: 720, launches: 34 },
     }
 }
 
@@ -27,21 +28,27 @@ fn a_rollout_is_a_few_lines() {
     let image = Digest::of(b"new").short();
     let bar = "█".repeat(10) + &"▒".repeat(3) + &"░".repeat(27);
     assert_eq!(
-        glance().lines(80, false),
+        glance().lines(100, false),
         [
             format!("fleet web rolls to {image}, wave 2 of 3"),
             format!("  {bar}  10 of 40 current"),
             "  3 starting, 1 draining, 27 stale".to_owned(),
             "  waiting: web-51 does not serve yet".to_owned(),
-            "  4 min 12 s so far".to_owned(),
+            "  4 min 12 s so far; expected end 14:08 UTC, in about 12 min, from 34 launches of this fleet"
+                .to_owned(),
         ]
     );
     let done = States { current: 40, ..States::default() };
-    let last = Glance { states: done, holds: Vec::new(), wave: None, ..glance() };
-    let lines = last.lines(80, false);
+    let last =
+        Glance { states: done, holds: Vec::new(), wave: None, expected: Expected::NoRecord, ..glance() };
+    let lines = last.lines(100, false);
     assert_eq!(lines[0], format!("fleet web rolls to {image}"));
     assert_eq!(lines[1], format!("  {}  40 of 40 current", "█".repeat(40)));
-    assert_eq!(lines[2..], ["  working", "  4 min 12 s so far"], "what is nothing is not said");
+    assert_eq!(
+        lines[2..],
+        ["  working", "  4 min 12 s so far; expected end not known: no launch of this fleet is on record"],
+        "what is nothing is not said"
+    );
     let back = Glance { back: true, emergency: true, ..glance() };
     assert!(back.lines(80, false)[0].starts_with("fleet web goes back to "));
     let emergency = Glance { emergency: true, ..glance() };

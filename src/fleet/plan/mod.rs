@@ -3,6 +3,7 @@
 //! One plan is one batch: every action in it may be done right after the same census. The rule behind all of
 //! them: a healthy instance is drained only while enough *others* serve, and ended only after it was drained.
 
+mod expected;
 mod forecast;
 mod hold;
 mod launch;
@@ -25,6 +26,7 @@ use super::history::{Event, History};
 use super::policy::Policy;
 use super::surroundings::Outlook;
 use crate::provider::Action;
+pub use expected::{Expected, expected, outlook};
 pub use forecast::forecast;
 pub use hold::Hold;
 use room::Batch;
