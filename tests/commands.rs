@@ -1,6 +1,7 @@
 //! The commands of a second terminal, as people and scripts see them, on journals that this test wrote: nothing boots.
 
 mod rotation;
+mod story;
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;

@@ -24,6 +24,7 @@ use crate::provider::Provider as _;
 use crate::provider::local::{Local, Qemu};
 use crate::repository::Repository;
 use crate::store::Store;
+pub use crate::table::table;
 
 /// What a person calls the image that was proven before.
 const PREVIOUS: &str = "previous";
@@ -199,18 +200,4 @@ pub fn settled(situation: &Situation<'_>) -> Plan {
 /// Returns the names of all fleets, sorted.
 pub fn names(repo: &Path) -> Result<Vec<String>> {
     Ok(Repository::open(repo)?.fleet_names().map(str::to_owned).collect())
-}
-
-/// Aligns columns with two spaces between them.
-pub fn table(rows: &[Vec<String>]) -> Vec<String> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let wide = |column| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell: &String| cell.chars().count()).max()
-    };
-    let widths: Vec<_> = (0..columns).map(|column| wide(column).unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
 }

@@ -40,7 +40,7 @@ pub struct Spell {
 }
 
 /// For machines durations are seconds, as everywhere in rekiln's JSON.
-fn seconds<S: serde::Serializer>(time: &SignedDuration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn seconds<S: serde::Serializer>(time: &SignedDuration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(time.as_secs_f64())
 }
 

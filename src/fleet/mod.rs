@@ -20,6 +20,7 @@ pub mod replay;
 pub mod roll;
 pub mod selection;
 pub mod statistics;
+pub mod story;
 pub mod surroundings;
 pub mod timeline;
 pub mod validate;
