@@ -18,7 +18,7 @@ use rekiln::fleet::experience::Experience;
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::Event;
 use rekiln::fleet::journal::{Journal, Writer};
-use rekiln::fleet::plan::{Situation, outlook as outlook_of, plan};
+use rekiln::fleet::plan::{Situation, Standing, outlook as outlook_of, plan, waiting};
 use rekiln::fleet::policy::Policy;
 use rekiln::fleet::roll::{Order, Roll, Wish};
 use rekiln::fleet::surroundings::{Reading, Surroundings as _};
@@ -177,11 +177,12 @@ impl Story {
         };
         let (acts, end) = outlook_of(&situation, &Experience::of(journal.entries()));
         let plan = plan(&situation);
-        let mut lines: Vec<_> =
-            plan.members.iter().map(|member| format!("{} {}", member.id, member.kind)).collect();
+        let seen = |id: &InstanceId| census.instances.iter().find(|seen| seen.id == *id);
+        let told = |member: &Standing| format!("{} {}", member.id, member.told(seen(&member.id), &target));
+        let mut lines: Vec<_> = plan.members.iter().map(told).collect();
         let acts = acts.iter().filter(|act| !matches!(act, Action::Admit { .. }));
         lines.extend((1..).zip(acts).map(|(at, act): (u32, _)| format!("{at}. {act}")));
-        lines.extend(plan.holds.iter().map(|hold| format!("waiting: {}", hold.told(census.at))));
+        lines.extend(waiting(&plan.holds, census.at).iter().map(|text| format!("waiting: {text}")));
         if !plan.done() {
             lines.push(end.told(census.at));
         }
@@ -193,7 +194,7 @@ impl Story {
             let named = self.images.iter().fold(line.to_owned(), |line, image| {
                 line.replace(&Digest::of(image.as_bytes()).short(), &format!("image {image}"))
             });
-            let _ = writeln!(self.out, "    {named}");
+            let _ = writeln!(self.out, "    {}", named.replace("image image", "image"));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! them: a healthy instance is drained only while enough *others* serve, and ended only after it was drained.
 
 mod expected;
+mod explain;
 mod forecast;
 mod hold;
 mod launch;
@@ -27,6 +28,7 @@ use super::policy::Policy;
 use super::surroundings::Outlook;
 use crate::provider::Action;
 pub use expected::{Expected, expected, outlook};
+pub use explain::waiting;
 pub use forecast::forecast;
 pub use hold::Hold;
 use room::Batch;
