@@ -59,6 +59,9 @@ pub struct Story {
     /// What happened, in order.
     #[serde(skip)]
     pub lines: Vec<Line>,
+    /// Whether it had one wave, and no soak.
+    #[serde(skip)]
+    plain: bool,
     /// Each step's time, by kind.
     #[serde(skip)]
     took: (Vec<SignedDuration>, Vec<SignedDuration>),
@@ -141,7 +144,8 @@ impl Story {
             reason: reason.to_owned(),
             emergency,
             target,
-            waves: policy.map_or(0, |policy| policy.waves.len()),
+            waves: policy.as_ref().map_or(0, |policy| policy.waves.len()),
+            plain: policy.is_some_and(|policy| policy.waves.len() == 1 && policy.soak.is_zero()),
             runs: 0,
             end: None,
             launched: 0,

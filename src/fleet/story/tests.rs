@@ -120,7 +120,8 @@ fn who_takes_an_unfinished_rollout_up_goes_on_with_its_story() {
     let image = target("one").image.short();
     for part in [
         "began to launch web-4 from ?; what came of it is not recorded",
-        "taken up again, roll to",
+        "taken up again: a fix, by `rekiln roll web` (process 12 on desk)",
+        "is back",
         &format!("rolls back to {image}: 2 failed"),
         "rolled back: 2 failed, after 8 min 10 s",
         "0 launched, 0 ended, 0 failed, in 3 runs",

@@ -28,10 +28,10 @@ pub(super) fn said(
             let by = format!("by `{command}` (process {pid} on {host})");
             let image = target.image.short();
             // The entry before has the last word of the process that is gone.
-            plain(if story.runs == 0 {
-                format!("{what} to {image}: {reason}, {by}")
-            } else {
-                format!("taken up again, {what} to {image}: {reason}, {by}")
+            plain(match (story.runs, *emergency) {
+                (0, _) => format!("{what} to {image}: {reason}, {by}"),
+                (_, true) => format!("an emergency takes it over: {reason}, {by}"),
+                (_, false) => format!("taken up again: {reason}, {by}"),
             })
         }
         Event::Seen { .. } => None,
@@ -59,6 +59,8 @@ pub(super) fn said(
             let ids: Vec<_> = instances.iter().map(ToString::to_string).collect();
             plain(format!("rotate {}: {reason}", ids.join(", ")))
         }
+        // One wave without a soak is no wave to a reader.
+        Event::WaveReached { .. } | Event::WavePassed { .. } if story.plain => None,
         Event::WaveReached { wave } => plain(format!("{} serves and soaks", named(*wave, story.waves))),
         Event::WaveLost { wave } => {
             plain(format!("{} serves no more; its soak is void", named(*wave, story.waves)))
@@ -85,6 +87,7 @@ pub(super) fn said(
         }
         Event::Halted { reason } => plain(format!("halted: {reason}")),
         Event::Stopped { reason } => plain(format!("stopped: {reason}")),
+        Event::Completed if before.history.retreat.is_some() => plain("is back".to_owned()),
         Event::Completed => plain("completed".to_owned()),
         Event::Ending => plain("being taken down".to_owned()),
         Event::Down => plain("down".to_owned()),
