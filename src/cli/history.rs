@@ -30,16 +30,17 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let site = Site::open(context, &fleet)?;
     let journal = context.block_on(site.journal("history"))?;
     let told = stories(journal.entries());
-    let chosen = match rollout {
-        None => told.last(),
-        Some(number) => Some(find(&fleet, &told, number)?),
+    let place = match rollout {
+        None => told.len().saturating_sub(1),
+        Some(number) => find(&fleet, &told, number)?,
     };
-    let (Some(last), Some(story)) = (told.last(), chosen) else {
+    let Some(story) = told.get(place) else {
         context.output.line(format!("fleet {fleet} has no history; next: `rekiln roll {fleet}`"));
         return Ok(0);
     };
-    json(context, &journal, &told, rollout);
-    let works = (story.rollout == last.rollout).then(|| journal.roller(Timestamp::now())).flatten();
+    let first = if rollout.is_none() { 0 } else { place };
+    json(context, &journal, &told[first..=place], told.get(place + 1));
+    let works = if place + 1 == told.len() { journal.roller(Timestamp::now()) } else { None };
     let lines = if all {
         every_line(&told)
     } else {
@@ -53,8 +54,8 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     Ok(0)
 }
 
-fn find<'a>(fleet: &str, told: &'a [Story], number: u64) -> Result<&'a Story> {
-    told.iter().find(|story| story.rollout == number).ok_or_else(|| {
+fn find(fleet: &str, told: &[Story], number: u64) -> Result<usize> {
+    told.iter().position(|story| story.rollout == number).ok_or_else(|| {
         let known: Vec<_> = told.iter().map(|story| story.rollout.to_string()).collect();
         let error = Error::invalid(format!("no rollout of fleet {fleet} was opened by entry {number}"));
         error.hint(match &known[..] {
@@ -64,17 +65,14 @@ fn find<'a>(fleet: &str, told: &'a [Story], number: u64) -> Result<&'a Story> {
     })
 }
 
-/// For machines: every entry, then what each rollout adds up to.
-fn json(context: &Context, journal: &Journal, told: &[Story], rollout: Option<u64>) {
-    let mut chosen =
-        told.iter().enumerate().filter(|(_, story)| rollout.is_none_or(|it| it == story.rollout));
-    let first = chosen.clone().next().map_or(0, |(_, story)| story.rollout);
-    let last = chosen.clone().next_back().and_then(|(place, _)| told.get(place + 1));
-    let end = last.map_or(u64::MAX, |next| next.rollout);
+/// For machines: every entry of `told`, up to the story after it, then what each of them adds up to.
+fn json(context: &Context, journal: &Journal, told: &[Story], next: Option<&Story>) {
+    let first = told.first().map_or(0, |story| story.rollout);
+    let end = next.map_or(u64::MAX, |next| next.rollout);
     for entry in journal.entries().iter().filter(|entry| (first..end).contains(&entry.number)) {
         context.output.json(entry);
     }
-    for (_, story) in &mut chosen {
+    for story in told {
         context.output.json(&serde_json::json!({ "event": "rollout", "rollout": story }));
     }
 }

@@ -160,7 +160,7 @@ impl Output {
 
     /// Tells whether a rollout is drawn, which says of every instance what its own line would.
     fn draws(&self) -> bool {
-        !self.rolling.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.json && !self.rolling.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 }
 
@@ -177,9 +177,12 @@ impl Progress for Output {
     }
 
     fn tell(&self, event: Event) {
-        if let Event::Rolling(glance) = event {
-            return self.show(*glance);
-        }
+        // A picture is no line; machines are told of it where it is drawn.
+        let event = match event {
+            Event::Rolling(glance) => return self.show(*glance),
+            Event::Ended { scope } => return self.hide(&scope),
+            event => event,
+        };
         self.json(&event);
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
@@ -193,8 +196,7 @@ impl Progress for Output {
                 bar.enable_steady_tick(Duration::from_millis(100));
                 running.insert((scope, step), bar);
             }
-            Event::Started { .. } | Event::Output { .. } | Event::Rolling(_) => {}
-            Event::Ended { scope } => self.hide(&scope),
+            Event::Started { .. } | Event::Output { .. } | Event::Rolling(_) | Event::Ended { .. } => {}
             Event::Advanced { scope, step, done, total } => {
                 if let Some(bar) = running.get(&(scope, step.clone())) {
                     bar.set_message(format!("{step}  {done}/{total}"));

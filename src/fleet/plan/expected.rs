@@ -14,7 +14,7 @@ use crate::fleet::moment::ahead;
 use crate::provider::Action;
 
 /// How many instances are looked at for an end that is told every few seconds: some hundredths of a second's worth.
-const GLANCES: usize = 100_000;
+const GLANCES: usize = 20_000;
 
 /// When a rollout ends, if all goes well and it goes on from now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -16,7 +16,7 @@ use crate::provider::{Action, Outcome};
 /// Where a forecast ends at the latest: far more steps than a fleet of hundreds takes.
 const STEPS: usize = 2_000;
 /// And how many instances are looked at in all its steps: about a second's worth.
-pub(super) const LOOKS: usize = 2_000_000;
+pub(super) const LOOKS: usize = 1_000_000;
 
 /// How long things are supposed to take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
