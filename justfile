@@ -43,6 +43,10 @@ bake IMAGE='web':
 soak SCHEDULES='1000000':
     REKILN_SCHEDULES={{SCHEDULES}} cargo test --release --test integration simulation::what_must -- --nocapture
 
+# Puts faults into the rollout engine, one after the other, and prints which of them its simulation catches
+mutations *ARGS:
+    python3 -B tests/mutations.py {{ARGS}}
+
 # Measures bakes and boots beside mmdebstrap and a stock Debian, on this machine
 bench *ARGS:
     cargo build --release

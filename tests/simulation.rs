@@ -1,6 +1,7 @@
 //! The rollout engine on simulated worlds: what must never happen never does, and what must happen does in the end.
 //!
-//! `REKILN_SCHEDULES=1000000 just soak` runs more of them; `REKILN_SEED=7` runs one, and says what it is.
+//! `just soak 1000000` runs more of them; `REKILN_SEED=7` runs one, and says what it is. `REKILN_SHRINK=0` stops at the first
+//! that fails, and does not look for the least that does: for `just mutations`.
 
 pub mod harness;
 mod run;
@@ -19,7 +20,7 @@ use schedule::Schedule;
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 900 } else { 20_000 };
 
 /// What every sufficiently long run must have reached, beside each fault.
-const MUST: [&str; 30] = [
+const MUST: [&str; 32] = [
     "completed",
     "crash before an act",
     "crash after an act",
@@ -50,6 +51,8 @@ const MUST: [&str; 30] = [
     "returned instance",
     "rotation",
     "refused act",
+    "replaced on request",
+    "replayed decision",
 ];
 
 #[expect(clippy::print_stdout, reason = "`just soak` and `REKILN_SEED` are asked for what they print")]
@@ -70,6 +73,9 @@ fn shrink(mut schedule: Schedule) -> Schedule {
 }
 
 fn fail(seed: u64, why: &str) -> ! {
+    if number("REKILN_SHRINK") == Some(0) {
+        panic!("seed {seed}: {why}");
+    }
     let least = shrink(Schedule::of(seed));
     let files: Vec<_> = least.fleets.iter().map(schedule::File::text).collect();
     panic!(
@@ -100,7 +106,12 @@ fn sweep(seeds: std::ops::Range<u64>) -> (Coverage, BTreeMap<u64, String>) {
             }
             match run(&Schedule::of(seed)) {
                 Ok(coverage) => add(&mut all, coverage),
-                Err(why) => drop(failed.insert(seed, why)),
+                Err(why) => {
+                    failed.insert(seed, why);
+                    if number("REKILN_SHRINK") == Some(0) {
+                        next.store(seeds.end, Ordering::Relaxed);
+                    }
+                }
             }
         }
     };

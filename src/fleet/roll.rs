@@ -36,6 +36,10 @@ const ATTEMPTS: u32 = 3;
 /// How long to wait after the first "too many requests", and at most; twice as long after each further one.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// How long to wait at most when all that was asked was refused, again and again: the list that it was decided from is
+/// older than what refuses, and gets newer within seconds. The first wait is [`POLL`], each further one twice as long.
+const REFUSED: Duration = Duration::from_secs(10);
+
 /// One roll of one fleet.
 pub struct Roll<'a, P, S> {
     /// The fleet's name.
@@ -93,6 +97,10 @@ struct Running {
     failing: BTreeMap<String, u32>,
     /// How often in a row too much was asked.
     throttled: u32,
+    /// How many plans in a row had acts, and none of them was done.
+    vain: u32,
+    /// How many acts were done.
+    done: u64,
     /// Since when nothing moves, and what holds it.
     still: (Timestamp, Vec<Hold>),
     steps: Steps,
@@ -133,6 +141,8 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             summary: Summary::default(),
             failing: BTreeMap::new(),
             throttled: 0,
+            vain: 0,
+            done: 0,
             still: (now, Vec::new()),
             steps: Steps::default(),
             seen: last_seen(self.journal),
@@ -155,7 +165,15 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
                     look.plan.holds.iter().all(|hold| hold.intended() || matches!(hold, Hold::Turn { .. }));
                 self.provider.wait(if calm { CALM } else { POLL }).await;
             } else if self.saw(&mut running, &look).await? {
+                let before = running.done;
                 self.carry_out(&mut running, &look).await?;
+                if look.plan.actions.is_empty() || running.done > before {
+                    running.vain = 0;
+                } else {
+                    // Six doublings are more than the longest wait.
+                    self.provider.wait((POLL * (1 << running.vain.min(6))).min(REFUSED)).await;
+                    running.vain += 1;
+                }
             }
         }
     }
@@ -402,6 +420,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         match result {
             Ok(outcome) => {
                 running.failing.remove(&key);
+                running.done += u64::from(outcome == Outcome::Applied);
                 if let Some(text) = told(action).filter(|_| outcome == Outcome::Applied) {
                     self.progress.note(&action.id().0, text);
                 }

@@ -88,6 +88,8 @@ struct Fragile<'a> {
     patience: u64,
     journal: Arc<InMemory>,
     meanwhile: RefCell<Vec<(u64, Meanwhile)>>,
+    /// Whether another process has taken the journal over: nothing may be done any more.
+    lost: Cell<bool>,
 }
 
 impl Fragile<'_> {
@@ -116,6 +118,7 @@ impl Fragile<'_> {
             Meanwhile::Cancel { back } => Event::Cancelled { back, reason: reason() },
             Meanwhile::Retarget(target) => Event::Retargeted { target, reason: reason() },
             Meanwhile::TakeOver(target) => {
+                self.lost.set(true);
                 self.sim.order(|orders| orders.emergency = true);
                 Event::Opened { target, reason: reason(), emergency: true, fleet: None }
             }
@@ -148,6 +151,9 @@ impl Provider for Fragile<'_> {
     async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
         let act = self.acts.get();
         self.acts.set(act + 1);
+        if self.lost.get() {
+            self.sim.accuse(&format!("fence: `{action}` by a process that had lost the journal"));
+        }
         if let Some(crash) = self.crash.filter(|crash| crash.act == act) {
             if crash.after {
                 let _ = self.sim.apply(action).await;
@@ -248,6 +254,7 @@ impl<'a> Simulated<'a> {
             patience: self.patience,
             journal: Arc::clone(&self.journal),
             meanwhile: RefCell::new(self.meanwhile.take()),
+            lost: Cell::new(false),
         };
         let rolling = async {
             let mut journal = journal(&self.journal, self.name, "roll").await;

@@ -1,12 +1,14 @@
 //! Carries out a schedule, and says what must not have happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rekiln::fleet::Fleet;
+use rekiln::fleet::census::State;
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::Event;
 use rekiln::fleet::journal::{Entry, Journal};
 use rekiln::fleet::policy::Policy;
+use rekiln::fleet::replay::replay;
 use rekiln::fleet::roll::{Order, Wish};
 use rekiln::fleet::surroundings::Reading;
 use rekiln::provider::sim::{Faults, GateFaults, SimStore};
@@ -25,6 +27,9 @@ const PATIENCE: u64 = 600;
 const ENOUGH: u64 = 20_000;
 /// So many rolls in a row are enough once nothing goes wrong: a window lets at least one replacement begin, and a fleet has six.
 const ROLLS: usize = 30;
+
+/// The journal of every so manieth schedule is replayed: each replay plans all looks again, and so costs as much as the run.
+const REPLAYED: u64 = 16;
 
 /// So many entries of a journal show how it came to what they end with.
 const LAST: usize = 120;
@@ -67,6 +72,10 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
     for fleet in 0..schedule.fleets.len() {
         ground.cover(fleet);
         ground.no_churn(fleet)?;
+        ground.orderly(fleet)?;
+        if schedule.seed % REPLAYED == 0 {
+            ground.replays(fleet)?;
+        }
     }
     ground.reach("news", store.news.borrow().len() as u64);
     Ok(ground.coverage)
@@ -198,12 +207,40 @@ impl Ground<'_> {
             other.command(it.sim.now(), Event::Resumed).await
         };
         now_or_never(resumed).ok_or("a journal in memory waits")?.map_err(|error| error.chain())?;
+        self.arrive(fleet, &target, Order::default())?;
+        self.replace(fleet, &target)
+    }
+
+    /// Replaces, of a fleet that is as it should be, what someone logged in to, what someone wants replaced, and what is
+    /// too old.
+    fn replace(&mut self, fleet: usize, target: &Target) -> Result<(), String> {
+        let it = &self.fleets[fleet];
+        let policy = Policy::of(&it.fleet).expect("a policy");
+        let ids = it.sim.ids();
+        let (Some(first), Some(last)) = (ids.first().cloned(), ids.last().cloned()) else {
+            return Err("a fleet that is as it should be has no instance".to_owned());
+        };
+        it.sim.touch(&first, "an interactive session");
+        let mut wanted = vec![first, last.clone()];
+        if let Some(age) = policy.max_age {
+            it.sim.pass(age);
+            wanted = ids;
+        }
+        let wish = Wish { instances: vec![last], reason: "a schedule".to_owned() };
+        self.arrive(fleet, target, Order { wish: Some(wish), ..Order::default() })?;
+        self.reach("replaced on request", 1);
+        let left = self.fleets[fleet].sim.ids().into_iter().find(|id| wanted.contains(id));
+        left.map_or(Ok(()), |id| Err(format!("{id} was to be replaced, and was not")))
+    }
+
+    /// Rolls, where nothing goes wrong any more, until all is as it should be.
+    fn arrive(&mut self, fleet: usize, target: &Target, mut order: Order) -> Result<(), String> {
         for _ in 0..ROLLS {
             let it = &self.fleets[fleet];
-            let end = it.plain(&target);
+            let end = it.roll(target, std::mem::take(&mut order), None);
             self.sound(fleet)?;
             match end {
-                End::Done(_) => return self.fleets[fleet].converged(&target),
+                End::Done(_) => return self.fleets[fleet].converged(target),
                 End::Failed(error) if error.chain().contains("window") => {
                     let now = it.sim.now();
                     let windows = Policy::of(&it.fleet).expect("a policy").windows;
@@ -227,6 +264,46 @@ impl Ground<'_> {
         Err(format!("nothing goes wrong any more, and it has not ended after {ROLLS} rolls"))
     }
 
+    /// Every decision comes out the same when it is made again from what the journal says was seen.
+    fn replays(&mut self, fleet: usize) -> Result<(), String> {
+        let name = self.fleets[fleet].name;
+        let all = self.fleets[fleet].read(|journal| replay(name, journal.entries()));
+        self.reach("replayed decision", all.iter().map(|replayed| replayed.decisions as u64).sum());
+        match all.into_iter().find_map(|replayed| replayed.differs) {
+            Some(differs) => Err(format!("replay: {differs:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The journal tells it in the order in which it may happen: no outcome without its intent before it, and nothing is
+    /// begun after a rollout was cancelled or has ended, until the next one is opened.
+    fn orderly(&self, fleet: usize) -> Result<(), String> {
+        let walk = |journal: &Journal| {
+            let (mut intended, mut over) = (None, true);
+            for Entry { number, event, .. } in journal.entries() {
+                match event {
+                    Event::Intent { action } if over => {
+                        return Err(format!(
+                            "order: entry {number} intends `{action}`, and nothing is rolled"
+                        ));
+                    }
+                    Event::Intent { action } => intended = Some(action),
+                    Event::Outcome { action, .. } if intended.take() != Some(action) => {
+                        return Err(format!(
+                            "order: entry {number} says what came of `{action}` without an intent"
+                        ));
+                    }
+                    Event::Opened { .. } | Event::Retargeted { .. } => over = false,
+                    Event::Cancelled { back: false, .. } => over = true,
+                    other if other.ends() => over = true,
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        self.fleets[fleet].read(walk)
+    }
+
     /// No law is broken.
     fn sound(&self, fleet: usize) -> Result<(), String> {
         let broken = self.fleets[fleet].sim.violations();
@@ -240,22 +317,31 @@ impl Ground<'_> {
     fn no_churn(&self, fleet: usize) -> Result<(), String> {
         let it = &self.fleets[fleet];
         let count = |bad: &Target, journal: &Journal| {
-            let (mut opened, mut launched) = (0, 0);
+            let (mut opened, mut launched) = (0, BTreeSet::new());
+            // What someone logged in to while it booted is replaced, and says nothing about its image.
+            let mut touched = BTreeSet::new();
             for entry in journal.entries() {
                 match &entry.event {
                     Event::Opened { target, .. } | Event::Retargeted { target, .. } if target == bad => {
                         opened += 1;
                     }
                     Event::Outcome {
-                        action: Action::Launch { generation, .. },
+                        action: Action::Launch { id, generation, .. },
                         result: Ok(Outcome::Applied),
                     } if *generation == bad.generation => {
-                        launched += 1;
+                        launched.insert(id.clone());
+                    }
+                    Event::Seen { changed, .. } => {
+                        let booting = changed.iter().filter(|seen| seen.state == State::Launching);
+                        let booting =
+                            booting.filter(|seen| seen.generation.as_ref() == Some(&bad.generation));
+                        let found = booting.filter(|seen| seen.touched.is_some());
+                        touched.extend(found.map(|seen| seen.id.clone()));
                     }
                     _ => {}
                 }
             }
-            (opened, launched)
+            (opened, launched.difference(&touched).count())
         };
         for bad in &self.bad {
             let (opened, launched) = it.read(|journal| count(bad, journal));

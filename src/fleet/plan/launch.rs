@@ -45,12 +45,15 @@ impl Batch<'_> {
     /// Launches what is missing, ending unhealthy ones when there is no room beside them.
     pub(super) fn launch(&mut self) {
         let Situation { policy, target, history, .. } = *self.situation;
-        let held = self.count(|kind| matches!(kind, Kind::Current | Kind::Unknown | Kind::Absent));
+        let held =
+            self.count(|kind| matches!(kind, Kind::Current | Kind::Unknown | Kind::Absent | Kind::Gone));
         let starting = |new: bool| {
             self.members.iter().filter(|member| member.kind == Kind::Starting && member.new == new).count()
         };
-        let wanted = policy.size.saturating_sub(held + starting(true));
-        let missing = policy.size.saturating_sub(self.living());
+        let readmitted = self.readmitted();
+        let wanted_again = readmitted.iter().filter(|member| member.new).count();
+        let wanted = policy.size.saturating_sub(held + starting(true) + wanted_again);
+        let missing = policy.size.saturating_sub(self.living() + readmitted.len());
         if wanted == 0 && missing == 0 {
             return;
         }
@@ -100,6 +103,19 @@ impl Batch<'_> {
             self.holds.extend(pace.hold);
         }
         cures + voluntary
+    }
+
+    /// Those that drain and are given requests again by this plan: they are missing no more.
+    fn readmitted(&self) -> Vec<&Standing> {
+        let found = |id: &InstanceId| {
+            let at = self.members.binary_search_by(|member| member.id.cmp(id)).ok()?;
+            self.members.get(at).filter(|member| member.kind == Kind::Draining)
+        };
+        let admits = |action: &Action| match action {
+            Action::Admit { id } => found(id),
+            _ => None,
+        };
+        self.actions.iter().filter_map(admits).collect()
     }
 
     fn ends(&self, id: &InstanceId) -> bool {

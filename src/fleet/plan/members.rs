@@ -101,8 +101,9 @@ fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> 
     let proven = history.proven.as_ref().map(|proven| proven.generation.id);
     let trial = own == Some(situation.target.generation.id) && own != proven;
     let given_up = member.and_then(|member| member.failed.as_ref());
-    // One that was given up and serves all the same is drained like any other before it is ended.
-    if let Some(reason) = given_up.filter(|_| !seen.serves() && seen.state != State::Draining) {
+    // One that was given up and serves all the same, or may, is drained like any other before it is ended.
+    let may_serve = seen.in_service && seen.health != Health::Unhealthy;
+    if let Some(reason) = given_up.filter(|_| !may_serve && seen.state != State::Draining) {
         return Kind::Failed(reason.clone());
     }
     if seen.state == State::Dead {

@@ -191,9 +191,10 @@ pub enum Urgency {
 }
 
 impl Kind {
-    /// Tells whether it serves, will, or may, and is not to be replaced.
+    /// Tells whether it serves, will, or may, and is not to be replaced. What is gone may be there until the provider
+    /// confirms its end: lists are partial, answers about one instance are not.
     const fn stays(&self) -> bool {
-        matches!(self, Self::Current | Self::Starting | Self::Unknown | Self::Absent)
+        matches!(self, Self::Current | Self::Starting | Self::Unknown | Self::Absent | Self::Gone)
     }
 }
 

@@ -20,7 +20,8 @@ impl Batch<'_> {
         let extra = self.extra(current);
         // An unhealthy or missing one is cured before a healthy one is touched in place; and what nothing can
         // replace stays, unless it is one too many.
-        let sick = self.count(|kind| matches!(kind, Kind::Unhealthy | Kind::Unknown | Kind::Absent));
+        let sick =
+            self.count(|kind| matches!(kind, Kind::Unhealthy | Kind::Unknown | Kind::Absent | Kind::Gone));
         let replaceable = sick == 0 && self.refusal(target).is_none();
         let mut serving = self.serving();
         let mut covered = self.covered(current, stale.len() + extra.len());
@@ -73,19 +74,25 @@ impl Batch<'_> {
         covered
     }
 
-    /// The zone that is replaced now when that is one at a time: where something drains, else the first with something
-    /// to replace.
+    /// The zone that is replaced now when that is one at a time: where something drains, else where a drain was begun
+    /// whose answer nobody heard, else the first with something to replace.
     pub(super) fn active_zone(&self) -> Option<&str> {
         let policy = self.situation.policy;
         if !policy.one_zone {
             return None;
         }
-        let has = |zone: &String, is: fn(&Kind) -> bool| {
-            self.members.iter().any(|member| member.zone.as_ref() == Some(zone) && is(&member.kind))
+        let rank = |member: &Standing| match member.kind {
+            Kind::Draining => Some(0),
+            _ if self.may_drain(member) => Some(1),
+            Kind::Stale(_) => Some(2),
+            _ => None,
         };
-        let drains = policy.zones.iter().find(|zone| has(zone, |kind| *kind == Kind::Draining));
-        let stale = || policy.zones.iter().find(|zone| has(zone, |kind| matches!(kind, Kind::Stale(_))));
-        drains.or_else(stale).map(String::as_str)
+        let order = |member: &Standing| {
+            let zone = policy.zones.iter().position(|zone| Some(zone) == member.zone.as_ref())?;
+            Some((rank(member)?, zone))
+        };
+        let (_, first) = self.members.iter().filter_map(order).min()?;
+        policy.zones.get(first).map(String::as_str)
     }
 
     /// What is to be replaced: the most urgent first, then from the zone that has the most, then the oldest.

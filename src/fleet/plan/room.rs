@@ -45,7 +45,6 @@ impl<'a> Batch<'a> {
         let ended = |id: &InstanceId| self.seen(id).is_some_and(|seen| seen.state == State::Dead);
         let takes = |m: &&Standing| match m.kind {
             Kind::Unfinished => true,
-            Kind::Gone => false,
             _ => !ended(&m.id),
         };
         self.members.iter().filter(takes).count()
@@ -100,9 +99,22 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Gives requests to what is healthy and gets none.
+    /// Tells whether a drain of it was begun whose answer nobody heard: it may drain although the list says that it
+    /// serves.
+    pub(super) fn may_drain(&self, member: &Standing) -> bool {
+        let serves = matches!(member.kind, Kind::Current | Kind::Stale(_));
+        let remembered = || self.situation.history.members.get(&member.id);
+        serves && remembered().is_some_and(|remembered| remembered.draining.is_some())
+    }
+
+    /// Gives requests to what is healthy and gets none, or may get none.
     pub(super) fn admit(&mut self) {
         let Situation { history, now, .. } = *self.situation;
+        for member in self.members.iter().filter(|member| member.kind == Kind::Current) {
+            if self.may_drain(member) {
+                self.actions.push(Action::Admit { id: member.id.clone() });
+            }
+        }
         for Standing { id, .. } in self.members.iter().filter(|member| member.kind == Kind::Starting) {
             let healthy = self.seen(id).is_some_and(|seen| seen.health == Health::Healthy);
             let admitted = history.members.get(id).and_then(|member| member.admitted);

@@ -32,7 +32,8 @@ fn generation(name: &str) -> Generation {
 
 /// A fleet in words, one word an instance, `web-1` first: `new`, `old`, `sick`, `boot`, `slow` (booting for too
 /// long), `up` (healthy, without requests), `drained`, `busy` (drained, still serving), `dead`, `fog` (unknown),
-/// `touched`, `begun` (launch interrupted), `lost` (seen no more), `gone` (for long).
+/// `touched`, `begun` (launch interrupted), `lost` (seen no more), `gone` (for long), `asked` (its drain was begun, and
+/// nobody heard the answer), `doubted` (given up, in service, and its health cannot be told).
 struct Row {
     instances: Vec<Instance>,
     history: History,
@@ -87,6 +88,10 @@ impl Row {
                 (seen.state, seen.health, seen.in_service) = (State::Dead, Health::Unhealthy, false);
             }
             "fog" => seen.health = Health::Unknown,
+            "asked" => member.draining = Some(since(1)),
+            "doubted" => {
+                (seen.health, member.failed) = (Health::Unknown, Some("it served".to_owned()));
+            }
             "touched" => seen.touched = Some("a shell".to_owned()),
             "begun" => (visible, member.launched, member.served) = (false, false, false),
             "lost" => (visible, member.absent) = (false, Some(since(1))),
@@ -143,10 +148,10 @@ fn with_one_above_the_size() {
         ("old new new new", "drain web-1"),
         ("drained new new new", "end web-1 (drained)"),
         ("busy new new new", "[web-1 still serves 2 connections]"),
-        (
-            "drained new new sick",
-            "give web-1 requests; end web-4 (unhealthy, to make room for its replacement)",
-        ),
+        ("drained new new sick", "give web-1 requests; [web-4 serves until enough others do]"),
+        ("drained new new dead", "give web-1 requests; end web-4 (its machine ended)"),
+        ("new new asked", "give web-3 requests"),
+        ("new new new doubted", "[the health of web-4 cannot be told]"),
         ("new new new new", "drain web-4"),
         ("new new new boot", "end web-4 (one too many)"),
         ("new new dead", "end web-3 (its machine ended); launch web-4"),
@@ -154,7 +159,7 @@ fn with_one_above_the_size() {
         ("new new sick new", "end web-3 (unhealthy)"),
         ("new new fog", "[the health of web-3 cannot be told]"),
         ("new new lost", "[web-3 is not seen; absent once is not gone]"),
-        ("new new gone", "end web-3 (it is gone); launch web-4"),
+        ("new new gone", "end web-3 (it is gone)"),
         ("new new begun", "launch web-3"),
         ("new new new begun", "end web-4 (its launch was interrupted and is no longer wanted)"),
         ("new new slow", "note failed web-3"),

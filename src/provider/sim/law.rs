@@ -23,6 +23,8 @@ pub struct Orders {
     pub breaker: bool,
     /// Instances that someone wants replaced: they are not the less for being of the new image.
     pub rotated: Vec<InstanceId>,
+    /// Instances that were given up: one that serves all the same is replaced too.
+    pub given_up: Vec<InstanceId>,
     /// Images that no one may launch.
     pub quarantined: Vec<ImageId>,
     /// The generation that completed last.
@@ -78,7 +80,7 @@ impl Law {
         }
     }
 
-    fn broke(&mut self, world: &World, what: &str) {
+    pub(super) fn accuse(&mut self, world: &World, what: &str) {
         self.violations.push(format!("{what} (at {})", world.now));
     }
 
@@ -103,10 +105,10 @@ impl Law {
         }
         let after = world.serving();
         if after < before.serving && after < policy.floor() {
-            self.broke(world, &format!("floor: after `{action}` {after} serve, {} must", policy.floor()));
+            self.accuse(world, &format!("floor: after `{action}` {after} serve, {} must", policy.floor()));
         }
         if matches!(action, Action::Terminate { .. }) && before.served {
-            self.broke(world, &format!("drain: `{action}`, and it served"));
+            self.accuse(world, &format!("drain: `{action}`, and it served"));
         }
     }
 
@@ -120,10 +122,10 @@ impl Law {
     ) {
         let ours = world.instances.tally.ours;
         if ours > policy.ceiling() {
-            self.broke(world, &format!("ceiling: {ours} instances exist, {} may", policy.ceiling()));
+            self.accuse(world, &format!("ceiling: {ours} instances exist, {} may", policy.ceiling()));
         }
         if image.is_some_and(|image| self.orders.quarantined.contains(&image)) {
-            self.broke(world, &format!("quarantine: {id} was launched from a quarantined image"));
+            self.accuse(world, &format!("quarantine: {id} was launched from a quarantined image"));
         }
         let stops = self.orders.paused || self.orders.breaker || !policy.windows.is_open(world.now);
         // Each instance is looked at only where it can matter.
@@ -140,26 +142,27 @@ impl Law {
         if *emergency || proven.is_none() || *proven == Some(generation) {
             return;
         }
-        // What someone wants replaced has its replacement beside it.
-        let rotated = self.orders.rotated.iter().filter(|id| {
+        // What someone wants replaced, or was given up, has its replacement beside it.
+        let replaced: BTreeSet<_> = self.orders.rotated.iter().chain(&self.orders.given_up).collect();
+        let replaced = replaced.into_iter().filter(|id| {
             world.instances.get(id).is_some_and(|found| {
                 Tally::spreads(found)
                     && found.seen.generation.as_ref().is_some_and(|own| own.id == generation)
             })
         });
         let count = world.instances.tally.spread_of.get(&generation).copied().unwrap_or(0);
-        let count = count.saturating_sub(rotated.count());
+        let count = count.saturating_sub(replaced.count());
         let waves = policy.waves.iter().enumerate().take(policy.waves.len() - 1);
         for (wave, limit) in waves.filter(|(_, limit)| count > **limit) {
             if !self.soaked.contains(&(generation, wave)) {
-                self.broke(
+                self.accuse(
                     world,
                     &format!("waves: {id} is number {count}, and wave {wave} of {limit} has not soaked"),
                 );
             }
             let gated = self.orders.gated.get(&generation).copied().unwrap_or(0);
             if !policy.gates.is_empty() && gated <= wave {
-                self.broke(
+                self.accuse(
                     world,
                     &format!("gates: {id} is number {count}, and no gate let wave {wave} pass"),
                 );
@@ -169,7 +172,7 @@ impl Law {
 
     fn judge_drain(&mut self, world: &World, policy: &Policy, id: &InstanceId) {
         if self.orders.paused {
-            self.broke(world, &format!("pause: {id} was drained"));
+            self.accuse(world, &format!("pause: {id} was drained"));
         }
         if policy.surge == 0 {
             self.judge_voluntary(world, policy, &format!("{id} was drained"));
@@ -180,13 +183,13 @@ impl Law {
         if let Some(rate) = policy.rate.filter(|_| !self.orders.emergency)
             && self.drained.len() > rate
         {
-            self.broke(world, &format!("rate: {} drained within an hour, {rate} may", self.drained.len()));
+            self.accuse(world, &format!("rate: {} drained within an hour, {rate} may", self.drained.len()));
         }
         if policy.one_zone {
             let zone = world.instances.get(id).and_then(|found| found.seen.zone.clone());
             let draining = world.instances.tally.draining_in.iter().filter(|(_, count)| **count > 0);
             if let Some((other, _)) = draining.into_iter().find(|(other, _)| Some(*other) != zone.as_ref()) {
-                self.broke(world, &format!("zones: {id} was drained while others drain in zone {other}"));
+                self.accuse(world, &format!("zones: {id} was drained while others drain in zone {other}"));
             }
         }
     }
@@ -194,13 +197,13 @@ impl Law {
     fn judge_voluntary(&mut self, world: &World, policy: &Policy, what: &str) {
         let Orders { emergency, paused, breaker, .. } = self.orders;
         if paused {
-            self.broke(world, &format!("pause: {what}"));
+            self.accuse(world, &format!("pause: {what}"));
         }
         if breaker && !emergency {
-            self.broke(world, &format!("breaker: {what}"));
+            self.accuse(world, &format!("breaker: {what}"));
         }
         if !emergency && !policy.windows.is_open(world.now) {
-            self.broke(world, &format!("windows: {what}"));
+            self.accuse(world, &format!("windows: {what}"));
         }
     }
 
@@ -209,13 +212,15 @@ impl Law {
         self.drained.clear();
     }
 
-    /// How many were launched and will never serve: too long ago, touched on the way, or from what nobody wants now.
+    /// How many were launched and will never serve: too long ago, touched on the way, or from what nobody wants now. Nor
+    /// does what another one launched count before it gets requests: no journal knows it when a list leaves it out.
     fn lost(&self, world: &World, policy: &Policy, wanted: Digest) -> usize {
         let unwanted = |generation: Digest| generation != wanted && Some(generation) != self.orders.proven;
         let late = |found: &&Simulated| {
             let seen = &found.seen;
             seen.state == State::Launching
-                && (seen.touched.is_some()
+                && (!found.ours
+                    || seen.touched.is_some()
                     || seen.generation.as_ref().is_none_or(|generation| unwanted(generation.id))
                     || seen.health != Health::Healthy
                         && world.now.duration_since(seen.launched_at) >= policy.deadline)

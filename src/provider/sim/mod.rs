@@ -133,6 +133,11 @@ impl Sim {
         self.world.borrow().instances.values().map(|found| found.seen.clone()).collect()
     }
 
+    /// Adds to what was done that must never be done; for laws about processes, which the world knows nothing of.
+    pub fn accuse(&self, what: &str) {
+        self.law.borrow_mut().accuse(&self.world.borrow(), what);
+    }
+
     /// Returns what was done that must never be done.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {

@@ -113,6 +113,9 @@ impl Surroundings for SimSurroundings<'_> {
     }
 
     async fn tell(&self, news: News<'_>) {
+        if let ("failed", Some(instance)) = (news.event, news.instance) {
+            self.sim.order(|orders| orders.given_up.push(instance.clone()));
+        }
         self.store.news.borrow_mut().push(news.text);
     }
 
