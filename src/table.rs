@@ -1,4 +1,4 @@
-//! Rows of text in columns.
+//! Rows of text in columns, and lines that fit a terminal.
 
 /// Aligns columns with two spaces between them.
 #[must_use]
@@ -13,4 +13,15 @@ pub fn table(rows: &[Vec<String>]) -> Vec<String> {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
+}
+
+/// Cuts a line to at most `width` columns, the last of which says so, and replaces what would steer the terminal.
+#[must_use]
+pub fn cut(line: &str, width: usize) -> String {
+    let line = line.replace(char::is_control, " ");
+    if line.chars().count() <= width {
+        return line;
+    }
+    let kept: String = line.chars().take(width.saturating_sub(1)).collect();
+    if width > 0 { kept + "…" } else { kept }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::moment::lasting;
 use super::plan::{Expected, Hold, Kind, Plan, Situation, stage};
 use crate::digest::ImageId;
+use crate::table::cut;
 
 /// The widest bar: a wider one says no more, and is far from its numbers.
 const BAR: usize = 40;
@@ -195,14 +196,4 @@ pub fn headline(holds: &[Hold]) -> Option<&Hold> {
     };
     let ranked = holds.iter().filter_map(|hold| Some((rank(hold)?, hold)));
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, hold)| hold)
-}
-
-/// A line of at most `width` columns, and without what would steer the terminal.
-fn cut(line: &str, width: usize) -> String {
-    let line = line.replace(char::is_control, " ");
-    if line.chars().count() <= width {
-        return line;
-    }
-    let kept: String = line.chars().take(width.saturating_sub(1)).collect();
-    if width > 0 { kept + "…" } else { kept }
 }
