@@ -122,4 +122,5 @@ pub mod recipe;
 pub mod repository;
 pub mod scratch;
 pub mod store;
+pub mod table;
 pub mod vm;

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::fleet::glance::Glance;
+
 /// One thing that happened in long work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -47,12 +49,24 @@ pub enum Event {
         /// The line, without a full stop.
         text: String,
     },
+    /// A rollout at this moment; each replaces the one before.
+    Rolling(Box<Glance>),
+    /// No process of this command rolls `scope` any more.
+    Ended {
+        /// The fleet.
+        scope: String,
+    },
 }
 
 /// Where events go. Shared by the threads and tasks of one command.
 pub trait Progress: Send + Sync {
     /// Takes one event. Must not block for long and must not fail.
     fn tell(&self, event: Event);
+
+    /// Tells whether anyone wants [`Event::Rolling`], which costs something at each look.
+    fn watches(&self) -> bool {
+        false
+    }
 }
 
 impl dyn Progress + '_ {

@@ -1,6 +1,7 @@
 //! The commands of a second terminal, as people and scripts see them, on journals that this test wrote: nothing boots.
 
 mod rotation;
+mod story;
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -390,6 +391,7 @@ fn status_says_how_far_a_rollout_is_and_what_keeps_it() {
     desk.says(&status, 0, &said);
     desk.journal(vec![Event::Paused { reason: "a look".to_owned() }], false);
     desk.says(&status, 0, "paused: a look");
+    desk.says(&status, 0, "expected end not known: no launch of this fleet is on record");
     desk.says(&status, 0, "next: `rekiln resume web`");
     desk.says(&["quarantine", "add", &short("two"), "--reason", "bad"], 0, "is quarantined");
     desk.says(&status, 0, "it is quarantined by `rekiln quarantine add`");

@@ -15,3 +15,4 @@ mod sbom;
 mod scripts;
 mod simulate;
 mod simulation;
+mod view;

@@ -1,31 +1,38 @@
 //! An operator's stories on the simulated world: `scripts/<name>.txt` has the commands, `<name>.out` what came of
 //! them. `REKILN_BLESS=1 cargo test scripts` writes the outputs anew; read the difference before committing it.
 
+mod meanwhile;
+
+use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::fs;
-use std::future::Future as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::task::{Context, Poll, Waker};
 
 use jiff::SignedDuration;
 use object_store::memory::InMemory;
 use rekiln::digest::Digest;
+use rekiln::error::Result;
 use rekiln::fleet::Fleet;
 use rekiln::fleet::census::InstanceId;
+use rekiln::fleet::experience::Experience;
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::Event;
 use rekiln::fleet::journal::{Journal, Writer};
-use rekiln::fleet::plan::{Situation, forecast, plan};
+use rekiln::fleet::plan::{Situation, Standing, outlook as outlook_of, plan, waiting};
 use rekiln::fleet::policy::Policy;
-use rekiln::fleet::roll::{Order, Roll, Wish};
+use rekiln::fleet::roll::{Order, Roll, Summary, Wish};
+use rekiln::fleet::story::{self, list};
 use rekiln::fleet::surroundings::{Reading, Surroundings as _};
+use rekiln::notation;
 use rekiln::progress::Silent;
 use rekiln::provider::sim::{GateFaults, Sim, SimStore, SimSurroundings};
-use rekiln::provider::{Action, Outcome, Provider as _};
+use rekiln::provider::{Action, Outcome, Provider};
 
 use crate::fleet::point::{AtPoint, Point, When};
+use crate::simulation::harness::now_or_never;
+use meanwhile::{Meddled, Meddling};
 
 /// One story in the telling.
 struct Story {
@@ -38,22 +45,29 @@ struct Story {
     images: Vec<String>,
     gates: GateFaults,
     crash: Option<Point>,
+    /// What happens after the first act of a kind of the next roll.
+    meanwhile: Option<(String, Meddling)>,
     out: String,
 }
 
 impl Story {
-    /// `fleet web size 3 surge 1 unavailable 0 failures 1`, what is left out is as here; then lines of `[roll]`.
+    /// `fleet web size 3 surge 1 unavailable 0 failures 1 zones a,b`, what is left out is as here, but for the zones, of
+    /// which there are none; then lines of `[roll]`.
     fn new(first: &str, rest: &str) -> Self {
         let words: Vec<_> = first.split_whitespace().collect();
         let set = |key: &str, default: &str| {
             let at = words.iter().position(|word| *word == key);
             at.and_then(|at| words.get(at + 1)).unwrap_or(&default).to_owned().to_owned()
         };
+        let zones = set("zones", "");
+        let zones: Vec<_> =
+            zones.split(',').filter(|zone| !zone.is_empty()).map(|zone| format!("'{zone}'")).collect();
         let fleet: Fleet = toml::from_str(&format!(
-            "image = 'web'\nsize = {}\n[local]\nlisten = '127.0.0.1:1'\nport = 80\n\
+            "image = 'web'\nsize = {}\n[local]\nlisten = '127.0.0.1:1'\nport = 80\nzones = [{}]\n\
              [health]\nhttp = {{ port = 80, path = '/' }}\ndeadline = '60s'\n\
              [roll]\nsurge = {}\nunavailable = {}\nfailures = {}\ndrain = '5s'\n{}\n",
             set("size", "3"),
+            zones.join(", "),
             set("surge", "1"),
             set("unavailable", "0"),
             set("failures", "1"),
@@ -65,7 +79,8 @@ impl Story {
         let sim = Sim::new(Policy::of(&fleet).expect("a policy"), 1);
         let (image, images, out) = (String::new(), Vec::new(), String::new());
         let (journal, gates) = (Arc::new(InMemory::new()), GateFaults::default());
-        Self { dir, journal, store, fleet, sim, image, images, gates, crash: None, out }
+        let (crash, meanwhile) = (None, None);
+        Self { dir, journal, store, fleet, sim, image, images, gates, crash, meanwhile, out }
     }
 
     fn target(&self) -> Target {
@@ -76,9 +91,9 @@ impl Story {
         SimSurroundings { store: &self.store, sim: &self.sim, fleet: "web", gates: self.gates, bad_hooks: 0 }
     }
 
-    async fn journal(&self) -> Journal {
+    async fn journal(&self, command: &str) -> Journal {
         // Its process is dead when the next command looks.
-        let writer = Writer { pid: 0, started: 0, ..Writer::this("roll") };
+        let writer = Writer { pid: 0, started: 0, ..Writer::this(command) };
         Journal::over(Arc::clone(&self.journal) as _, "web", writer).await.expect("a sound journal")
     }
 
@@ -106,48 +121,66 @@ impl Story {
                 let when = if when == "before" { When::Before } else { When::After };
                 self.crash = Some(Point { act: act.to_owned(), when });
             }
-            ["roll"] => self.roll(None, false).await,
+            ["roll"] => self.roll(None).await,
             ["rotate", id, "reason", ref reason @ ..] => {
                 let instances = vec![InstanceId(id.to_owned())];
-                self.roll(Some(Wish { instances, reason: reason.join(" ") }), false).await;
+                self.roll(Some(Wish { instances, reason: reason.join(" ") })).await;
             }
             ["plan"] => self.plan().await,
+            ["history"] => self.history().await,
+            ["full", zone, time] => {
+                let time = notation::duration(time).expect("a duration");
+                self.sim.fill(zone, SignedDuration::try_from(time).expect("a time"));
+            }
+            ["meanwhile", "after", act, ref what @ ..] => {
+                self.meanwhile = Some((act.to_owned(), Meddling::parse(what)));
+            }
             _ => panic!("`{line}` is no command"),
         }
         let violations = self.sim.violations();
         assert!(violations.is_empty(), "{line}: {violations:?}");
     }
 
-    async fn roll(&mut self, wish: Option<Wish>, emergency: bool) {
-        let mut journal = self.journal().await;
-        let seen = journal.entries().len();
-        let mark = self.dir.path().join("mark");
-        let _ = fs::remove_file(&mark);
-        let provider = AtPoint::new(&self.sim, self.crash.take(), mark.clone());
-        let stop = AtomicBool::new(false);
-        let surroundings = self.surroundings();
+    /// Rolls in a process of its own, which the caller may leave in the middle.
+    async fn run<P: Provider>(
+        &self,
+        provider: &P,
+        stop: &AtomicBool,
+        wish: Option<Wish>,
+        emergency: bool,
+    ) -> Result<Summary> {
+        let mut journal =
+            self.journal(if emergency { "rekiln rotate web --emergency" } else { "rekiln roll web" }).await;
+        let reason = wish.as_ref().map_or_else(|| "a story".to_owned(), |wish| wish.reason.clone());
         self.sim.order(|orders| orders.emergency = emergency);
         let roll = Roll {
             name: "web",
             fleet: &self.fleet,
             target: self.target(),
-            provider: &provider,
-            surroundings: &surroundings,
+            provider,
+            surroundings: &self.surroundings(),
             journal: &mut journal,
             progress: &Silent,
-            stop: &stop,
+            stop,
         };
-        let order = Order { reason: "a story".to_owned(), wish, emergency };
+        roll.run(Order { reason, wish, emergency }).await
+    }
+
+    async fn roll(&mut self, wish: Option<Wish>) {
+        let seen = self.journal("a look").await.entries().len();
+        let mark = self.dir.path().join("mark");
+        let _ = fs::remove_file(&mark);
+        let (crash, what, stop) = (self.crash.take(), self.meanwhile.take(), AtomicBool::new(false));
+        let at = AtPoint::new(&self.sim, crash, mark);
+        let provider =
+            Meddled { story: self, at, stop: &stop, what: RefCell::new(what), acted: Cell::new(false) };
         // Everything is simulated and ready at once: what is not ready has crashed.
-        let mut rolling = Box::pin(roll.run(order));
-        let result = match rolling.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => Some(result),
-            Poll::Pending => None,
-        };
-        drop(rolling);
-        let proven = self.journal().await.history().proven.as_ref().map(|proven| proven.generation.id);
+        let result = now_or_never(self.run(&provider, &stop, wish, false));
+        assert!(provider.what.take().is_none(), "what should have happened did not");
+        let proven =
+            self.journal("a look").await.history().proven.as_ref().map(|proven| proven.generation.id);
         self.sim.order(|orders| orders.proven = proven);
-        let entries = self.journal().await;
+        let entries = self.journal("a look").await;
         let waves = Policy::of(&self.fleet).expect("a policy").waves.len();
         let events = entries.entries().iter().skip(seen).map(|entry| &entry.event);
         let events = events.filter(|event| waves > 1 || !matches!(event, Event::WavePassed { .. }));
@@ -162,7 +195,7 @@ impl Story {
 
     async fn plan(&mut self) {
         let census = self.sim.census().await.expect("a census");
-        let (journal, target) = (self.journal().await, self.target());
+        let (journal, target) = (self.journal("a look").await, self.target());
         let policy = Policy::of(&self.fleet).expect("a policy");
         let outlook = self.surroundings().outlook(&[&target], census.at).await.expect("an outlook");
         let situation = Situation {
@@ -170,25 +203,42 @@ impl Story {
             fleet: "web",
             target: &target,
             census: &census,
-            history: journal.history(),
+            history: &journal.history().opened(&target),
             outlook: &outlook,
             now: census.at,
         };
-        let (plan, acts) = (plan(&situation), forecast(&situation));
-        let mut lines: Vec<_> =
-            plan.members.iter().map(|member| format!("{} {}", member.id, member.kind)).collect();
+        let (acts, end) = outlook_of(&situation, &Experience::of(journal.entries()));
+        let plan = plan(&situation);
+        let seen = |id: &InstanceId| census.instances.iter().find(|seen| seen.id == *id);
+        let told = |member: &Standing| format!("{} {}", member.id, member.told(seen(&member.id), &target));
+        let mut lines: Vec<_> = plan.members.iter().map(told).collect();
         let acts = acts.iter().filter(|act| !matches!(act, Action::Admit { .. }));
         lines.extend((1..).zip(acts).map(|(at, act): (u32, _)| format!("{at}. {act}")));
-        lines.extend(plan.holds.iter().map(|hold| format!("waiting: {hold}")));
+        lines.extend(waiting(&plan.holds, census.at).iter().map(|text| format!("waiting: {text}")));
+        if !plan.done() {
+            lines.push(end.told(census.at));
+        }
         self.say(&lines);
     }
 
+    async fn history(&mut self) {
+        let journal = self.journal("a look").await;
+        let all = story::stories(journal.entries());
+        let page = all.last().map(|story| story.page("web", None)).unwrap_or_default();
+        self.say(&[list(&all), page].concat());
+    }
+
     fn say(&mut self, lines: &[String]) {
+        let here = format!(" on {}", rustix::system::uname().nodename().to_string_lossy());
         for line in lines.iter().flat_map(|line| line.lines()) {
             let named = self.images.iter().fold(line.to_owned(), |line, image| {
                 line.replace(&Digest::of(image.as_bytes()).short(), &format!("image {image}"))
             });
-            let _ = writeln!(self.out, "    {named}");
+            let _ = writeln!(
+                self.out,
+                "    {}",
+                named.replace("image image", "image").replace(&here, " on desk").trim_end()
+            );
         }
     }
 }
@@ -212,6 +262,7 @@ fn said(event: &Event) -> Option<String> {
         Event::RolledBack { target, reason } => {
             Some(format!("rolls back to {}: {reason}", target.image.short()))
         }
+        Event::Opened { reason, emergency: true, .. } => Some(format!("emergency: {reason}")),
         Event::Paused { reason } => Some(format!("paused: {reason}")),
         Event::Resumed => Some("resumed".to_owned()),
         Event::Cancelled { reason, .. } => Some(format!("cancelled: {reason}")),

@@ -11,6 +11,7 @@ use crate::catalog::{Catalog, Record};
 use crate::error::{Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::Census;
+use crate::fleet::experience::Experience;
 use crate::fleet::generation::Target;
 use crate::fleet::guard::Reach;
 use crate::fleet::history::History;
@@ -23,6 +24,7 @@ use crate::provider::Provider as _;
 use crate::provider::local::{Local, Qemu};
 use crate::repository::Repository;
 use crate::store::Store;
+pub use crate::table::table;
 
 /// What a person calls the image that was proven before.
 const PREVIOUS: &str = "previous";
@@ -109,11 +111,12 @@ impl Site {
 
     /// Looks at the fleet, changing nothing.
     pub async fn look(&self, context: &Context, target: &Target) -> Result<Look> {
-        let history = self.journal("plan").await?.history().clone();
+        let journal = self.journal("plan").await?;
+        let (history, experience) = (journal.history().clone(), Experience::of(journal.entries()));
         let census = self.provider.census().await?;
         let targets: Vec<_> = std::iter::once(target).chain(&history.proven).collect();
         let outlook = self.surroundings(context).outlook(&targets, census.at).await?;
-        Ok(Look { census, history, outlook })
+        Ok(Look { census, history, experience, outlook })
     }
 
     /// Asks before a roll that reaches more of the repository's instances than `roll.guard` allows.
@@ -169,12 +172,13 @@ impl Site {
 pub struct Look {
     pub census: Census,
     pub history: History,
+    pub experience: Experience,
     pub outlook: Outlook,
 }
 
 impl Look {
     pub fn situation<'a>(&'a self, site: &'a Site, target: &'a Target) -> Situation<'a> {
-        let Self { census, history, outlook } = self;
+        let Self { census, history, outlook, .. } = self;
         let (policy, fleet, now) = (&site.policy, site.name.as_str(), census.at);
         Situation { policy, fleet, target, census, history, outlook, now }
     }
@@ -196,18 +200,4 @@ pub fn settled(situation: &Situation<'_>) -> Plan {
 /// Returns the names of all fleets, sorted.
 pub fn names(repo: &Path) -> Result<Vec<String>> {
     Ok(Repository::open(repo)?.fleet_names().map(str::to_owned).collect())
-}
-
-/// Aligns columns with two spaces between them.
-pub fn table(rows: &[Vec<String>]) -> Vec<String> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let wide = |column| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell: &String| cell.chars().count()).max()
-    };
-    let widths: Vec<_> = (0..columns).map(|column| wide(column).unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
 }

@@ -1,119 +1,78 @@
 //! `rekiln history`.
 
+use jiff::Timestamp;
+
 use super::Context;
-use super::fleet::{Site, table};
-use crate::error::Result;
-use crate::fleet::history::Event;
-use crate::fleet::journal::Writer;
-use crate::fleet::surroundings::Reading;
-use crate::provider::Outcome;
+use super::fleet::Site;
+use crate::error::{Error, Result};
+use crate::fleet::journal::Journal;
+use crate::fleet::story::{Story, every_line, list, stories};
 
 /// Arguments of `rekiln history`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The fleet: the name of a file in `fleets/`.
     fleet: String,
+    /// One rollout, by the number of the entry that opened it: its story [default: that of the last one, below a list
+    /// of all].
+    rollout: Option<u64>,
+    /// Every entry of the journal that says something, one by one.
+    #[arg(long, conflicts_with = "rollout")]
+    entries: bool,
 }
 
 /// Runs the command and returns the exit code.
 ///
 /// # Errors
-/// What went wrong; a journal whose chain is broken.
+/// What went wrong; a journal whose chain is broken; no such rollout.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let Args { fleet } = args;
+    let Args { fleet, rollout, entries: all } = args;
     let site = Site::open(context, &fleet)?;
     let journal = context.block_on(site.journal("history"))?;
-    let entries = journal.entries();
-    for entry in entries {
-        context.output.json(entry);
-    }
-    let next = entries.iter().skip(1).map(Some).chain([None]);
-    let rows: Vec<_> = entries
-        .iter()
-        .zip(next)
-        .filter(|(entry, next)| !concluded(&entry.event, next.map(|next| &next.event)))
-        .map(|(entry, _)| {
-            let at = entry.at.strftime("%Y-%m-%d %H:%M:%S").to_string();
-            let Writer { host, pid, command, .. } = &entry.by;
-            let event = &entry.event;
-            let by = match event {
-                Event::Opened { .. } => format!(", by `{command}` (process {pid} on {host})"),
-                _ if event.is_command() => format!(", by `{command}`"),
-                _ => String::new(),
-            };
-            vec![entry.number.to_string(), at, said(&entry.event) + &by]
-        })
-        .collect();
-    for line in table(&rows) {
-        context.output.line(line);
-    }
-    if rows.is_empty() {
+    let told = stories(journal.entries());
+    let place = match rollout {
+        None => told.len().saturating_sub(1),
+        Some(number) => find(&fleet, &told, number)?,
+    };
+    let Some(story) = told.get(place) else {
         context.output.line(format!("fleet {fleet} has no history; next: `rekiln roll {fleet}`"));
+        return Ok(0);
+    };
+    let first = if rollout.is_none() { 0 } else { place };
+    json(context, &journal, &told[first..=place], told.get(place + 1));
+    let works = if place + 1 == told.len() { journal.roller(Timestamp::now()) } else { None };
+    let lines = if all {
+        every_line(&told)
+    } else {
+        let mut lines = if rollout.is_none() && told.len() > 1 { list(&told) } else { Vec::new() };
+        lines.extend(story.page(&fleet, works.map(|entry| &entry.by)));
+        lines
+    };
+    for line in lines {
+        context.output.line(line);
     }
     Ok(0)
 }
 
-/// An intent whose outcome is the next line says nothing to a reader; one without is where a process died.
-fn concluded(event: &Event, next: Option<&Event>) -> bool {
-    match (event, next) {
-        (Event::Intent { action }, Some(Event::Outcome { action: done, .. })) => action == done,
-        (Event::Seen { .. }, _) => true,
-        _ => false,
-    }
+fn find(fleet: &str, told: &[Story], number: u64) -> Result<usize> {
+    told.iter().position(|story| story.rollout == number).ok_or_else(|| {
+        let known: Vec<_> = told.iter().map(|story| story.rollout.to_string()).collect();
+        let error = Error::invalid(format!("no rollout of fleet {fleet} was opened by entry {number}"));
+        error.hint(match &known[..] {
+            [] => format!("it has never been rolled; next: `rekiln roll {fleet}`"),
+            _ => format!("rollouts were opened by entries {}", known.join(", ")),
+        })
+    })
 }
 
-fn said(event: &Event) -> String {
-    match event {
-        Event::Opened { target, reason, emergency, .. } => {
-            let what = if *emergency { "emergency roll" } else { "roll" };
-            format!("{what} to {}: {reason}", target.image.short())
-        }
-        Event::Seen { .. } => String::new(),
-        Event::Intent { action } => format!("began to {action}; what came of it is not recorded"),
-        Event::Outcome { action, result: Ok(Outcome::Applied) } => action.to_string(),
-        Event::Outcome { action, result: Ok(Outcome::AlreadyDone) } => format!("was done already: {action}"),
-        Event::Outcome { action, result: Ok(Outcome::Refused { precondition }) } => {
-            format!("did not {action}: {precondition}")
-        }
-        Event::Outcome { action, result: Ok(Outcome::NoCapacity { words }) } => {
-            format!("could not {action}: {words}")
-        }
-        Event::Outcome { action, result: Err(why) } => format!("could not {action}: {why}"),
-        Event::Serving { instance } => format!("{instance} serves"),
-        Event::Failed { instance, reason, console, .. } => {
-            let mut text = format!("{instance} failed: {reason}");
-            for line in console {
-                text.push_str("\n      | ");
-                text.push_str(line);
-            }
-            text
-        }
-        Event::Absent { instance } => format!("{instance} is not seen"),
-        Event::Returned { instance } => format!("{instance} is seen again"),
-        Event::Rotate { instances, reason } => {
-            let ids: Vec<_> = instances.iter().map(ToString::to_string).collect();
-            format!("rotate {}: {reason}", ids.join(", "))
-        }
-        Event::WaveReached { wave } => format!("wave {} serves and soaks", wave + 1),
-        Event::WaveLost { wave } => format!("wave {} serves no more; its soak is void", wave + 1),
-        Event::WavePassed { wave } => format!("wave {} has passed", wave + 1),
-        Event::Judged { gate, reading: Reading::Pass, .. } => format!("gate {gate} lets the wave pass"),
-        Event::Judged { gate, reading: Reading::Fail(why), .. } => format!("gate {gate} says no: {why}"),
-        Event::Judged { gate, reading: Reading::NotYet(why), .. } => {
-            format!("gate {gate} cannot tell yet: {why}")
-        }
-        Event::RolledBack { target, reason } => format!("rolls back to {}: {reason}", target.image.short()),
-        Event::Paused { reason } => format!("paused: {reason}"),
-        Event::Resumed => "resumed".to_owned(),
-        Event::Cancelled { back: true, reason } => format!("cancelled, and goes back: {reason}"),
-        Event::Cancelled { back: false, reason } => format!("cancelled: {reason}"),
-        Event::Retargeted { target, reason } => {
-            format!("goes to {} now: {reason}", target.image.short())
-        }
-        Event::Halted { reason } => format!("halted: {reason}"),
-        Event::Stopped { reason } => format!("stopped: {reason}"),
-        Event::Completed => "completed".to_owned(),
-        Event::Ending => "being taken down".to_owned(),
-        Event::Down => "down".to_owned(),
+/// For machines: every entry of `told`, up to the story after it, then what each of them adds up to.
+fn json(context: &Context, journal: &Journal, told: &[Story], next: Option<&Story>) {
+    let first = told.first().map_or(0, |story| story.rollout);
+    let end = next.map_or(u64::MAX, |next| next.rollout);
+    for entry in journal.entries().iter().filter(|entry| (first..end).contains(&entry.number)) {
+        context.output.json(entry);
+    }
+    for story in told {
+        context.output.json(&serde_json::json!({ "event": "rollout", "rollout": story }));
     }
 }

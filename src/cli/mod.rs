@@ -109,7 +109,7 @@ enum Command {
     Breaker(breaker::Args),
     /// Says what runs.
     Status(status::Args),
-    /// Prints a fleet's journal.
+    /// Tells the rollouts of a fleet as stories, from its journal.
     History(history::Args),
     /// Checks a fleet's journal, and makes every decision in it again.
     Replay(replay::Args),

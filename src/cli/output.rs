@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::error::{Error, Kind};
+use crate::fleet::glance::Glance;
 use crate::progress::{Event, Progress};
 
 /// Columns of a line when there is no terminal to ask: what files and mails have been read at for long.
@@ -23,7 +25,16 @@ pub struct Output {
     bars: MultiProgress,
     /// The spinner of each running step, by scope and step; empty when standard error is no terminal.
     running: Mutex<BTreeMap<(String, String), ProgressBar>>,
+    /// What is shown of each fleet that is rolled, and how it looks.
+    rolling: Mutex<BTreeMap<String, Picture>>,
     terminal: bool,
+}
+
+/// The picture of a fleet that is rolled.
+struct Picture {
+    glance: Glance,
+    /// Where it is drawn; hidden where nothing may be.
+    bar: ProgressBar,
 }
 
 impl Output {
@@ -31,7 +42,13 @@ impl Output {
     #[must_use]
     pub fn new(json: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { json, bars: MultiProgress::new(), running: Mutex::new(BTreeMap::new()), terminal }
+        Self {
+            json,
+            bars: MultiProgress::new(),
+            running: Mutex::default(),
+            rolling: Mutex::default(),
+            terminal,
+        }
     }
 
     /// Tells whether JSON was asked for.
@@ -61,13 +78,7 @@ impl Output {
     /// Returns how many columns a line of the result may have: those of the terminal, else 80.
     #[must_use]
     pub fn width(&self) -> usize {
-        let size = if self.json {
-            rustix::termios::tcgetwinsize(rustix::stdio::stderr())
-        } else {
-            rustix::termios::tcgetwinsize(rustix::stdio::stdout())
-        };
-        // A terminal that does not know its size says 0.
-        size.map(|size| usize::from(size.ws_col)).ok().filter(|columns| *columns > 0).unwrap_or(WIDTH)
+        if self.json { columns(rustix::stdio::stderr()) } else { columns(rustix::stdio::stdout()) }
     }
 
     /// Prints `value` as one JSON line on standard output, with `--json` only.
@@ -98,12 +109,12 @@ impl Output {
         self.json(&serde_json::json!({ "event": "error", "message": error.chain(), "hints": error.hints(), "exit_code": error.exit_code() }));
     }
 
+    fn colours(&self) -> bool {
+        self.terminal && std::env::var_os("NO_COLOR").is_none()
+    }
+
     fn paint(&self, text: &str, code: &str) -> String {
-        if self.terminal && std::env::var_os("NO_COLOR").is_none() {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colours() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     fn say(&self, text: &str) {
@@ -113,12 +124,69 @@ impl Output {
     }
 }
 
+impl Output {
+    /// Draws how a rollout is in the place where it drew it before. Machines are told only of what changed.
+    fn show(&self, glance: Glance) {
+        let mut rolling = self.rolling.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = glance.lines(columns(rustix::stdio::stderr()), self.colours()).join("\n");
+        let before = rolling.remove(&glance.fleet);
+        if before.as_ref().is_none_or(|before| !glance.is_as(&before.glance)) {
+            self.json(&Event::Rolling(Box::new(glance.clone())));
+        }
+        let bar = before.map_or_else(|| self.canvas(), |before| before.bar);
+        bar.set_message(lines);
+        rolling.insert(glance.fleet.clone(), Picture { glance, bar });
+    }
+
+    fn canvas(&self) -> ProgressBar {
+        // With JSON on it, standard output may be the same terminal.
+        if self.json || !self.terminal {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template("{msg}");
+        let bar = ProgressBar::no_length();
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        self.bars.add(bar)
+    }
+
+    /// Takes the picture of a fleet away.
+    fn hide(&self, fleet: &str) {
+        let mut rolling = self.rolling.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Picture { bar, .. }) = rolling.remove(fleet) {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+    }
+
+    /// Tells whether a rollout is drawn, which says of every instance what its own line would.
+    fn draws(&self) -> bool {
+        !self.json && !self.rolling.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+/// Returns how many columns a line on `file` may have: those of the terminal, else 80.
+fn columns(file: impl AsFd) -> usize {
+    // A terminal that does not know its size says 0.
+    let size = rustix::termios::tcgetwinsize(file);
+    size.map(|size| usize::from(size.ws_col)).ok().filter(|columns| *columns > 0).unwrap_or(WIDTH)
+}
+
 impl Progress for Output {
+    fn watches(&self) -> bool {
+        self.terminal || self.json
+    }
+
     fn tell(&self, event: Event) {
+        // A picture is no line; machines are told of it where it is drawn.
+        let event = match event {
+            Event::Rolling(glance) => return self.show(*glance),
+            Event::Ended { scope } => return self.hide(&scope),
+            event => event,
+        };
         self.json(&event);
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Started { scope, step } if self.terminal => {
+            Event::Started { scope, step } if self.terminal && !self.draws() => {
                 let style = ProgressStyle::with_template("{prefix:12} {spinner} {msg}  {elapsed}");
                 let bar = self.bars.add(ProgressBar::new_spinner());
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
@@ -128,7 +196,7 @@ impl Progress for Output {
                 bar.enable_steady_tick(Duration::from_millis(100));
                 running.insert((scope, step), bar);
             }
-            Event::Started { .. } | Event::Output { .. } => {}
+            Event::Started { .. } | Event::Output { .. } | Event::Rolling(_) | Event::Ended { .. } => {}
             Event::Advanced { scope, step, done, total } => {
                 if let Some(bar) = running.get(&(scope, step.clone())) {
                     bar.set_message(format!("{step}  {done}/{total}"));

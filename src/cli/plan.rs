@@ -1,11 +1,14 @@
 //! `rekiln plan`.
 
+use std::collections::BTreeMap;
+
 use super::Context;
 use super::fleet::{Site, names, settled, table};
 use crate::catalog::Record;
 use crate::error::Result;
 use crate::fleet::census::Census;
-use crate::fleet::plan::{Hold, Kind, Plan, forecast, plan};
+use crate::fleet::generation::Target;
+use crate::fleet::plan::{Expected, Hold, Kind, Plan, Standing, outlook, plan, waiting};
 use crate::provider::Action;
 
 /// Arguments of `rekiln plan`.
@@ -31,62 +34,85 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 fn show(context: &Context, name: &str) -> Result<u8> {
     let site = Site::open(context, name)?;
     let (target, image) = site.target()?;
-    let look = context.block_on(site.look(context, &target))?;
+    let mut look = context.block_on(site.look(context, &target))?;
+    look.history = look.history.opened(&target);
     let first = plan(&look.situation(&site, &target));
-    let acts = forecast(&look.situation(&site, &target));
+    let (acts, expected) = outlook(&look.situation(&site, &target), &look.experience);
     context
         .output
-        .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts }));
+        .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts, "end": expected }));
     let plan = settled(&look.situation(&site, &target));
-    let lines = told(&site, &image, &look.census, &plan, &acts);
+    let told = Told { site: &site, target: &target, image: &image, census: &look.census, plan: &plan };
+    let lines = told.lines(&acts, &expected);
     for line in lines {
         context.output.line(line);
     }
     Ok(if plan.blocked() { 3 } else { 0 })
 }
 
-/// What each instance is, what a roll does in which order and why, and what holds the rest.
-fn told(site: &Site, image: &Record, census: &Census, plan: &Plan, acts: &[Action]) -> Vec<String> {
-    let Site { name, policy, fleet, .. } = site;
-    let mut lines =
-        vec![format!("fleet {name}: {} instances of {} ({})", policy.size, fleet.image, image.id.short())];
-    lines.extend(image.exceptions.iter().map(|exception| {
-        let path = exception.path.as_deref().unwrap_or("(anywhere)");
-        format!("  the image is excepted from {} {path}: {}", exception.rule, exception.why)
-    }));
-    lines.extend(census.trouble.iter().map(|trouble| format!("  {trouble}")));
-    let rows: Vec<_> = plan.members.iter().map(|m| vec![format!("  {}", m.id), m.kind.to_string()]).collect();
-    lines.extend(table(&rows));
-    let missing = policy.size.saturating_sub(plan.members.len());
-    if missing > 0 {
-        lines.push(format!("  {missing} missing"));
-    }
-    if plan.done() {
-        lines.push("  nothing to do".to_owned());
-        return lines;
-    }
-    let shown = acts.iter().filter(|act| !matches!(act, Action::Admit { .. }));
-    let why = |act: &Action| match act {
-        Action::Drain { id, .. } => {
-            let kind = plan.members.iter().find(|member| member.id == *id).map(|member| &member.kind);
-            kind.map_or_else(String::new, |kind| match kind {
-                Kind::Stale(_) => format!(" ({kind})"),
-                _ => " (one too many)".to_owned(),
-            })
+/// What a plan is told from.
+struct Told<'a> {
+    site: &'a Site,
+    target: &'a Target,
+    image: &'a Record,
+    census: &'a Census,
+    plan: &'a Plan,
+}
+
+impl Told<'_> {
+    /// What each instance is, what a roll does in which order and why, what holds the rest, and when it ends.
+    fn lines(&self, acts: &[Action], end: &Expected) -> Vec<String> {
+        let Self { image, census, plan, .. } = self;
+        let Site { name, policy, fleet, .. } = self.site;
+        let mut lines = vec![format!(
+            "fleet {name}: {} instances of {} ({})",
+            policy.size,
+            fleet.image,
+            image.id.short()
+        )];
+        lines.extend(image.exceptions.iter().map(|exception| {
+            let path = exception.path.as_deref().unwrap_or("(anywhere)");
+            format!("  the image is excepted from {} {path}: {}", exception.rule, exception.why)
+        }));
+        lines.extend(census.trouble.iter().map(|trouble| format!("  {trouble}")));
+        let seen: BTreeMap<_, _> = census.instances.iter().map(|seen| (&seen.id, seen)).collect();
+        let row = |member: &Standing| {
+            vec![format!("  {}", member.id), member.told(seen.get(&member.id).copied(), self.target)]
+        };
+        lines.extend(table(&plan.members.iter().map(row).collect::<Vec<_>>()));
+        let missing = policy.size.saturating_sub(plan.members.len());
+        if missing > 0 {
+            lines.push(format!("  {missing} missing"));
         }
-        Action::Launch { .. } => ", wait until it serves".to_owned(),
-        Action::Admit { .. } | Action::Terminate { .. } => String::new(),
-    };
-    lines.extend((1..).zip(shown).map(|(at, act): (u32, _)| format!("  {at}. {act}{}", why(act))));
-    // The order says already what waits for its replacement.
-    let holds = plan.holds.iter().filter(|hold| acts.is_empty() || !matches!(hold, Hold::Floor { .. }));
-    lines.extend(holds.map(|hold| format!("  waiting: {hold}")));
-    lines.push(format!(
-        "  on the way at most {} above the size and at most {} below it",
-        policy.surge, policy.unavailable
-    ));
-    let afresh = plan.holds.iter().any(|hold| matches!(hold, Hold::Halted { .. }));
-    let afresh = if afresh { ", which tries this image again; or change what failed" } else { "" };
-    lines.push(format!("next: `rekiln roll {name}`{afresh}"));
-    lines
+        if plan.done() {
+            lines.push("  nothing to do".to_owned());
+            return lines;
+        }
+        let shown = acts.iter().filter(|act| !matches!(act, Action::Admit { .. }));
+        lines.extend((1..).zip(shown).map(|(at, act): (u32, _)| format!("  {at}. {act}{}", self.why(act))));
+        // The order says already what waits for its replacement.
+        let told = |hold: &&Hold| acts.is_empty() || !matches!(hold, Hold::Floor { .. });
+        let holds: Vec<_> = plan.holds.iter().filter(told).cloned().collect();
+        lines.extend(waiting(&holds, census.at).iter().map(|text| format!("  waiting: {text}")));
+        lines.push(format!("  {}", end.told(census.at)));
+        lines.push(format!(
+            "  on the way at most {} above the size and at most {} below it",
+            policy.surge, policy.unavailable
+        ));
+        let afresh = plan.holds.iter().any(|hold| matches!(hold, Hold::Halted { .. }));
+        let afresh = if afresh { ", which tries this image again; or change what failed" } else { "" };
+        lines.push(format!("next: `rekiln roll {name}`{afresh}"));
+        lines
+    }
+
+    fn why(&self, act: &Action) -> &'static str {
+        match act {
+            Action::Drain { id, .. } => {
+                let stale = |member: &Standing| member.id == *id && matches!(member.kind, Kind::Stale(_));
+                if self.plan.members.iter().any(stale) { "" } else { " (one too many)" }
+            }
+            Action::Launch { .. } => ", wait until it serves",
+            Action::Admit { .. } | Action::Terminate { .. } => "",
+        }
+    }
 }

@@ -2,10 +2,14 @@
 
 mod rollout;
 
+use std::collections::BTreeMap;
+
 use super::Context;
 use super::fleet::{Site, names, table};
 use crate::error::{Error, Result};
-use crate::fleet::census::Instance;
+use crate::fleet::census::{Census, Instance};
+use crate::fleet::moment::lasting;
+use crate::fleet::plan::Standing;
 use crate::provider::Provider as _;
 use rollout::Rollout;
 
@@ -35,11 +39,16 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         };
         let about = lines.into_iter().map(|line| format!("  {line}"));
         let age = |i: &Instance| census.at.duration_since(i.launched_at).as_secs();
+        let none = Vec::new();
+        let standings = rollout.as_ref().map_or(&none, |rollout| &rollout.standings);
+        let is: BTreeMap<_, _> = standings.iter().map(|(member, _)| (&member.id, member)).collect();
         let instances = census.instances.iter().map(|i| {
+            let standing = is.get(&i.id).map(|member| &member.kind);
             serde_json::json!({
                 "id": i.id, "image": i.image, "generation": i.generation.as_ref().map(|g| g.id), "state": i.state,
                 "health": i.health, "in_service": i.in_service, "address": i.address, "age_s": age(i),
                 "connections": i.connections, "touched": i.touched,
+                "standing": standing,
             })
         });
         let instances: Vec<_> = instances.collect();
@@ -59,21 +68,10 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
             site.policy.size,
             site.fleet.local.listen
         ));
-        let head = ["  id", "image", "state", "health", "address", "age"].map(str::to_owned).to_vec();
-        let rows = census.instances.iter().map(|i| {
-            let image = i.image.map_or_else(|| "?".to_owned(), |image| image.short());
-            let address = i.address.map_or_else(String::new, |address| address.to_string());
-            vec![
-                format!("  {}", i.id),
-                image,
-                word(i.state),
-                word(i.health),
-                address,
-                format!("{} s", age(i)),
-            ]
-        });
-        let mut lines = table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
-        let touched = census.instances.iter().filter_map(|i| Some((&i.id, i.touched.as_ref()?)));
+        let mut lines = table(&rows(&census, standings));
+        // Without a journal nobody knows what it is; that someone was on it is seen all the same.
+        let touched = census.instances.iter().filter(|i| !is.contains_key(&i.id));
+        let touched = touched.filter_map(|i| Some((&i.id, i.touched.as_ref()?)));
         lines.extend(touched.map(|(id, why)| format!("  {id} is touched: {why}")));
         lines.extend(census.trouble.map(|trouble| format!("  {trouble}")));
         lines.extend(about);
@@ -82,6 +80,30 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// A row for each instance that is seen or remembered: what was seen, and what it is.
+fn rows(census: &Census, standings: &[(Standing, String)]) -> Vec<Vec<String>> {
+    let head = ["  id", "image", "state", "health", "address", "age", "is"].map(str::to_owned).to_vec();
+    let mut is: BTreeMap<_, _> = standings.iter().map(|(member, text)| (&member.id, text.clone())).collect();
+    let seen: Vec<_> = census
+        .instances
+        .iter()
+        .map(|i| {
+            vec![
+                format!("  {}", i.id),
+                i.image.map_or_else(|| "?".to_owned(), |image| image.short()),
+                word(i.state),
+                word(i.health),
+                i.address.map_or_else(String::new, |address| address.to_string()),
+                lasting(census.at.duration_since(i.launched_at)),
+                is.remove(&i.id).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let blank = || vec![String::new(); head.len() - 2];
+    let unseen = is.into_iter().map(|(id, text)| [vec![format!("  {id}")], blank(), vec![text]].concat());
+    std::iter::once(head.clone()).chain(seen).chain(unseen).collect()
 }
 
 /// The word that the JSON has too.

@@ -57,6 +57,17 @@ impl Generation {
         }
         names
     }
+
+    /// Says what `part` is and should be, such as `memory 256M instead of 512M`; `None` when it is as it should be.
+    #[must_use]
+    pub fn difference(&self, wanted: &Self, part: &str) -> Option<String> {
+        let (is, should) = (self.parts.get(part), wanted.parts.get(part));
+        let shown = |value: Option<&String>| match value {
+            None => "none".to_owned(),
+            Some(value) => value.parse::<ImageId>().map_or_else(|_| value.clone(), |image| image.short()),
+        };
+        (is != should).then(|| format!("{part} {} instead of {}", shown(is), shown(should)))
+    }
 }
 
 /// What the fleet should run.

@@ -303,6 +303,17 @@ impl History {
         self.target.is_some() && !over
     }
 
+    /// Returns what a roll to `target` plans with: it begins with the first wave, unless it goes on with an unfinished
+    /// one. One that halted stays so, since a person should know before they try it again.
+    #[must_use]
+    pub fn opened(&self, target: &Target) -> Self {
+        let mut history = self.clone();
+        if self.halted.is_none() || self.generation() != Some(target.generation.id) {
+            history.open(target, false);
+        }
+        history
+    }
+
     /// Adds the next event.
     pub fn add(&mut self, at: Timestamp, event: &Event) {
         match event {

@@ -13,13 +13,13 @@ use super::census::{Census, Instance, InstanceId, State};
 use super::generation::Target;
 use super::history::Event;
 use super::journal::Journal;
-use super::plan::{Hold, Plan, Situation, plan};
+use super::plan::{Expected, Hold, Plan, Situation, plan};
 use super::policy::Policy;
 use super::surroundings::{News, Outlook, Surroundings};
 use super::{Fleet, Step};
 use crate::diagnostic::nearest;
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::provider::{Action, Outcome, Provider, ProviderError};
 use steps::{Steps, told};
 
@@ -106,6 +106,10 @@ struct Running {
     steps: Steps,
     /// The last census that the journal knows.
     seen: Census,
+    /// When this process began.
+    begun: Timestamp,
+    /// When it ends, and when that was found; `None` while nobody watches.
+    expected: Option<(Timestamp, Expected)>,
 }
 
 /// One look: what was seen, and what follows.
@@ -123,7 +127,14 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
     /// # Errors
     /// Lost journal when another process has it; holding when work remains and something blocks it, or when the
     /// rollout went back to what completed before; whatever the provider cannot do three times in a row.
-    pub async fn run(mut self, order: Order) -> Result<Summary> {
+    pub async fn run(self, order: Order) -> Result<Summary> {
+        let (progress, scope) = (self.progress, self.name.to_owned());
+        let result = self.go(order).await;
+        progress.tell(progress::Event::Ended { scope });
+        result
+    }
+
+    async fn go(mut self, order: Order) -> Result<Summary> {
         let now = self.provider.now();
         let mut running = Running {
             policy: Policy::of(self.fleet)?,
@@ -135,6 +146,8 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             still: (now, Vec::new()),
             steps: Steps::default(),
             seen: last_seen(self.journal),
+            begun: now,
+            expected: None,
         };
         self.open(order, &mut running, now).await?;
         loop {
@@ -142,6 +155,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             self.end_if_asked().await?;
             self.provider.prepare().await?;
             let Some(look) = self.look(&mut running).await? else { continue };
+            self.show(&mut running, &look);
             running.steps.follow(self.progress, &look.plan);
             if self.conclude(&mut running, &look).await? {
                 return Ok(running.summary);
@@ -262,16 +276,21 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         let target = history.target.as_ref().unwrap_or(&self.target);
         let targets: Vec<&Target> = std::iter::once(target).chain(&history.proven).collect();
         let outlook = self.surroundings.outlook(&targets, census.at).await?;
-        let plan = plan(&Situation {
-            policy: &running.policy,
-            fleet: self.name,
-            target,
-            census: &census,
-            history,
-            outlook: &outlook,
-            now: census.at,
-        });
+        let plan = plan(&self.situation(running, &census, &outlook));
         Ok(Some(Look { census, outlook, plan }))
+    }
+
+    /// What is planned from, and shown.
+    fn situation<'a>(
+        &'a self,
+        running: &'a Running,
+        census: &'a Census,
+        outlook: &'a Outlook,
+    ) -> Situation<'a> {
+        let history = self.journal.history();
+        let target = history.target.as_ref().unwrap_or(&self.target);
+        let (policy, fleet, now) = (&running.policy, self.name, census.at);
+        Situation { policy, fleet, target, census, history, outlook, now }
     }
 
     async fn back_off(&self, running: &mut Running) {

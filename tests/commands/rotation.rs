@@ -117,3 +117,17 @@ fn what_is_left_of_a_quarantined_instance_is_kept_whoever_ends_it() {
     assert!(fs::read_to_string(evidence.join("web-1/evidence.json")).expect("read").contains("a session"));
     assert!(!evidence.join("web-2").exists());
 }
+
+#[test]
+fn status_says_what_each_instance_is() {
+    let mut desk = Desk::new();
+    let new = desk.lock();
+    desk.machine("web", 1, new, 50);
+    let status = desk.json(&["status", "web"]);
+    // No load balancer runs that could tell its health.
+    assert_eq!(status["instances"][0]["standing"]["is"], "unknown", "{status}");
+    assert_eq!((&status["rollout"]["behind"], &status["rollout"]["end"]), (&1.into(), &Value::Null));
+    desk.says(&["status", "web"], 0, "2 d 2 h  unknown\n");
+    desk.says(&["status", "web"], 0, "1 is not as Git asks; `rekiln plan web` says what a roll would do");
+    assert_eq!(desk.json(&["plan", "web"])["end"]["expected"], "no_record");
+}

@@ -44,7 +44,7 @@ impl<'a, P> AtPoint<'a, P> {
     }
 }
 
-fn kind(action: &Action) -> &'static str {
+pub fn kind(action: &Action) -> &'static str {
     match action {
         Action::Launch { .. } => "launch",
         Action::Admit { .. } => "admit",

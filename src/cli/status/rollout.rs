@@ -1,5 +1,7 @@
 //! How far a fleet's rollout is, and what keeps it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -9,9 +11,10 @@ use crate::cli::fleet::{Site, settled};
 use crate::digest::ImageId;
 use crate::error::Result;
 use crate::fleet::breaker::{Failures, open_by};
+use crate::fleet::generation::Target;
 use crate::fleet::history::History;
 use crate::fleet::journal::Writer;
-use crate::fleet::plan::{Hold, stage};
+use crate::fleet::plan::{Expected, Hold, Kind, Standing, expected, stage, waiting};
 
 /// What a reader of `status` wants to know beside the instances.
 #[derive(Debug, Serialize)]
@@ -40,6 +43,38 @@ pub(super) struct Rollout {
     breaker: Option<String>,
     /// What a running rollout waits for.
     holds: Vec<Hold>,
+    /// When a running rollout ends, if it goes on.
+    end: Option<Expected>,
+    /// When this was seen.
+    now: Timestamp,
+    /// How many instances are not as Git asks; `None` while a rollout is unfinished, or when nobody can tell.
+    behind: Option<usize>,
+    /// What each instance is to the rollout or, when none is unfinished, to the next one.
+    #[serde(skip)]
+    pub(super) standings: Vec<(Standing, String)>,
+}
+
+/// What a look at a fleet says of a rollout.
+#[derive(Default)]
+struct Found {
+    standings: Vec<(Standing, String)>,
+    holds: Vec<Hold>,
+    end: Option<Expected>,
+}
+
+impl Found {
+    fn of(context: &Context, site: &Site, target: &Target) -> Result<Self> {
+        let look = context.block_on(site.look(context, target))?;
+        let situation = look.situation(site, target);
+        let plan = settled(&situation);
+        let seen: BTreeMap<_, _> = look.census.instances.iter().map(|seen| (&seen.id, seen)).collect();
+        let told = |member: Standing| {
+            let text = member.told(seen.get(&member.id).copied(), target);
+            (member, text)
+        };
+        let end = Some(expected(&situation, &look.experience));
+        Ok(Self { standings: plan.members.into_iter().map(told).collect(), holds: plan.holds, end })
+    }
 }
 
 impl Rollout {
@@ -48,13 +83,16 @@ impl Rollout {
         let history = journal.history();
         let unfinished = history.unfinished();
         let target = history.target.as_ref();
-        let holds = match target.filter(|_| unfinished) {
-            None => Vec::new(),
-            Some(target) => {
-                let look = context.block_on(site.look(context, target))?;
-                settled(&look.situation(site, target)).holds
-            }
+        // When none is unfinished, the next one goes where Git asks, if that can be told and was baked.
+        let next = if unfinished { None } else { site.target().ok().map(|(target, _)| target) };
+        let found = match next.as_ref().or(target) {
+            None => Found::default(),
+            Some(target) => Found::of(context, site, target)?,
         };
+        let Found { standings, holds, end } = found;
+        let (holds, end) = if unfinished { (holds, end) } else { (Vec::new(), None) };
+        let other = |(member, _): &&(Standing, String)| member.kind != Kind::Current;
+        let behind = next.map(|_| standings.iter().filter(other).count());
         let at = target.filter(|_| unfinished).and_then(|target| stage(&site.policy, history, target));
         let quarantine = Quarantine::new(&site.store);
         let (state, reason) = Self::state(history);
@@ -71,6 +109,10 @@ impl Rollout {
             quarantined: target.map(|target| quarantine.get(target.image)).transpose()?.flatten(),
             breaker: open_by(&site.fleet.roll.breaker, &Failures::new(&site.store).list()?)?,
             holds,
+            end,
+            now: Timestamp::now(),
+            behind,
+            standings,
         })
     }
 
@@ -115,7 +157,14 @@ impl Rollout {
         if let Some(Quarantined { by, reason, .. }) = self.quarantined.as_ref().filter(|_| !refused) {
             lines.push(format!("its image {image} is quarantined by {by}: {reason}"));
         }
-        lines.extend(self.holds.iter().map(|hold| format!("waiting: {hold}")));
+        lines.extend(waiting(&self.holds, self.now).iter().map(|text| format!("waiting: {text}")));
+        lines.extend(self.end.iter().map(|end| end.told(self.now)));
+        if let Some(behind @ 1..) = self.behind {
+            let are = if behind == 1 { "is" } else { "are" };
+            lines.push(format!(
+                "{behind} {are} not as Git asks; `rekiln plan {fleet}` says what a roll would do"
+            ));
+        }
         if self.paused.is_some() {
             lines.push(format!("next: `rekiln resume {fleet}`"));
         } else if self.breaker.is_some() {

@@ -131,3 +131,26 @@ fn a_wish_lasts_until_its_instance_ended() {
     let half = fold(&[wish, intent(terminate(1)), outcome(terminate(1), Outcome::AlreadyDone)]);
     assert_eq!(half.rotate, BTreeMap::from([(id(2), "leaked key".to_owned())]));
 }
+
+#[test]
+fn a_roll_to_come_begins_with_the_first_wave_unless_it_goes_on() {
+    let target = |name| match opened(name) {
+        Event::Opened { target, .. } => target,
+        other => panic!("{other:?}"),
+    };
+    let passed = || Event::WavePassed { wave: 0 };
+    let table = [
+        (vec![], "one", 0),
+        (vec![opened("one"), passed()], "one", 1),
+        (vec![opened("one"), passed()], "two", 0),
+        (vec![opened("one"), passed(), Event::Completed], "one", 0),
+        (vec![opened("one"), passed(), Event::Completed], "two", 0),
+    ];
+    for (events, name, wave) in table {
+        let history = fold(&events).opened(&target(name));
+        assert_eq!((history.wave.number, history.target), (wave, Some(target(name))), "{events:?} {name}");
+    }
+    let halted = fold(&[opened("one"), Event::Halted { reason: "2 failed".to_owned() }]);
+    assert_eq!(halted.opened(&target("one")), halted);
+    assert_eq!(halted.opened(&target("two")).halted, None);
+}

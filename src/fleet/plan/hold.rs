@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::fleet::census::InstanceId;
+use crate::fleet::moment::ahead;
 
 /// Why something is not done now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -122,39 +123,49 @@ impl Hold {
     pub const fn intended(&self) -> bool {
         matches!(self, Self::Soaking { .. } | Self::Rate { .. } | Self::Paused { .. } | Self::Capacity { .. })
     }
+
+    /// Says it to who reads at `now`: with how long it still takes, where that is known. The words without a time are
+    /// for the journal.
+    #[must_use]
+    pub fn told(&self, now: Timestamp) -> String {
+        self.words(&|until| ahead(until, now))
+    }
+
+    fn words(&self, time: &dyn Fn(Timestamp) -> String) -> String {
+        match self {
+            Self::Starting { id } => format!("{id} does not serve yet"),
+            Self::Draining { id, connections: 1 } => format!("{id} still serves 1 connection"),
+            Self::Draining { id, connections } => format!("{id} still serves {connections} connections"),
+            Self::Unknown { id } => format!("the health of {id} cannot be told"),
+            Self::Absent { id } => format!("{id} is not seen; absent once is not gone"),
+            Self::Floor { id } => format!("{id} serves until enough others do"),
+            Self::Turn { count: 1 } => "1 more is to be replaced".to_owned(),
+            Self::Turn { count } => format!("{count} more are to be replaced"),
+            Self::Soaking { wave, of, until } => format!("wave {wave} of {of} soaks until {}", time(*until)),
+            Self::Gate { gate, why } => format!("gate {gate} does not let the wave pass yet: {why}"),
+            Self::Window { until: Some(until) } => {
+                format!("no window is open; the next opens {}", time(*until))
+            }
+            Self::Window { until: None } => "no window opens within a year".to_owned(),
+            Self::Rate { until } => {
+                format!("as many were replaced as may be in an hour; the next {}", time(*until))
+            }
+            Self::Capacity { zone, until } if zone.is_empty() => {
+                format!("there is no room for another instance; asked again {}", time(*until))
+            }
+            Self::Capacity { zone, until } => {
+                format!("zone {zone} has no room for another instance; asked again {}", time(*until))
+            }
+            Self::Paused { reason } => format!("paused: {reason}"),
+            Self::Breaker { reason } => format!("the circuit breaker is open: {reason}"),
+            Self::Halted { reason } => format!("halted: {reason}"),
+            Self::Refused { reason } => format!("the image must not be launched: {reason}"),
+        }
+    }
 }
 
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = |at: &Timestamp| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
-        match self {
-            Self::Starting { id } => write!(f, "{id} does not serve yet"),
-            Self::Draining { id, connections: 1 } => write!(f, "{id} still serves 1 connection"),
-            Self::Draining { id, connections } => write!(f, "{id} still serves {connections} connections"),
-            Self::Unknown { id } => write!(f, "the health of {id} cannot be told"),
-            Self::Absent { id } => write!(f, "{id} is not seen; absent once is not gone"),
-            Self::Floor { id } => write!(f, "{id} serves until enough others do"),
-            Self::Turn { count: 1 } => f.write_str("1 more is to be replaced"),
-            Self::Turn { count } => write!(f, "{count} more are to be replaced"),
-            Self::Soaking { wave, of, until } => write!(f, "wave {wave} of {of} soaks until {}", time(until)),
-            Self::Gate { gate, why } => write!(f, "gate {gate} does not let the wave pass yet: {why}"),
-            Self::Window { until: Some(until) } => {
-                write!(f, "no window is open; the next opens {}", time(until))
-            }
-            Self::Window { until: None } => f.write_str("no window opens within a year"),
-            Self::Rate { until } => {
-                write!(f, "as many were replaced as may be in an hour; the next {}", time(until))
-            }
-            Self::Capacity { zone, until } if zone.is_empty() => {
-                write!(f, "there is no room for another instance; asked again {}", time(until))
-            }
-            Self::Capacity { zone, until } => {
-                write!(f, "zone {zone} has no room for another instance; asked again {}", time(until))
-            }
-            Self::Paused { reason } => write!(f, "paused: {reason}"),
-            Self::Breaker { reason } => write!(f, "the circuit breaker is open: {reason}"),
-            Self::Halted { reason } => write!(f, "halted: {reason}"),
-            Self::Refused { reason } => write!(f, "the image must not be launched: {reason}"),
-        }
+        f.write_str(&self.words(&|at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()))
     }
 }

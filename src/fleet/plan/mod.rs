@@ -3,6 +3,8 @@
 //! One plan is one batch: every action in it may be done right after the same census. The rule behind all of
 //! them: a healthy instance is drained only while enough *others* serve, and ended only after it was drained.
 
+mod expected;
+mod explain;
 mod forecast;
 mod hold;
 mod launch;
@@ -25,6 +27,8 @@ use super::history::{Event, History};
 use super::policy::Policy;
 use super::surroundings::Outlook;
 use crate::provider::Action;
+pub use expected::{Expected, expected, outlook};
+pub use explain::waiting;
 pub use forecast::forecast;
 pub use hold::Hold;
 use room::Batch;

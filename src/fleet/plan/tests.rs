@@ -234,6 +234,16 @@ fn what_differs_is_named() {
     let wanted = Generation::of(&fleet(1, 0), image);
     assert_eq!(Generation::of(&bigger, image).drift(&wanted), ["cpus", "memory"]);
     assert_eq!(Generation::of(&same, Digest::of(b"two")).drift(&wanted), ["image"]);
+    assert_eq!(
+        Generation::of(&bigger, image).difference(&wanted, "memory").as_deref(),
+        Some("memory 512M instead of 256M")
+    );
+    let (other, old, new) = (Digest::of(b"two"), Digest::of(b"two").short(), image.short());
+    assert_eq!(
+        Generation::of(&same, other).difference(&wanted, "image"),
+        Some(format!("image {old} instead of {new}"))
+    );
+    assert_eq!(Generation::of(&same, image).difference(&wanted, "image"), None);
     assert!(Generation::of(&same, image).drift(&wanted).is_empty(), "the pace of a roll reaches no instance");
     let unknown =
         Generation { id: image, parts: Arc::new(BTreeMap::from([("zone".to_owned(), "a".to_owned())])) };

@@ -1,12 +1,39 @@
-//! Tell: the steps of a roll that a reader sees: one line an instance for its start, and one for its drain.
+//! Tell: what a reader sees of a roll: how it is at each look; one line an instance for its start, and one for its
+//! drain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use jiff::SignedDuration;
+
+use super::{Look, Roll, Running};
 use crate::fleet::census::InstanceId;
-use crate::fleet::plan::{Kind, Plan};
+use crate::fleet::experience::Experience;
+use crate::fleet::glance::Glance;
+use crate::fleet::plan::{Kind, Plan, expected};
+use crate::fleet::surroundings::Surroundings;
 use crate::progress::{self, Progress};
-use crate::provider::Action;
+use crate::provider::{Action, Provider};
+
+/// How long an expected end is shown before it is found anew: finding it takes longer than drawing it.
+const AFRESH: SignedDuration = SignedDuration::from_secs(5);
+
+impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
+    /// Tells who watches how it is.
+    pub(super) fn show(&self, running: &mut Running, look: &Look) {
+        if !self.progress.watches() {
+            return;
+        }
+        let now = look.census.at;
+        let fresh = running.expected.take().filter(|(at, _)| now.duration_since(*at).abs() < AFRESH);
+        let situation = self.situation(running, &look.census, &look.outlook);
+        let (at, found) =
+            fresh.unwrap_or_else(|| (now, expected(&situation, &Experience::of(self.journal.entries()))));
+        let glance = Glance::of(&situation, &look.plan, found.clone(), running.begun);
+        running.expected = Some((at, found));
+        self.progress.tell(progress::Event::Rolling(Box::new(glance)));
+    }
+}
 
 /// The steps a reader sees: one line an instance for its start, and one for its drain.
 #[derive(Default)]

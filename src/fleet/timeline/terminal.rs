@@ -1,6 +1,7 @@
 //! The picture as plain text.
 
 use super::{BANDS, Sample, Timeline, clock, sign, spread};
+use crate::table::cut;
 
 /// The line of the floor.
 const FLOOR: char = '┄';
@@ -60,15 +61,11 @@ pub(super) fn draw(timeline: &Timeline, width: usize, height: usize) -> Vec<Stri
     legend(timeline, width, &columns, &mut lines);
     wrap(timeline.caption().split(' '), " ", width, &mut lines);
     for (number, (at, text)) in timeline.marks.iter().enumerate() {
-        // A name from a file must not steer the terminal.
-        let text = text.replace(char::is_control, " ");
         lines.push(format!("{} {:>7}  {text}", sign(number), clock(*at)));
     }
     for line in &mut lines {
-        if line.chars().count() > width {
-            let kept: String = line.chars().take(width.saturating_sub(1)).collect();
-            *line = if width > 0 { kept + "…" } else { kept };
-        }
+        // A name from a file must not steer the terminal.
+        *line = cut(line, width);
         line.truncate(line.trim_end().len());
     }
     lines

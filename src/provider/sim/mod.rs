@@ -92,6 +92,18 @@ impl Sim {
         self.world.borrow_mut().instances.change(id, |found| found.seen.touched = Some(why.to_owned()));
     }
 
+    /// Lets an autoscaler that knows nothing of rekiln launch an instance of the last image.
+    pub fn stray(&self) {
+        self.world.borrow_mut().stray(&self.policy.borrow());
+    }
+
+    /// Leaves a zone without room for so long.
+    pub fn fill(&self, zone: &str, time: SignedDuration) {
+        let mut world = self.world.borrow_mut();
+        let until = world.now + time;
+        world.fill(zone, until);
+    }
+
     /// Lets time pass while nobody rolls.
     pub fn pass(&self, time: SignedDuration) {
         self.world.borrow_mut().pass(time);

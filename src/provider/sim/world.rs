@@ -165,16 +165,26 @@ impl World {
             });
         }
         if self.chance.happens(self.faults.stranger, &mut self.reached.faults.stranger) {
-            let last = self.instances.values().next_back();
-            let template = last.map(|found| found.seen.clone());
-            if let Some(generation) = template.and_then(|seen| seen.generation) {
-                self.strangers += 1;
-                let id = InstanceId(format!("stranger-x{}", self.strangers));
-                let zone = policy.zones.first().cloned();
-                let found = self.boot(&id, &generation, zone, false);
-                self.instances.insert(id, found);
-            }
+            self.stray(policy);
         }
+    }
+
+    /// Lets someone who is not rekiln launch an instance of the last image.
+    pub(super) fn stray(&mut self, policy: &Policy) {
+        let last = self.instances.values().next_back();
+        let template = last.map(|found| found.seen.clone());
+        if let Some(generation) = template.and_then(|seen| seen.generation) {
+            self.strangers += 1;
+            let id = InstanceId(format!("stranger-x{}", self.strangers));
+            let zone = policy.zones.first().cloned();
+            let found = self.boot(&id, &generation, zone, false);
+            self.instances.insert(id, found);
+        }
+    }
+
+    /// Leaves a zone without room until then; that without a name is the whole where there are no zones.
+    pub(super) fn fill(&mut self, zone: &str, until: Timestamp) {
+        self.full.insert(zone.to_owned(), until);
     }
 
     /// Tells whether a request is one too many; bursts of them begin by chance.
