@@ -73,9 +73,7 @@ fn shrink(mut schedule: Schedule) -> Schedule {
 }
 
 fn fail(seed: u64, why: &str) -> ! {
-    if number("REKILN_SHRINK") == Some(0) {
-        panic!("seed {seed}: {why}");
-    }
+    assert_ne!(number("REKILN_SHRINK"), Some(0), "seed {seed}: {why}");
     let least = shrink(Schedule::of(seed));
     let files: Vec<_> = least.fleets.iter().map(schedule::File::text).collect();
     panic!(

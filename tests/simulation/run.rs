@@ -73,7 +73,7 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
         ground.cover(fleet);
         ground.no_churn(fleet)?;
         ground.orderly(fleet)?;
-        if schedule.seed % REPLAYED == 0 {
+        if schedule.seed.is_multiple_of(REPLAYED) {
             ground.replays(fleet)?;
         }
     }
