@@ -90,6 +90,8 @@ struct Fragile<'a> {
     meanwhile: RefCell<Vec<(u64, Meanwhile)>>,
     /// Whether another process has taken the journal over: nothing may be done any more.
     lost: Cell<bool>,
+    /// How many entries the journal had before this process.
+    before: usize,
 }
 
 impl Fragile<'_> {
@@ -118,7 +120,9 @@ impl Fragile<'_> {
             Meanwhile::Cancel { back } => Event::Cancelled { back, reason: reason() },
             Meanwhile::Retarget(target) => Event::Retargeted { target, reason: reason() },
             Meanwhile::TakeOver(target) => {
-                self.lost.set(true);
+                // Who has not opened its rollout yet does so after this, and then has the journal.
+                let mut since = other.entries().iter().skip(self.before);
+                self.lost.set(since.any(|entry| matches!(entry.event, Event::Opened { .. })));
                 self.sim.order(|orders| orders.emergency = true);
                 Event::Opened { target, reason: reason(), emergency: true, fleet: None }
             }
@@ -235,7 +239,7 @@ impl<'a> Simulated<'a> {
 
     /// Rolls, in a process of its own that may crash.
     pub fn roll(&self, target: &Target, order: Order, crash: Option<Crash>) -> End {
-        let before = self.read(|journal| journal.history().clone());
+        let (before, entries) = self.read(|journal| (journal.history().clone(), journal.entries().len()));
         let proven = before.proven.as_ref().map(|proven| proven.generation.id);
         let paused = before.paused.is_some() && !order.emergency;
         self.sim.order(|orders| {
@@ -255,6 +259,7 @@ impl<'a> Simulated<'a> {
             journal: Arc::clone(&self.journal),
             meanwhile: RefCell::new(self.meanwhile.take()),
             lost: Cell::new(false),
+            before: entries,
         };
         let rolling = async {
             let mut journal = journal(&self.journal, self.name, "roll").await;
