@@ -85,19 +85,21 @@ pub struct Summary {
     pub ended: Vec<InstanceId>,
 }
 
-/// What a running roll keeps in memory; none of it is needed after a crash.
-struct Running {
+/// What a running roll keeps in memory between two looks; none of it is needed after a crash.
+#[derive(Clone)]
+pub struct Running {
     policy: Policy,
-    summary: Summary,
+    /// What it did so far.
+    pub summary: Summary,
     /// How often in a row each act failed.
-    failing: BTreeMap<String, u32>,
+    pub failing: BTreeMap<String, u32>,
     /// How often in a row too much was asked.
-    throttled: u32,
+    pub throttled: u32,
     /// Since when nothing moves, and what holds it.
-    still: (Timestamp, Vec<Hold>),
+    pub still: (Timestamp, Vec<Hold>),
     steps: Steps,
     /// The last census that the journal knows.
-    seen: Census,
+    pub seen: Census,
 }
 
 /// One look: what was seen, and what follows.
@@ -116,6 +118,16 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
     /// Lost journal when another process has it; holding when work remains and something blocks it, or when the
     /// rollout went back to what completed before; whatever the provider cannot do three times in a row.
     pub async fn run(mut self, order: Order) -> Result<Summary> {
+        let mut running = self.begin(order).await?;
+        while !self.turn(&mut running).await? {}
+        Ok(running.summary)
+    }
+
+    /// Begins: who gets this far has the journal.
+    ///
+    /// # Errors
+    /// As [`Roll::run`].
+    pub async fn begin(&mut self, order: Order) -> Result<Running> {
         let now = self.provider.now();
         let mut running = Running {
             policy: Policy::of(self.fleet)?,
@@ -127,23 +139,30 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             seen: last_seen(self.journal),
         };
         self.open(order, &mut running, now).await?;
-        loop {
-            self.journal.refresh().await?;
-            self.end_if_asked().await?;
-            self.provider.prepare().await?;
-            let Some(look) = self.look(&mut running).await? else { continue };
-            running.steps.follow(self.progress, &look.plan);
-            if self.conclude(&mut running, &look).await? {
-                return Ok(running.summary);
-            }
-            if !look.plan.moves() {
-                let calm =
-                    look.plan.holds.iter().all(|hold| hold.intended() || matches!(hold, Hold::Turn { .. }));
-                self.provider.wait(if calm { CALM } else { POLL }).await;
-            } else if self.saw(&mut running, &look).await? {
-                self.carry_out(&mut running, &look).await?;
-            }
+        Ok(running)
+    }
+
+    /// Looks once, and does what follows. Returns true when every instance is what it should be.
+    ///
+    /// # Errors
+    /// As [`Roll::run`].
+    pub async fn turn(&mut self, running: &mut Running) -> Result<bool> {
+        self.journal.refresh().await?;
+        self.end_if_asked().await?;
+        self.provider.prepare().await?;
+        let Some(look) = self.look(running).await? else { return Ok(false) };
+        running.steps.follow(self.progress, &look.plan);
+        if self.conclude(running, &look).await? {
+            return Ok(true);
         }
+        if !look.plan.moves() {
+            let calm =
+                look.plan.holds.iter().all(|hold| hold.intended() || matches!(hold, Hold::Turn { .. }));
+            self.provider.wait(if calm { CALM } else { POLL }).await;
+        } else if self.saw(running, &look).await? {
+            self.carry_out(running, &look).await?;
+        }
+        Ok(false)
     }
 
     /// Writes that a roll begins; whoever does has the journal.

@@ -9,7 +9,7 @@ use crate::progress::{self, Progress};
 use crate::provider::Action;
 
 /// The steps a reader sees: one line an instance for its start, and one for its drain.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Steps(BTreeMap<InstanceId, (&'static str, Instant)>);
 
 impl Steps {

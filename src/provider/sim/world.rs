@@ -65,6 +65,12 @@ impl Simulated {
         self.registered_at.is_some()
     }
 
+    /// Returns how long each of the things that come to it by itself still takes; `None` for what never comes.
+    pub(super) fn ahead(&self, now: Timestamp) -> [Option<SignedDuration>; 4] {
+        let times = [self.boots_at, self.registered_at, self.drained_at, self.sick_until];
+        times.map(|at| at.map(|at| at.duration_since(now).max(SignedDuration::ZERO)))
+    }
+
     /// Returns when something of it changes by itself next, after `now`.
     fn changes_at(&self, now: Timestamp) -> Option<Timestamp> {
         let boots = self.boots_at.filter(|_| self.seen.health == Health::Unhealthy);
@@ -75,6 +81,7 @@ impl Simulated {
 }
 
 /// The simulated world.
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) chance: Chance,
@@ -87,7 +94,7 @@ pub(super) struct World {
     pub(super) launched: BTreeSet<InstanceId>,
     pub(super) last: Option<Census>,
     /// Zones without room, and until when.
-    full: BTreeMap<String, Timestamp>,
+    pub(super) full: BTreeMap<String, Timestamp>,
     /// How many more requests are too many.
     throttled: u64,
     strangers: u64,
