@@ -305,3 +305,29 @@ async fn only_requests_without_effects_are_tried_again() {
     assert!(killed_in_flight(&stage, "GET").contains("200"));
     assert_eq!(slow(&stage, "GET").len(), 2);
 }
+
+/// What a process had begun before it lost the journal, and does after another one has ended it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_that_comes_too_late_makes_nothing() {
+    let stage = Stage::new();
+    let image = stage.image("first");
+    stage.roll(image).await;
+    let generation = Generation::of(&stage.fleet, image);
+    let (never, ended) = (InstanceId::new("web", 9), InstanceId::new("web", 1));
+    let drain = Action::Drain { id: ended.clone(), others: 2 };
+    assert_eq!(stage.local.apply(&drain).await.expect("an answer"), Outcome::Applied);
+    for (id, outcome) in [(&never, Outcome::AlreadyDone), (&ended, Outcome::Applied)] {
+        let end = Action::Terminate { id: id.clone(), healthy: true, reason: "a test".to_owned() };
+        assert_eq!(stage.local.apply(&end).await.expect("an answer"), outcome);
+    }
+    // The names stay given up when everything that nobody needs is removed.
+    let removed = reap(&stage.store, &StandIns, &[], &[]).expect("a reaped store");
+    assert_eq!(removed, Vec::<String>::new());
+    for id in [never, ended] {
+        let late = Action::Launch { id, generation: generation.clone(), zone: None };
+        let outcome = stage.local.apply(&late).await.expect("an answer");
+        assert!(matches!(outcome, Outcome::Refused { .. }), "{outcome:?}");
+    }
+    assert_eq!(stage.stand_ins().len(), 2, "nothing was started");
+    stage.roll(image).await;
+}

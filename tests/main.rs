@@ -6,6 +6,7 @@ mod commands;
 mod convergence;
 mod demo;
 mod docs;
+mod exhaustive;
 mod fleet;
 mod images;
 mod lock;

@@ -457,6 +457,8 @@ impl History {
                     self.replaced.remove(at);
                 }
             }
+            // Its name was given up: nothing was made, and nothing will be.
+            (Action::Launch { .. }, Outcome::Refused { .. }) => drop(self.members.remove(id)),
             (Action::Launch { zone, .. }, Outcome::NoCapacity { .. }) => {
                 // Nothing was made: the name is free again, and was used up all the same.
                 self.members.remove(id);

@@ -130,6 +130,21 @@ impl Journal {
         }
     }
 
+    /// Returns the journal as another process knows it that has read as far, without reading it again.
+    #[must_use]
+    pub fn as_read_by(&self, writer: Writer) -> Self {
+        Self {
+            objects: self.objects.clone(),
+            fleet: self.fleet.clone(),
+            dir: self.dir.clone(),
+            writer,
+            entries: self.entries.clone(),
+            history: self.history.clone(),
+            tip: self.tip,
+            lost: false,
+        }
+    }
+
     /// Returns the entries, oldest first.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {

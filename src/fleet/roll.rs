@@ -1,11 +1,11 @@
 //! Do: census, plan, intent, act, outcome, and again. No choices are made here.
 
 mod end;
+mod patience;
 mod steps;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -22,23 +22,6 @@ use crate::error::{Error, Result};
 use crate::progress::{self, Progress};
 use crate::provider::{Action, Outcome, Provider, ProviderError};
 use steps::{Steps, told};
-
-/// How long to wait between two looks when nothing can be done: short beside a boot, long beside a look.
-const POLL: Duration = Duration::from_millis(200);
-
-/// How long to wait when all that holds ends at a known time, or when a person says so: commands of a second terminal and
-/// deaths are still noticed within seconds, and an hour's wait takes a tenth of the looks.
-const CALM: Duration = Duration::from_secs(2);
-
-/// How often in a row an act may fail before the roll stops. What heals by itself has healed by the third.
-const ATTEMPTS: u32 = 3;
-
-/// How long to wait after the first "too many requests", and at most; twice as long after each further one.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-
-/// How long to wait at most when all that was asked was refused, again and again: the list that it was decided from is
-/// older than what refuses, and gets newer within seconds. The first wait is [`POLL`], each further one twice as long.
-const REFUSED: Duration = Duration::from_secs(10);
 
 /// One roll of one fleet.
 pub struct Roll<'a, P, S> {
@@ -89,23 +72,25 @@ pub struct Summary {
     pub ended: Vec<InstanceId>,
 }
 
-/// What a running roll keeps in memory; none of it is needed after a crash.
-struct Running {
+/// What a running roll keeps in memory between two looks; none of it is needed after a crash.
+#[derive(Clone)]
+pub struct Running {
     policy: Policy,
-    summary: Summary,
+    /// What it did so far.
+    pub summary: Summary,
     /// How often in a row each act failed.
-    failing: BTreeMap<String, u32>,
+    pub failing: BTreeMap<String, u32>,
     /// How often in a row too much was asked.
-    throttled: u32,
+    pub throttled: u32,
     /// How many plans in a row had acts, and none of them was done.
-    vain: u32,
+    pub vain: u32,
     /// How many acts were done.
-    done: u64,
+    pub done: u64,
     /// Since when nothing moves, and what holds it.
-    still: (Timestamp, Vec<Hold>),
+    pub still: (Timestamp, Vec<Hold>),
     steps: Steps,
     /// The last census that the journal knows.
-    seen: Census,
+    pub seen: Census,
     /// When this process began.
     begun: Timestamp,
     /// When it ends, and when that was found; `None` while nobody watches.
@@ -127,14 +112,23 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
     /// # Errors
     /// Lost journal when another process has it; holding when work remains and something blocks it, or when the
     /// rollout went back to what completed before; whatever the provider cannot do three times in a row.
-    pub async fn run(self, order: Order) -> Result<Summary> {
-        let (progress, scope) = (self.progress, self.name.to_owned());
+    pub async fn run(mut self, order: Order) -> Result<Summary> {
         let result = self.go(order).await;
-        progress.tell(progress::Event::Ended { scope });
+        self.progress.tell(progress::Event::Ended { scope: self.name.to_owned() });
         result
     }
 
-    async fn go(mut self, order: Order) -> Result<Summary> {
+    async fn go(&mut self, order: Order) -> Result<Summary> {
+        let mut running = self.begin(order).await?;
+        while !self.turn(&mut running).await? {}
+        Ok(running.summary)
+    }
+
+    /// Begins: who gets this far has the journal.
+    ///
+    /// # Errors
+    /// As [`Roll::run`].
+    pub async fn begin(&mut self, order: Order) -> Result<Running> {
         let now = self.provider.now();
         let mut running = Running {
             policy: Policy::of(self.fleet)?,
@@ -150,32 +144,31 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             expected: None,
         };
         self.open(order, &mut running, now).await?;
-        loop {
-            self.journal.refresh().await?;
-            self.end_if_asked().await?;
-            self.provider.prepare().await?;
-            let Some(look) = self.look(&mut running).await? else { continue };
-            self.show(&mut running, &look);
-            running.steps.follow(self.progress, &look.plan);
-            if self.conclude(&mut running, &look).await? {
-                return Ok(running.summary);
-            }
-            if !look.plan.moves() {
-                let calm =
-                    look.plan.holds.iter().all(|hold| hold.intended() || matches!(hold, Hold::Turn { .. }));
-                self.provider.wait(if calm { CALM } else { POLL }).await;
-            } else if self.saw(&mut running, &look).await? {
-                let before = running.done;
-                self.carry_out(&mut running, &look).await?;
-                if look.plan.actions.is_empty() || running.done > before {
-                    running.vain = 0;
-                } else {
-                    // Six doublings are more than the longest wait.
-                    self.provider.wait((POLL * (1 << running.vain.min(6))).min(REFUSED)).await;
-                    running.vain += 1;
-                }
-            }
+        Ok(running)
+    }
+
+    /// Looks once, and does what follows. Returns true when every instance is what it should be.
+    ///
+    /// # Errors
+    /// As [`Roll::run`].
+    pub async fn turn(&mut self, running: &mut Running) -> Result<bool> {
+        self.journal.refresh().await?;
+        self.end_if_asked().await?;
+        self.provider.prepare().await?;
+        let Some(look) = self.look(running).await? else { return Ok(false) };
+        self.show(running, &look);
+        running.steps.follow(self.progress, &look.plan);
+        if self.conclude(running, &look).await? {
+            return Ok(true);
         }
+        if !look.plan.moves() {
+            self.rest(&look.plan).await;
+        } else if self.saw(running, &look).await? {
+            let before = running.done;
+            self.carry_out(running, &look).await?;
+            self.rest_when_refused(running, &look.plan, before).await;
+        }
+        Ok(false)
     }
 
     /// Writes that a roll begins; whoever does has the journal.
@@ -291,26 +284,6 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         let target = history.target.as_ref().unwrap_or(&self.target);
         let (policy, fleet, now) = (&running.policy, self.name, census.at);
         Situation { policy, fleet, target, census, history, outlook, now }
-    }
-
-    async fn back_off(&self, running: &mut Running) {
-        let (first, most) = BACK_OFF;
-        // Six doublings reach the longest wait.
-        self.provider.wait((first * (1 << running.throttled.min(6))).min(most)).await;
-        running.throttled += 1;
-    }
-
-    /// Counts a failure of `what`; the last of [`ATTEMPTS`] in a row ends the roll.
-    async fn failed(&mut self, running: &mut Running, what: &str, error: Error) -> Result<()> {
-        let times = running.failing.entry(what.to_owned()).or_insert(0);
-        *times += 1;
-        if *times >= ATTEMPTS {
-            let now = self.provider.now();
-            self.journal.record(now, Event::Stopped { reason: error.chain() }).await?;
-            return Err(error.during(what.to_owned()));
-        }
-        self.provider.wait(POLL).await;
-        Ok(())
     }
 
     /// Writes down what the decisions that follow were made from. Returns false when a command came instead.

@@ -20,7 +20,8 @@ pub mod sim;
 pub enum Action {
     /// Start an instance that gets no requests yet.
     Launch {
-        /// Its name; a second launch of the same name is no second machine.
+        /// Its name. A second launch of the same name is no second machine, and one of a name that was ended, or was
+        /// to be ended when it was not there, is refused: it comes late from a process that lost the journal.
         id: InstanceId,
         /// What from.
         generation: Generation,

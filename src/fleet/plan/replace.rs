@@ -32,7 +32,7 @@ impl<'a> Batch<'a> {
         let replaceable = sick == 0 && self.refusal(target).is_none();
         let mut serving = self.serving();
         let mut covered = self.covered(current, stale.len() + extra.len());
-        let mut rest = Vec::new();
+        let (mut rest, mut withheld) = (Vec::new(), false);
         let stale = stale.into_iter().map(|id| (id, true));
         for (id, is_stale) in stale.chain(extra.into_iter().map(|id| (id, false))) {
             let too_many = current.max(serving) > policy.size;
@@ -41,8 +41,16 @@ impl<'a> Batch<'a> {
                 serving -= 1;
                 covered -= 1;
                 self.actions.push(Action::Drain { id: id.clone(), others: policy.floor() });
-            } else if is_stale {
-                rest.push(id);
+            } else {
+                withheld = true;
+                rest.extend(is_stale.then_some(id));
+            }
+        }
+        if let Some(reason) = history.paused.clone().filter(|_| withheld) {
+            // Also where all that is left is to drain: a roll is not over, and waits for as long as it is paused.
+            let paused = Hold::Paused { reason };
+            if !self.holds.contains(&paused) {
+                self.holds.push(paused);
             }
         }
         let new = self.members.iter().filter(|member| member.new && member.kind == Kind::Current).count();

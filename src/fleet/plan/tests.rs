@@ -226,6 +226,21 @@ fn a_refused_image_a_halt_and_a_spent_budget_launch_nothing() {
 }
 
 #[test]
+fn a_pause_is_named_where_only_drains_are_left() {
+    for (words, wanted) in [
+        ("old new new new", "paused: lunch; 1 more is to be replaced"),
+        ("new new new new", "paused: lunch"),
+        ("new new new", ""),
+    ] {
+        let mut row = row(words);
+        row.history.paused = Some("lunch".to_owned());
+        let plan = row.plan(1, 0);
+        let holds: Vec<_> = plan.holds.iter().map(ToString::to_string).collect();
+        assert_eq!((plan.actions, holds.join("; ").as_str()), (Vec::new(), wanted), "{words}");
+    }
+}
+
+#[test]
 fn what_differs_is_named() {
     let (mut bigger, same) = (fleet(1, 0), fleet(2, 1));
     bigger.local.memory = "512M".to_owned();

@@ -36,7 +36,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
 }
 
 /// The steps a reader sees: one line an instance for its start, and one for its drain.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Steps(BTreeMap<InstanceId, (&'static str, Instant)>);
 
 impl Steps {

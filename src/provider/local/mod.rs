@@ -20,11 +20,13 @@ use crate::vm::{Boot, Forward, Spec, report};
 
 mod haproxy;
 mod machines;
+mod names;
 mod reap;
 mod record;
 
 pub use haproxy::{Haproxy, Server, all as all_balancers};
 pub use machines::{Machines, Qemu};
+use names::Names;
 pub use reap::reap;
 pub use record::{Evidence, InstanceRecord, Phase};
 
@@ -52,6 +54,10 @@ impl<M: Machines> Local<M> {
 
     fn dir(&self, id: &InstanceId) -> PathBuf {
         self.store.local(&self.name).join(&id.0)
+    }
+
+    fn names(&self) -> Result<Names> {
+        Names::of(&self.store.local(&self.name))
     }
 
     /// Returns the records of all instances, in the order of launch.
@@ -83,7 +89,8 @@ impl<M: Machines> Local<M> {
         Ok(self.store.evidence(&self.name).join(&id.0))
     }
 
-    /// Ends every machine and the load balancer, and removes their records, logs of failed ones included.
+    /// Ends every machine and the load balancer, and removes their records, logs of failed ones and names given up
+    /// included.
     ///
     /// # Errors
     /// One does not end; the others are ended all the same when this is run again.
@@ -176,7 +183,6 @@ impl<M: Machines> Local<M> {
                 image.id
             )));
         }
-        fs::create_dir_all(&dir).doing(|| format!("creating {}", dir.display()))?;
         let spec = Spec {
             disk: files.join("disk.raw"),
             boot: Boot::direct(&files)?,
@@ -219,7 +225,14 @@ impl<M: Machines> Local<M> {
             record.health_port = *hosts.last().unwrap_or(&hosts[0]);
             record.launched_at = Timestamp::now();
             record.phase = Phase::Waiting;
+            let names = self.names()?;
+            if names.is_ended(&record.id) {
+                return Ok(Outcome::refused(format!("{} was ended or given up meanwhile", record.id)));
+            }
+            let dir = &record.spec.dir;
+            fs::create_dir_all(dir).doing(|| format!("creating {}", dir.display()))?;
             record.write()?;
+            drop(names);
             tried = self.machines.start(&record.spec);
             if tried.is_ok() {
                 self.balancer.ensure(&self.fleet, &self.records()?)?;
@@ -268,7 +281,12 @@ impl<M: Machines> Local<M> {
 
     fn terminate(&self, id: &InstanceId, healthy: bool) -> Result<Outcome> {
         let dir = self.dir(id);
-        let Some(record) = InstanceRecord::read(&dir)? else { return Ok(Outcome::AlreadyDone) };
+        let names = self.names()?;
+        let Some(record) = InstanceRecord::read(&dir)? else {
+            names.end(id)?;
+            return Ok(Outcome::AlreadyDone);
+        };
+        drop(names);
         let alive = self.machines.alive(&dir)?;
         if self.balancer.running().is_some() {
             let serves = self.balancer.servers()?.get(&id.0).is_some_and(|s| s.in_service && s.healthy);
@@ -278,6 +296,8 @@ impl<M: Machines> Local<M> {
             }
             self.balancer.remove(&id.0)?;
         }
+        // From here on no process that is late starts it again.
+        self.names()?.end(id)?;
         self.machines.stop(&dir)?;
         if self.kept(&record)? {
             return Ok(Outcome::Applied);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Machines;
 use super::haproxy::{Haproxy, all as balancers};
+use super::names::ENDED;
 use super::record::InstanceRecord;
 use crate::error::{Doing as _, Result};
 use crate::scratch::sweep;
@@ -48,7 +49,8 @@ pub fn reap(
 /// Removes what no instance of one fleet needs.
 fn fleet_remains(store: &Store, fleet: &Path, removed: &mut Vec<String>) -> Result<()> {
     let mut instances = 0;
-    for dir in directories(fleet).into_iter().filter(|dir| !dir.ends_with("failed")) {
+    for dir in directories(fleet).into_iter().filter(|dir| !dir.ends_with("failed") && !dir.ends_with(ENDED))
+    {
         if InstanceRecord::read(&dir)?.is_some() {
             instances += 1;
         } else {

@@ -34,16 +34,16 @@ pub struct Orders {
 }
 
 /// The laws, and what broke them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Law {
     pub(super) orders: Orders,
     pub(super) violations: Vec<String>,
     /// When instances were taken out of service to be replaced, and how many; the last hour's.
-    drained: BTreeMap<Timestamp, usize>,
+    pub(super) drained: BTreeMap<Timestamp, usize>,
     /// When so many instances of a generation served for the first time: for each wave.
-    reached: BTreeMap<(Digest, usize), Timestamp>,
+    pub(super) reached: BTreeMap<(Digest, usize), Timestamp>,
     /// Those that have served for as long as the soak since: whatever the clock says later.
-    soaked: BTreeSet<(Digest, usize)>,
+    pub(super) soaked: BTreeSet<(Digest, usize)>,
 }
 
 /// What the world was like before an act.

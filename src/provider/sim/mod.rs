@@ -3,6 +3,7 @@
 
 mod faults;
 mod law;
+mod likeness;
 mod population;
 pub mod rehearsal;
 mod surroundings;
@@ -30,6 +31,7 @@ use world::{Simulated, World};
 const LOOK: SignedDuration = SignedDuration::from_millis(500);
 
 /// The simulated cloud of one fleet.
+#[derive(Clone)]
 pub struct Sim {
     policy: RefCell<Policy>,
     world: RefCell<World>,

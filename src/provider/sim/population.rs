@@ -8,7 +8,7 @@ use crate::digest::Digest;
 use crate::fleet::census::{InstanceId, State};
 
 /// Every instance by id. Instances are changed through it only, so that the counts are right.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Population {
     all: BTreeMap<InstanceId, Simulated>,
     pub(super) tally: Tally,

@@ -65,6 +65,12 @@ impl Simulated {
         self.registered_at.is_some()
     }
 
+    /// Returns how long each of the things that come to it by itself still takes; `None` for what never comes.
+    pub(super) fn ahead(&self, now: Timestamp) -> [Option<SignedDuration>; 4] {
+        let times = [self.boots_at, self.registered_at, self.drained_at, self.sick_until];
+        times.map(|at| at.map(|at| at.duration_since(now).max(SignedDuration::ZERO)))
+    }
+
     /// Returns when something of it changes by itself next, after `now`.
     fn changes_at(&self, now: Timestamp) -> Option<Timestamp> {
         let boots = self.boots_at.filter(|_| self.seen.health == Health::Unhealthy);
@@ -75,6 +81,7 @@ impl Simulated {
 }
 
 /// The simulated world.
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) chance: Chance,
@@ -85,9 +92,11 @@ pub(super) struct World {
     pub(super) bad: Vec<ImageId>,
     pub(super) instances: Population,
     pub(super) launched: BTreeSet<InstanceId>,
+    /// Names that were ended or refused: what comes late is not launched any more.
+    pub(super) ended: BTreeSet<InstanceId>,
     pub(super) last: Option<Census>,
     /// Zones without room, and until when.
-    full: BTreeMap<String, Timestamp>,
+    pub(super) full: BTreeMap<String, Timestamp>,
     /// How many more requests are too many.
     throttled: u64,
     strangers: u64,
@@ -104,6 +113,7 @@ impl World {
             bad: Vec::new(),
             instances: Population::default(),
             launched: BTreeSet::new(),
+            ended: BTreeSet::new(),
             last: None,
             full: BTreeMap::new(),
             throttled: 0,
@@ -240,6 +250,9 @@ impl World {
         if self.instances.get(id).is_some() {
             return Outcome::AlreadyDone;
         }
+        if self.ended.contains(id) {
+            return Outcome::refused("its name was given up");
+        }
         let place = zone.cloned().unwrap_or_default();
         if self.chance.happens(self.faults.no_capacity, &mut 0) {
             let (from, end) = (SignedDuration::from_secs(10), SignedDuration::from_mins(5));
@@ -248,6 +261,7 @@ impl World {
         }
         if self.full.get(&place).is_some_and(|until| self.now < *until) {
             self.reached.faults.no_capacity += 1;
+            self.ended.insert(id.clone());
             return Outcome::NoCapacity { words: format!("InsufficientInstanceCapacity in zone `{place}`") };
         }
         let found = self.boot(id, generation, zone.cloned(), true);
@@ -296,11 +310,15 @@ impl World {
         };
         let ends = matches!(action, Action::Terminate { .. });
         match instances.change(action.id(), change) {
-            None if ends => Outcome::AlreadyDone,
+            None if ends => {
+                self.ended.insert(action.id().clone());
+                Outcome::AlreadyDone
+            }
             None => Outcome::refused("it does not exist"),
             Some(outcome) => {
                 if ends && outcome == Outcome::Applied {
                     instances.remove(action.id());
+                    self.ended.insert(action.id().clone());
                 }
                 outcome
             }
