@@ -94,7 +94,7 @@ pub enum Outcome {
         /// What does not hold.
         precondition: String,
     },
-    /// A launch was not made: the zone has no room for it now.
+    /// A launch was not made: the zone has no room for it now. Its name is given up with it.
     NoCapacity {
         /// The provider's words.
         words: String,

@@ -304,8 +304,13 @@ impl State {
                 reached.push("failed act");
                 Told::Failed
             }
-            Some(Fault::NoCapacity) => {
+            // Where it is there already, there was room.
+            Some(Fault::NoCapacity) if !self.sim.ids().contains(action.id()) => {
                 reached.push("no capacity");
+                // The name is given up with it, as every provider does.
+                let (id, reason) = (action.id().clone(), "no capacity".to_owned());
+                let end = Action::Terminate { id, healthy: false, reason };
+                let _ = now_or_never(self.sim.apply(&end)).expect("virtual time");
                 Told::Came(Outcome::NoCapacity { words: "none".to_owned() })
             }
             Some(Fault::NoAnswer) => {
