@@ -2,13 +2,14 @@
 
 mod commands;
 pub mod point;
+mod second_terminal;
 pub mod stage;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use rekiln::fleet::census::{InstanceId, State};
+use rekiln::fleet::census::{Health, InstanceId, State};
 use rekiln::fleet::generation::Generation;
 use rekiln::fleet::history::Event;
 use rekiln::provider::local::{Evidence, Machines as _, reap};
@@ -304,6 +305,33 @@ async fn only_requests_without_effects_are_tried_again() {
     assert_eq!(slow(&stage, "POST").len(), 1);
     assert!(killed_in_flight(&stage, "GET").contains("200"));
     assert_eq!(slow(&stage, "GET").len(), 2);
+}
+
+/// A process was killed while it started a machine, and the next one starts it anew, on other ports.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_started_anew_is_found_where_it_is_now() {
+    let stage = Stage::new();
+    let image = stage.image("first");
+    stage.roll(image).await;
+    let id = InstanceId::new("web", 4);
+    let generation = Generation::of(&stage.fleet, image);
+    let launch = Action::Launch { id: id.clone(), generation, zone: None };
+    assert_eq!(stage.local.apply(&launch).await.expect("an answer"), Outcome::Applied);
+    let port = || {
+        let records = stage.local.records().expect("records");
+        records.into_iter().find(|record| record.id == id).expect("its record").port
+    };
+    let before = port();
+    StandIns.stop(&stage.store.local("web").join(&id.0)).expect("it ends");
+    assert_eq!(stage.local.apply(&launch).await.expect("an answer"), Outcome::Applied);
+    assert_ne!(port(), before);
+    let runtime = tokio::runtime::Handle::current();
+    let healthy = || {
+        let census = tokio::task::block_in_place(|| runtime.block_on(stage.local.census()));
+        let found = census.expect("a census").instances.into_iter().find(|instance| instance.id == id);
+        found.is_some_and(|instance| instance.health == Health::Healthy)
+    };
+    assert!(wait_until(healthy), "the load balancer looks for it elsewhere");
 }
 
 /// What a process had begun before it lost the journal, and does after another one has ended it.

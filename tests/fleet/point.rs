@@ -28,6 +28,8 @@ pub enum When {
     Amid,
     /// It is done, and its outcome is not written.
     After,
+    /// The intent is written, and it is done late: once the mark is gone.
+    Late,
 }
 
 /// A provider that waits for its end at a point.
@@ -70,7 +72,10 @@ impl<P: Provider> Provider for AtPoint<'_, P> {
             let _ = self.provider.apply(action).await;
         }
         fs::write(&self.mark, "").expect("a mark");
-        if when == When::Amid {
+        while when == When::Late && self.mark.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if matches!(when, When::Amid | When::Late) {
             return self.provider.apply(action).await;
         }
         std::future::pending().await

@@ -171,6 +171,7 @@ struct Order {
     image: Digest,
     rotate: Vec<InstanceId>,
     point: Option<Point>,
+    emergency: bool,
 }
 
 /// The roll in a process of its own. Does nothing in an ordinary test run.
@@ -207,7 +208,7 @@ impl Order {
             progress: &Silent,
             stop: &AtomicBool::new(false),
         };
-        roll.run(Wanted { reason: "a test".to_owned(), wish, emergency: false }).await
+        roll.run(Wanted { reason: "a test".to_owned(), wish, emergency: self.emergency }).await
     }
 }
 
@@ -259,9 +260,18 @@ impl Stage {
 
     /// Starts to roll to `image` in another process.
     pub fn start(&self, image: Digest, rotate: &[InstanceId], point: Option<Point>) -> Rolling {
-        let _ = fs::remove_file(self.store.root().join("at-point"));
+        self.begin(image, rotate, point, false)
+    }
+
+    /// Takes over whatever is rolled, in another process.
+    pub fn emergency(&self, image: Digest) -> Rolling {
+        self.begin(image, &[], None, true)
+    }
+
+    fn begin(&self, image: Digest, rotate: &[InstanceId], point: Option<Point>, emergency: bool) -> Rolling {
         let (store, fleet, rotate) = (self.store.root().to_owned(), self.fleet.clone(), rotate.to_vec());
-        let order = serde_json::to_string(&Order { store, fleet, image, rotate, point }).expect("an order");
+        let order = Order { store, fleet, image, rotate, point, emergency };
+        let order = serde_json::to_string(&order).expect("an order");
         let mut command = again("fleet::stage::rolling", ROLLING, order.as_ref());
         Rolling(Some(command.stderr(Stdio::piped()).spawn().expect("a process")))
     }
@@ -280,11 +290,22 @@ impl Stage {
 
     /// Kills a roll to `image` without warning once it waits at `point`.
     pub fn roll_killed_at(&self, image: Digest, point: &Point) {
-        let mut rolling = self.start(image, &[], Some(point.clone()));
+        self.roll_reaches(image, point).kill();
+    }
+
+    /// Starts to roll to `image` in another process, and waits until it is at `point`.
+    pub fn roll_reaches(&self, image: Digest, point: &Point) -> Rolling {
         let mark = self.store.root().join("at-point");
+        let _ = fs::remove_file(&mark);
+        let mut rolling = self.start(image, &[], Some(point.clone()));
         assert!(wait_until(|| mark.exists() || rolling.over()), "{point:?}");
         assert!(mark.exists(), "the roll ended before {point:?}");
-        rolling.kill();
+        rolling
+    }
+
+    /// Lets a roll go on that waits at a point.
+    pub fn go_on(&self) {
+        fs::remove_file(self.store.root().join("at-point")).expect("a mark");
     }
 
     pub async fn journal(&self) -> Journal {

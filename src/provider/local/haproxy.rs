@@ -43,6 +43,8 @@ pub struct Server {
     pub healthy: bool,
     /// Requests and connections in progress.
     pub connections: u32,
+    /// Where it gets them.
+    pub port: Option<u16>,
 }
 
 impl Haproxy {
@@ -86,7 +88,14 @@ impl Haproxy {
         if running.is_none() || !same {
             self.start(&text, fleet, records, running)?;
         }
-        let known = self.servers()?;
+        let mut known = self.servers()?;
+        for record in records {
+            // A machine that was started anew has other ports than the one that a killed process had begun.
+            if known.get(&record.id.0).is_some_and(|server| server.port != Some(record.port)) {
+                self.remove(&record.id.0)?;
+                known.remove(&record.id.0);
+            }
+        }
         for record in records.iter().filter(|record| !known.contains_key(&record.id.0)) {
             self.add(fleet, record)?;
         }
@@ -252,6 +261,7 @@ listen {PROXY}
                     in_service: get("status").starts_with("UP"),
                     healthy: number("check_rise") > 0 && number("check_health") >= number("check_rise"),
                     connections: number("scur") + number("qcur"),
+                    port: get("addr").rsplit_once(':').and_then(|(_, port)| port.parse().ok()),
                 };
                 servers.insert(get("svname").to_owned(), server);
             }
