@@ -26,9 +26,9 @@ use crate::recipe::Exception;
 use crate::repository::Repository;
 use crate::scratch::Scratch;
 use crate::store::Store;
+use crate::vm::Boot;
 use crate::vm::accel;
 use crate::vm::verdict::{Trial, judge};
-use crate::vm::Boot;
 
 /// Memory of the machine an image is tried in: what `fleets/web.toml` gives each of its own, so that a verdict
 /// says something about a small machine.

@@ -16,11 +16,6 @@ use crate::gc::{Decision, Kind, Plan, Rules, plan};
 use crate::notation;
 
 /// Arguments of `rekiln gc`.
-///
-/// Kept is what is reached by a fleet in Git (in the work tree, at HEAD and at each --ref), by the journal of a fleet
-/// (where its rollout goes, what it can go back to, what its instances were launched from), by a running machine, by
-/// evidence, by a pin, or by a bake or rollout that is under way. The rest goes, but for what is new. Locks in Git and
-/// kept images keep their inputs and layers. This is about the store of this computer.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
@@ -57,7 +52,9 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let rules = Rules { keep: args.keep, younger };
     let sources = Sources { store: &store, repo: &context.repo, revisions: &args.revisions };
     let seen = context.block_on(sources.look(true)).map_err(|error| {
-        error.during("looking at what reaches the store").hint("nothing was removed, as this may reach anything")
+        error
+            .during("looking at what reaches the store")
+            .hint("nothing was removed, as this may reach anything")
     })?;
     let plan = plan(&seen, rules, Timestamp::now());
     show(context, &plan);

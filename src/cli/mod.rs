@@ -118,7 +118,12 @@ enum Command {
     Down(down::Args),
     /// Removes what no record claims.
     Reap(reap::Args),
-    /// Removes images, layers and inputs that nothing reaches from the store; pins those that are to stay.
+    /// Removes images, layers and inputs that nothing reaches from the local store, or pins those that are to stay.
+    ///
+    /// Kept is what is reached by a fleet in Git (in the work tree, at HEAD and at each --ref), by the journal of a
+    /// fleet (where its rollout goes, what it can go back to, what its instances were launched from), by a running
+    /// machine, by evidence, by a pin, or by a bake or rollout that is under way; and what is new. Locks in Git and kept
+    /// images keep their inputs and layers.
     Gc(gc::Args),
     /// Says what this machine has and lacks, and what follows from it.
     Doctor(doctor::Args),

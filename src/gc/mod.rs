@@ -30,8 +30,8 @@ use serde::Serialize;
 
 use crate::digest::{Digest, ImageId};
 use crate::fleet::history::Event;
-use crate::fleet::journal::Entry;
 use crate::fleet::history::History;
+use crate::fleet::journal::Entry;
 pub use reason::{Place, Root, Why};
 
 /// What is kept although nothing reaches it.
@@ -199,10 +199,9 @@ pub fn plan(seen: &Seen, rules: Rules, now: Timestamp) -> Plan {
         let (kind, digest) = (Kind::Image, image.id);
         decisions.push(Decision { kind, digest, name: image.name.clone(), size: image.size, why });
     }
-    for (kind, parts, named) in [
-        (Kind::Layer, &seen.layers, &seen.roots.layers),
-        (Kind::Input, &seen.inputs, &seen.roots.inputs),
-    ] {
+    for (kind, parts, named) in
+        [(Kind::Layer, &seen.layers, &seen.roots.layers), (Kind::Input, &seen.inputs, &seen.roots.inputs)]
+    {
         for Part { digest, made, size } in parts {
             let mut why = roots(named, digest);
             why.extend(used.get(digest).map(|image| Why::Used(*image)));

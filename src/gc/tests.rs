@@ -251,8 +251,7 @@ fn a_journal_reaches_its_rollback_set_and_its_members() {
         known
     };
     let (last, before) = ("fleet web completed with it last", "fleet web completed with it before");
-    let (rolling, rolled) =
-        ("fleet web is being rolled to it", "the last rollout of fleet web went to it");
+    let (rolling, rolled) = ("fleet web is being rolled to it", "the last rollout of fleet web went to it");
     let member = "the journal of fleet web has instances of it";
 
     let mut events = vec![opened("one"), Event::Intent { action: launch("one", 1) }];
@@ -266,11 +265,17 @@ fn a_journal_reaches_its_rollback_set_and_its_members() {
         known(&[("three", rolling), ("two", last), ("two", member), ("one", before), ("one", member)])
     );
     events.push(ended(1));
-    assert_eq!(reached(&events), known(&[("three", rolling), ("two", last), ("two", member), ("one", before)]));
+    assert_eq!(
+        reached(&events),
+        known(&[("three", rolling), ("two", last), ("two", member), ("one", before)])
+    );
     let halted = Event::Halted { reason: "2 failed".to_owned() };
     let mut others = events.clone();
     others.push(halted);
-    assert_eq!(reached(&others), known(&[("three", rolled), ("two", last), ("two", member), ("one", before)]));
+    assert_eq!(
+        reached(&others),
+        known(&[("three", rolled), ("two", last), ("two", member), ("one", before)])
+    );
 
     // What was seen of an instance counts beside what it was launched from.
     let seen = Instance {
@@ -286,9 +291,11 @@ fn a_journal_reaches_its_rollback_set_and_its_members() {
         address: None,
         zone: None,
     };
-    let look = |instance| Event::Seen { changed: vec![instance], gone: Vec::new(), outlook: Outlook::default() };
+    let look =
+        |instance| Event::Seen { changed: vec![instance], gone: Vec::new(), outlook: Outlook::default() };
     let mut others = events.clone();
-    others.extend([look(seen.clone()), look(Instance { id: id(9), image: Some(digest("nobody's")), ..seen })]);
+    others
+        .extend([look(seen.clone()), look(Instance { id: id(9), image: Some(digest("nobody's")), ..seen })]);
     assert_eq!(
         reached(&others),
         known(&[("three", rolling), ("two", last), ("two", member), ("one", before), ("another", member)])
