@@ -60,7 +60,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     show(context, &plan);
     let going = Sum::of(plan.removed());
     if args.dry_run {
-        context.output.line(format!("{going} would go"));
+        context.output.line(format!("would go: {going}"));
         told(context, true, &going);
         return Ok(0);
     }
@@ -69,7 +69,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         told(context, false, &going);
         return Ok(0);
     }
-    confirm::require(args.yes, "gc", &format!("{going} go"))?;
+    confirm::require(args.yes, "gc", &format!("it removes {going}"))?;
     let removed = context.block_on(remove(sources, rules, &plan, context.progress()))?;
     let Removed { gone, left } = &removed;
     let gone = Sum::of(plan.removed().filter(|decision| gone.contains(&(decision.kind, decision.digest))));
@@ -77,7 +77,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         let kind = word(*kind);
         context.output.line(format!("{kind} {} stays: something reaches it by now", digest.short()));
     }
-    context.output.line(format!("{gone} are gone"));
+    context.output.line(format!("gone: {gone}"));
     told(context, false, &gone);
     Ok(0)
 }
@@ -113,7 +113,10 @@ impl Sum {
 impl std::fmt::Display for Sum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { images, layers, inputs, bytes } = self;
-        write!(f, "{images} images, {layers} layers and {inputs} inputs ({:.1} MiB)", mib(*bytes))
+        let count =
+            |kind, count: &usize| format!("{count} {}{}", word(kind), if *count == 1 { "" } else { "s" });
+        let (images, layers) = (count(Kind::Image, images), count(Kind::Layer, layers));
+        write!(f, "{images}, {layers} and {} ({:.1} MiB)", count(Kind::Input, inputs), mib(*bytes))
     }
 }
 
@@ -148,7 +151,7 @@ fn show(context: &Context, plan: &Plan) {
         context.output.line(line);
     }
     let kept = Sum::of(decisions.iter().filter(|decision| !decision.removes()));
-    context.output.line(format!("{kept} stay"));
+    context.output.line(format!("stays: {kept}"));
 }
 
 /// For machines: what it came to.
@@ -163,7 +166,7 @@ fn told(context: &Context, dry_run: bool, sum: &Sum) {
 /// Who says so: the person behind sudo too.
 fn person() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let name = name.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()));
+    let name = name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
     format!("{name}@{}", rustix::system::uname().nodename().to_string_lossy())
 }
 

@@ -14,6 +14,8 @@
 //! * *The host crashes.* The renames are synced before the first file is removed, so that no half image comes back.
 //! * *A young thing that nothing reaches yet*: a bake without a fleet, an input of a lock that is not written yet. It is
 //!   kept for a while, by when it was made; a clock that went back makes things younger and never older.
+//! * *A process that cannot be seen*, on another host or in another PID namespace, counts as ended, as it does for
+//!   scratch space: what it claims is not kept. A local store is one host's.
 //! * *A running machine's disk.* Instances are found by their records, not by the journal alone.
 //! * *Something of a name that rekiln did not give* is not looked at: only digests are names here.
 

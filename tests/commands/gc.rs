@@ -236,7 +236,7 @@ fn whatever_reaches_an_image_keeps_it_and_the_rest_goes() {
     assert_eq!(again.last().expect("an object")["images"], 0);
 
     // Without the revision, and without the instances, what they reached goes.
-    desk.says(&["gc", "--keep", "1", "--yes"], 0, "1 images, 2 layers and 1 inputs");
+    desk.says(&["gc", "--keep", "1", "--yes"], 0, "1 image, 2 layers and 1 input");
     assert!(!desk.images().contains(&tagged) && desk.images().contains(&head));
     desk.journal(vec![Event::Down], false);
     desk.says(&["gc", "--keep", "1", "--yes"], 0, "4 images, 8 layers and 4 inputs");
@@ -249,11 +249,11 @@ fn nothing_goes_without_a_yes_or_where_reach_cannot_be_told() {
     desk.aged(image("old"), OLD_DAYS);
     desk.aged(image("older"), OLD_DAYS + 1);
     let all = ["--keep", "0", "--yes"];
-    desk.refused(&["--keep", "0"], 2, "gc needs a confirmation: 2 images, 4 layers and 2 inputs");
+    desk.refused(&["--keep", "0"], 2, "gc needs a confirmation: it removes 2 images, 4 layers and 2 inputs");
     desk.refused(&["--ref", "nowhere", "--yes"], 2, "Git knows no revision `nowhere`");
     desk.refused(&["--ref=--all", "--yes"], 2, "Git knows no revision `--all`");
     desk.refused(&["--younger", "old"], 2, "is not a duration");
-    desk.refused(&["--dry-run"], 0, "0 images, 0 layers and 0 inputs (0.0 MiB) would go");
+    desk.refused(&["--dry-run"], 0, "would go: 0 images, 0 layers and 0 inputs (0.0 MiB)");
 
     let spoiled = |file: &Path, text: &str, code, part: &str| {
         let before = fs::read(file).ok();
@@ -308,7 +308,7 @@ fn a_pin_keeps_an_image_until_it_is_taken_off() {
     desk.refused(&["--keep", "0", "--yes"], 0, "nothing to remove");
     desk.says(&["gc", "unpin", &old], 0, "is pinned no more");
     desk.says(&["gc", "unpin", &old], 1, "is not pinned");
-    desk.says(&["gc", "--keep", "0", "--yes"], 0, "1 images, 2 layers and 1 inputs");
+    desk.says(&["gc", "--keep", "0", "--yes"], 0, "1 image, 2 layers and 1 input");
 }
 
 /// Everything that nothing reaches, whatever its age.
@@ -408,7 +408,7 @@ fn killed_after_any_removal_leaves_whole_images_only_and_the_next_run_ends_it() 
         desk.says(
             &["gc", "--keep", "0", "--younger", "0s", "--yes"],
             0,
-            if after < 8 { "are gone" } else { "" },
+            if after < 8 { "gone: " } else { "" },
         );
         assert_eq!(desk.images(), [wanted].into(), "after {after}");
         assert_eq!(names(&desk.store.layers()).len(), 2, "those of what Git asks for");

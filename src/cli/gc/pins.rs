@@ -1,6 +1,6 @@
 //! `rekiln gc pin`, `unpin` and `list`.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 
 use super::{not_pinned, person};
 use crate::catalog::Catalog;
@@ -53,7 +53,10 @@ fn pin(context: &Context, image: &str, reason: &str) -> Result<u8> {
     let image = Catalog::new(store.clone()).find(image)?.id;
     let pins = pins(&store);
     let before = pins.get(image)?;
-    let mark = Mark { image, reason: reason.to_owned(), by: person(), at: Timestamp::now() };
+    let now = Timestamp::now();
+    // People read it beside an image's age: fractions of a second say nothing.
+    let at = now.round(Unit::Second).unwrap_or(now);
+    let mark = Mark { image, reason: reason.to_owned(), by: person(), at };
     pins.add(&mark)?;
     let added = before.is_none();
     let pinned = before.unwrap_or(mark);
