@@ -31,6 +31,39 @@ pub fn revision(root: &Path) -> Result<Revision> {
     Ok(Revision { commit: Some(commit.trim().to_owned()), clean: changes.is_empty() })
 }
 
+/// Tells whether the repository at `root` knows a commit by this name.
+#[must_use]
+pub fn knows(root: &Path, name: &str) -> bool {
+    // What begins so is no name, and must not become an option.
+    !name.starts_with('-')
+        && git(root).args(["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")]).run().is_ok()
+}
+
+/// Writes `images/`, `bootstrap/` and `fleets/` as a checkout of the revision `name` has them into the empty directory
+/// `to`. Neither the work tree nor anything else of the repository is touched.
+///
+/// # Errors
+/// A failing `git`, such as for a name that it does not know.
+pub fn export(root: &Path, name: &str, to: &Path) -> Result<()> {
+    let own = git(root).args(["rev-parse", "--absolute-git-dir"]).run_text()?;
+    // Of its own, so that nobody's staged changes are touched; a dot keeps it apart from the folders.
+    let index = to.join(".index");
+    let there = |args: &[&str]| {
+        let mut git = git(to);
+        git.env("GIT_DIR", own.trim()).env("GIT_WORK_TREE", to).env("GIT_INDEX_FILE", &index).args(args);
+        git
+    };
+    for folder in OURS {
+        // Relative to `root`, which may lie deep in a repository of something else.
+        let tree = format!("{name}:./{folder}");
+        let tree = git(root).args(["rev-parse", "--verify", "--quiet", &tree]).run_text();
+        if let Ok(tree) = tree {
+            there(&["read-tree", &format!("--prefix={folder}/"), tree.trim()]).run()?;
+        }
+    }
+    there(&["checkout-index", "--all"]).run().map(drop)
+}
+
 /// Makes `root` a repository with one branch `main`, unless it is one.
 ///
 /// # Errors
@@ -75,6 +108,34 @@ fn git(root: &Path) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_revision_is_read_beside_the_work_tree() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // Deep in a repository of something else.
+        let (top, root) = (dir.path(), dir.path().join("deep/ours"));
+        std::fs::create_dir_all(root.join("images")).expect("a folder");
+        init(top).expect("init");
+        std::fs::write(top.join("README.md"), "elsewhere").expect("a file");
+        std::fs::write(root.join("images/web.toml"), "old").expect("a file");
+        let old = commit_all(top, "old").expect("commit");
+        std::fs::write(root.join("images/web.toml"), "new").expect("a file");
+        commit_all(top, "new").expect("commit");
+        std::fs::write(root.join("images/web.toml"), "changed").expect("a file");
+        std::fs::write(root.join("images/staged.toml"), "staged").expect("a file");
+        git(top).args(["add", "deep/ours/images/staged.toml"]).run().expect("add");
+        let status = || git(top).args(["status", "--porcelain"]).run_text().expect("status");
+        let before = status();
+        for (name, text) in [(old.as_str(), "old"), ("HEAD", "new"), ("main", "new")] {
+            let to = tempfile::tempdir().expect("a directory");
+            export(&root, name, to.path()).expect("exported");
+            assert_eq!(std::fs::read_to_string(to.path().join("images/web.toml")).expect("read"), text);
+            assert!(!to.path().join("images/staged.toml").exists() && !to.path().join("README.md").exists());
+        }
+        assert_eq!(status(), before);
+        assert!(knows(&root, &old) && knows(&root, "main"));
+        assert!(!knows(&root, "nowhere") && !knows(&root, "--all") && !knows(&root, "HEAD:deep"));
+    }
 
     #[test]
     fn clean_is_about_our_folders() {

@@ -37,10 +37,11 @@
 //! * [`catalog`]: records of the images made, with their bills of materials.
 //! * [`fleet`]: `Fleet`, census, plan (decide); the roll loop and the journal (do).
 //! * [`provider`]: the seam to where instances live.
+//! * [`gc`]: what of the store nothing reaches (decide), looked up and removed (do).
 //! * [`cli`]: one file a command (tell).
 //!
 //! What they share: [`store`] (everything that is not in Git) and [`scratch`] (what is half made),
-//! [`digest`], [`cpio`], [`notation`] (the small languages inside values: sizes, durations, paths, ports),
+//! [`claim`] (what a process uses of the store and must not be collected), [`digest`], [`cpio`], [`notation`] (the small languages inside values: sizes, durations, paths, ports),
 //! [`diagnostic`] and [`error`] (what is wrong, where, and what to do next), [`process`] (the one way to run
 //! another program), [`curl`] (the one way to reach an URL), [`interrupt`] (Ctrl-C in the middle of work),
 //! [`mod@atomic_write`] (files that are never half there), [`progress`], [`load`] (steady requests, to see that none is
@@ -56,6 +57,8 @@
 //!   from the lock's epoch.
 //! * A name in the store is whole: everything is made in scratch space and renamed. `record.json` comes last.
 //! * Whatever runs in an image's tree runs in namespaces that end with the process that made them.
+//! * What a process uses of the store is claimed before it is looked up; what is collected leaves its place in one
+//!   step, while nobody can claim it.
 //! * Only an image with a passing verdict is a fleet's target, and never a debug variant.
 //! * An intent is in the journal before its act. Who loses the journal does not act.
 //! * A healthy instance is drained only while enough others serve, and ended only after it was drained. What
@@ -86,6 +89,8 @@
 //!   a library. curl and apt fetch, for the same reason, and because they know the host's proxies.
 //! * **Health is HAProxy's**: `consecutive` is its own counter of good answers in a row, so that what rekiln
 //!   believes and what requests meet cannot differ.
+//! * **Collections and bakes do not wait for each other**: a bake says in a file of its scratch space what it will use,
+//!   as Nix's temporary roots do. A lock held for whole bakes would let a busy store never be collected.
 //! * **KVM is tried by booting a kernel**, since `/dev/kvm` may open and still not work.
 //! * **The verdict and local fleets boot kernel and initrd directly**, with the sealed command line: the
 //!   firmware's seconds say nothing about the image.
@@ -102,6 +107,7 @@
 pub mod atomic_write;
 pub mod bake;
 pub mod catalog;
+pub mod claim;
 pub mod cli;
 pub mod cpio;
 pub mod curl;
@@ -109,6 +115,7 @@ pub mod diagnostic;
 pub mod digest;
 pub mod error;
 pub mod fleet;
+pub mod gc;
 pub mod git;
 pub mod inspect;
 pub mod interrupt;

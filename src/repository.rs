@@ -90,6 +90,11 @@ impl Repository {
         self.fleets.keys().map(String::as_str)
     }
 
+    /// Returns the names of all locks, whether there is a recipe or not.
+    pub fn lock_names(&self) -> impl Iterator<Item = &str> {
+        self.locks.keys().map(String::as_str)
+    }
+
     /// Returns the templates.
     #[must_use]
     pub const fn templates(&self) -> &Templates {

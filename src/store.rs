@@ -15,6 +15,8 @@ use crate::error::{Doing as _, Error, Result};
 /// local/<fleet>/            the machines of a local fleet
 /// quarantine/<id>.json      images that no fleet may launch
 /// breaker/                  rollouts that failed
+/// pins/<id>.json            images that are kept whatever else reaches them
+/// gc.lock                   orders claims and collections
 /// tmp/<pid>-<start>/        scratch of a living process; anything else in it is removed by the next run
 /// ```
 #[derive(Debug, Clone)]
@@ -77,6 +79,18 @@ impl Store {
         self.root.join("images")
     }
 
+    /// Returns the directory of all layers.
+    #[must_use]
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// Returns the directory of all inputs.
+    #[must_use]
+    pub fn inputs(&self) -> PathBuf {
+        self.root.join("vault")
+    }
+
     /// Returns the directory of the journals, one directory a fleet.
     #[must_use]
     pub fn journals(&self) -> PathBuf {
@@ -87,6 +101,18 @@ impl Store {
     #[must_use]
     pub fn local(&self, fleet: &str) -> PathBuf {
         self.root.join("local").join(fleet)
+    }
+
+    /// Returns the directory of the machines of all local fleets, one directory a fleet.
+    #[must_use]
+    pub fn locals(&self) -> PathBuf {
+        self.root.join("local")
+    }
+
+    /// Returns the directory of all that is kept of quarantined instances, one directory a fleet.
+    #[must_use]
+    pub fn evidences(&self) -> PathBuf {
+        self.root.join("evidence")
     }
 
     /// Returns where what is kept of quarantined instances of a fleet lies; no command removes it.

@@ -4,6 +4,7 @@
 
 mod bytes;
 mod closed;
+mod collected;
 mod content;
 mod ground;
 mod guest;

@@ -1,5 +1,6 @@
 //! The commands of a second terminal, as people and scripts see them, on journals that this test wrote: nothing boots.
 
+mod gc;
 mod rotation;
 mod story;
 

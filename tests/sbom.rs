@@ -139,6 +139,7 @@ pub fn record(name: &str) -> Record {
         root_hash: id,
         cmdline: String::new(),
         layers: Vec::new(),
+        kernel: None,
         ports: Vec::new(),
         services: Vec::new(),
         exceptions: Vec::new(),

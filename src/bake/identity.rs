@@ -1,11 +1,13 @@
 //! What an image is before it is baked: its id, and the plan of its layers.
 
 use super::files::tidy;
+use super::initrd::KernelInputs;
 use super::layers::{FilesPlan, LayerPlan, Make};
 use super::sandbox::Step;
 use super::{packages, trim};
 use crate::digest::{Digest, ImageId};
 use crate::error::Result;
+use crate::lock::{Package, Role};
 use crate::notation;
 use crate::recipe::Recipe;
 use crate::recipe::inputs::{Inputs, LayerInput, LayerKind, Link, Maker};
@@ -50,6 +52,27 @@ impl Identity {
         let links = repository.links(name)?;
         let inputs = Inputs::of(&links, maker(debug));
         Ok(Self { name: name.to_owned(), id: inputs.id(), debug, links, inputs })
+    }
+
+    /// Returns the keys of all its layers, the one with the kernel and initrd last.
+    #[must_use]
+    pub fn layer_keys(&self) -> Vec<Digest> {
+        let layers = self.inputs.layers(&self.links).into_iter().map(|layer| layer.key);
+        layers.chain([self.with_kernel(|inputs| inputs.key())]).collect()
+    }
+
+    /// Hands over what its kernel and initrd are made from.
+    pub fn with_kernel<T>(&self, work: impl FnOnce(KernelInputs<'_>) -> T) -> T {
+        let locks = || self.links.iter().map(|link| &link.lock);
+        let packages: Vec<&Package> =
+            locks().flat_map(|lock| &lock.packages).filter(|package| package.role != Role::Root).collect();
+        let modules: Vec<String> = trim::INITRD_MODULES
+            .iter()
+            .map(|&name| name.to_owned())
+            .chain(self.inputs.kernel_modules.iter().cloned())
+            .collect();
+        let zstd = locks().find_map(|lock| lock.tools.get("zstd")).map_or("", String::as_str);
+        work(KernelInputs { packages: &packages, modules: &modules, guest: guest::GUEST, zstd })
     }
 
     /// Returns the plans of all layers from the ground up.

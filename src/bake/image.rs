@@ -8,26 +8,27 @@ use jiff::Timestamp;
 
 use super::disk::{Assembled, DiskInputs, assemble};
 use super::identity::Identity;
-use super::initrd::{Kernel, KernelInputs, kernel};
+use super::initrd::{Kernel, kernel};
 use super::layers::Layers;
 use super::seal::Sealed;
 use super::trim;
 use crate::catalog::{self, Catalog, Layer, Record, sbom};
+use crate::claim::{Claim, Claimed};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::git;
 use crate::inspect::{Expected, Finding, inspect_disk};
 use crate::interrupt;
 use crate::lock::settings::Settings;
-use crate::lock::{Package, Role, fetch, tools};
+use crate::lock::{Role, fetch, tools};
 use crate::progress::Progress;
 use crate::recipe::Exception;
 use crate::repository::Repository;
 use crate::scratch::Scratch;
 use crate::store::Store;
+use crate::vm::Boot;
 use crate::vm::accel;
 use crate::vm::verdict::{Trial, judge};
-use crate::vm::{Boot, guest};
 
 /// Memory of the machine an image is tried in: what `fleets/web.toml` gives each of its own, so that a verdict
 /// says something about a small machine.
@@ -73,6 +74,7 @@ impl Bake<'_> {
         // The permissions of a tree's first directories are bytes of the image. What a stricter umask protects
         // stays protected: the store's own directories were made before.
         rustix::process::umask(rustix::fs::Mode::from_bits_retain(0o022));
+        let _until_all_are_done = self.claim(images)?;
         let missing: Vec<&Identity> = images.iter().filter(|image| self.known(image).is_none()).collect();
         check_tools(&missing)?;
         let locks: Vec<_> = missing.iter().flat_map(|image| &image.links).map(|link| &link.lock).collect();
@@ -92,6 +94,19 @@ impl Bake<'_> {
             .zip(images)
             .map(|(result, image)| result.map_err(|error| error.during(format!("baking {}", image.name))))
             .collect()
+    }
+
+    /// Claims all that the images are made from, and themselves.
+    fn claim(&self, images: &[Identity]) -> Result<Claim> {
+        let names: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
+        let locks = images.iter().flat_map(|image| &image.links).map(|link| &link.lock);
+        let claimed = Claimed {
+            by: format!("a bake of {}", names.join(", ")),
+            images: images.iter().map(|image| image.id).collect(),
+            layers: images.iter().flat_map(Identity::layer_keys).collect(),
+            inputs: locks.flat_map(crate::lock::Lock::inputs).collect(),
+        };
+        claimed.hold(self.store)
     }
 
     fn known(&self, image: &Identity) -> Option<Record> {
@@ -148,23 +163,15 @@ impl Bake<'_> {
             Ok::<_, Error>(found)
         })?;
         timings.insert("inspect".to_owned(), start.elapsed().as_secs_f64());
-        let record = self.record(image, &sealed, &assembled, findings, timings)?;
+        let record = self.record(image, &sealed, kernel.key, &assembled, findings, timings)?;
         interrupt::check()?;
         self.publish(&record, image, &kernel, &assembled, &scratch)?;
         Ok(record)
     }
 
     fn kernel(&self, image: &Identity) -> Result<Kernel> {
-        let locks = || image.links.iter().map(|link| &link.lock);
-        let packages: Vec<&Package> =
-            locks().flat_map(|lock| &lock.packages).filter(|package| package.role != Role::Root).collect();
-        let modules: Vec<String> = trim::INITRD_MODULES
-            .iter()
-            .map(|&name| name.to_owned())
-            .chain(image.inputs.kernel_modules.iter().cloned())
-            .collect();
-        let zstd = locks().find_map(|lock| lock.tools.get("zstd")).map_or("", String::as_str);
-        kernel(self.store, KernelInputs { packages: &packages, modules: &modules, guest: guest::GUEST, zstd })
+        image
+            .with_kernel(|inputs| kernel(self.store, inputs))
             .map_err(|error| error.during("making the initrd"))
     }
 
@@ -194,6 +201,7 @@ impl Bake<'_> {
         &self,
         image: &Identity,
         sealed: &[Sealed],
+        kernel: Digest,
         assembled: &Assembled,
         findings: Vec<Finding>,
         timings: BTreeMap<String, f64>,
@@ -234,6 +242,7 @@ impl Bake<'_> {
             root_hash: assembled.root_hash,
             cmdline: assembled.cmdline.clone(),
             layers,
+            kernel: Some(kernel),
             ports: ports(image),
             services: services(image),
             exceptions: exceptions(image),

@@ -17,6 +17,8 @@ use crate::store::Store;
 /// The kernel of an image, ready to be booted: `layers/<key>/{vmlinuz,stub,initrd}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
+    /// The key of its layer.
+    pub key: Digest,
     /// The kernel itself.
     pub vmlinuz: PathBuf,
     /// The initrd that goes with it.
@@ -41,21 +43,30 @@ pub struct KernelInputs<'a> {
     pub zstd: &'a str,
 }
 
+impl KernelInputs<'_> {
+    /// Returns the key of the layer: the digest of all that shapes it.
+    #[must_use]
+    pub fn key(&self) -> Digest {
+        let names = serde_json::json!([
+            "rekiln initrd 1",
+            self.packages.iter().map(|package| package.sha256).collect::<Vec<_>>(),
+            self.modules,
+            Digest::of(self.guest),
+            self.zstd
+        ]);
+        Digest::of(names.to_string().as_bytes())
+    }
+}
+
 /// Returns the kernel and initrd for `inputs`, making them if the store has none.
 ///
 /// # Errors
 /// A module that the kernel lacks, and whatever unpacking returns.
 pub fn kernel(store: &Store, inputs: KernelInputs<'_>) -> Result<Kernel> {
-    let names = serde_json::json!([
-        "rekiln initrd 1",
-        inputs.packages.iter().map(|package| package.sha256).collect::<Vec<_>>(),
-        inputs.modules,
-        Digest::of(inputs.guest),
-        inputs.zstd
-    ]);
-    let key = Digest::of(names.to_string().as_bytes());
+    let key = inputs.key();
     let place = store.layer(key);
     let made = |dir: &Path| Kernel {
+        key,
         vmlinuz: dir.join("vmlinuz"),
         initrd: dir.join("initrd"),
         stub: dir.join("stub"),

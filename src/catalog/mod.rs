@@ -1,5 +1,7 @@
 //! Records of the images made.
 
+pub mod marks;
+pub mod pins;
 pub mod quarantine;
 pub mod sbom;
 pub mod selection;
@@ -46,6 +48,9 @@ pub struct Record {
     pub cmdline: String,
     /// Layers from the ground up.
     pub layers: Vec<Layer>,
+    /// The key of the layer with its kernel and initrd; records of older versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Digest>,
     /// Ports that may be open, such as `80/tcp`.
     pub ports: Vec<String>,
     /// Units enabled by the recipes.

@@ -1,12 +1,13 @@
 //! The software bill of materials of an image: CycloneDX 1.5 JSON, the same bytes for the same image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Record;
+use crate::digest::Digest;
 use crate::error::{Doing as _, Result};
 use crate::lock::{Lock, Role};
 
@@ -83,6 +84,14 @@ pub fn bill(record: &Record, locks: &[&Lock]) -> Result<Value> {
         "dependencies": [{ "ref": image, "dependsOn": references }],
         "components": components.values().collect::<Vec<_>>(),
     }))
+}
+
+/// Returns the inputs that a bill names, by digest.
+#[must_use]
+pub fn inputs(bill: &Value) -> BTreeSet<Digest> {
+    let components = bill["components"].as_array().into_iter().flatten();
+    let hashes = components.filter_map(|component| component["hashes"].as_array()).flatten();
+    hashes.filter_map(|hash| hash["content"].as_str()?.parse().ok()).collect()
 }
 
 /// A UUID out of the image id: version 8, "custom" (RFC 9562), so that nothing is random.

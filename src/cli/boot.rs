@@ -10,6 +10,7 @@ use super::Context;
 use super::bake::bake;
 use crate::bake::identity::Identity;
 use crate::catalog::{Catalog, Record};
+use crate::claim::Claimed;
 use crate::error::{Doing as _, Error, Result};
 use crate::process::cannot_start;
 use crate::repository::Repository;
@@ -48,6 +49,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let record =
         if args.debug { debug_variant(context, &args.image)? } else { find(context, &store, &args.image)? };
     let dir = store.image(record.id);
+    let _while_it_boots = Claimed::image("`rekiln boot`", record.id).hold(&store)?;
     // Not beside a fleet's machines: what has no record there is ended by `reap`.
     let scratch = Scratch::new(&store, "boot")?;
     let spec = spec(scratch.dir(), &record, &dir, &args)?;

@@ -122,6 +122,6 @@ impl<'a> Desk<'a> {
 pub fn refuse_quarantined(store: &Store, image: ImageId) -> Result<()> {
     let Some(found) = Quarantine::new(store).get(image)? else { return Ok(()) };
     let image = image.short();
-    Err(Error::invalid(format!("image {image} must not be launched: {found}"))
+    Err(Error::invalid(format!("image {image} must not be launched: it is quarantined {found}"))
         .hint(format!("`rekiln quarantine clear {image}` lets it be launched again")))
 }

@@ -8,6 +8,8 @@ use super::desk::refuse_quarantined;
 use super::{Context, confirm};
 use crate::bake::identity::Identity;
 use crate::catalog::{Catalog, Record};
+use crate::claim::{Claim, Claimed};
+use crate::digest::ImageId;
 use crate::error::{Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::Census;
@@ -134,6 +136,16 @@ impl Site {
         }
     }
 
+    /// Claims a target, which may have been collected while a person thought.
+    pub fn claim(&self, image: ImageId) -> Result<Claim> {
+        let claim = Claimed::image(format!("a rollout of {}", self.name), image).hold(&self.store)?;
+        match Catalog::new(self.store.clone()).get(image)? {
+            Some(_) => Ok(claim),
+            None => Err(Error::failed(format!("image {} is not in the store any more", image.short()))
+                .hint("bake it again, or name another: `rekiln images` lists them")),
+        }
+    }
+
     /// Returns what surrounds the fleet.
     pub fn surroundings<'a>(&self, context: &'a Context) -> OfStore<'a> {
         OfStore::new(self.store.clone(), &self.name, self.fleet.clone(), context.progress())
@@ -143,6 +155,7 @@ impl Site {
     pub fn roll(&self, context: &Context, command: &str, target: Target, order: Order) -> Result<Summary> {
         let stop = Arc::new(AtomicBool::new(false));
         let surroundings = self.surroundings(context);
+        let _while_it_rolls = self.claim(target.image)?;
         context.block_on(async {
             let asked = Arc::clone(&stop);
             tokio::spawn(async move {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Context;
 use crate::atomic_write::atomic_write;
+use crate::claim::Claimed;
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::lock::apt::{Apt, architecture};
@@ -136,6 +137,9 @@ impl Work<'_> {
             self.apt.insert(suite.clone(), apt);
         }
         let Some(apt) = self.apt.get(&suite) else { return Err(Error::failed("the apt state is not there")) };
+        let claimed = recipe.fetches.iter().map(|fetch| fetch.sha256).collect();
+        let claimed = Claimed { by: "`rekiln lock`".to_owned(), inputs: claimed, ..Claimed::default() };
+        let _until_the_lock_names_them = claimed.hold(&self.store)?;
         let fetches = fetch::artifacts(&self.store, &recipe.fetches, progress)?;
         let new = progress.step(image, "resolving packages", || {
             resolve::resolve(recipe, &parents, parent_lock, fetches, apt, &self.store)

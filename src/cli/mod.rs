@@ -22,6 +22,7 @@ pub mod diff;
 pub mod doctor;
 pub mod down;
 mod fleet;
+pub mod gc;
 pub mod history;
 pub mod id;
 pub mod image;
@@ -117,6 +118,13 @@ enum Command {
     Down(down::Args),
     /// Removes what no record claims.
     Reap(reap::Args),
+    /// Removes images, layers and inputs that nothing reaches from the local store, or pins those that are to stay.
+    ///
+    /// Kept is what is reached by a fleet in Git (in the work tree, at HEAD and at each --ref), by the journal of a
+    /// fleet (where its rollout goes, what it can go back to, what its instances were launched from), by a running
+    /// machine, by evidence, by a pin, or by a bake or rollout that is under way; and what is new. Locks in Git and kept
+    /// images keep their inputs and layers.
+    Gc(gc::Args),
     /// Says what this machine has and lacks, and what follows from it.
     Doctor(doctor::Args),
     /// Writes a small repository of one's own.
@@ -219,6 +227,7 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Replay(args) => replay::run(&context, args),
         Command::Down(args) => down::run(&context, args),
         Command::Reap(args) => reap::run(&context, args),
+        Command::Gc(args) => gc::run(&context, args),
         Command::Doctor(args) => doctor::run(&context, args),
         Command::Init(args) => init::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),

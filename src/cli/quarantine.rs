@@ -8,7 +8,7 @@ use super::fleet::table;
 use crate::catalog::Catalog;
 use crate::catalog::quarantine::{Quarantine, Quarantined};
 use crate::digest::ImageId;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fleet::journal::{Journal, Writer};
 use crate::repository::Repository;
 use crate::store::Store;
@@ -63,10 +63,7 @@ fn list(context: &Context, quarantine: &Quarantine) -> Result<u8> {
             "event": "quarantined", "image": image, "reason": reason, "by": by, "at": at,
         }));
     }
-    let rows = all.iter().map(|entry| {
-        let at = entry.at.strftime("%Y-%m-%d %H:%M:%S").to_string();
-        vec![entry.image.short(), at, entry.by.clone(), entry.reason.clone()]
-    });
+    let rows = all.iter().map(Quarantined::row);
     for line in table(&rows.collect::<Vec<_>>()) {
         context.output.line(line);
     }
@@ -122,16 +119,9 @@ fn concerned(context: &Context, store: &Store, image: ImageId) -> Result<Vec<Str
 
 fn clear(context: &Context, store: &Store, quarantine: &Quarantine, image: &str) -> Result<u8> {
     // The image itself may be gone from the store by now: what is quarantined is looked at first.
-    let begins = |entry: &Quarantined| image.len() >= 4 && entry.image.to_string().starts_with(image);
-    let found: Vec<_> = quarantine.list()?.into_iter().filter(begins).map(|entry| entry.image).collect();
-    let id = match found[..] {
-        [id] => id,
-        [] => image.parse().or_else(|_| Catalog::new(store.clone()).find(image).map(|record| record.id))?,
-        _ => {
-            let ids: Vec<_> = found.iter().map(ImageId::short).collect();
-            return Err(Error::failed(format!("`{image}` means several images: {}", ids.join(", ")))
-                .hint("give more digits of the id"));
-        }
+    let id = match quarantine.find(image)? {
+        Some(id) => id,
+        None => image.parse().or_else(|_| Catalog::new(store.clone()).find(image).map(|record| record.id))?,
     };
     quarantine.clear(id)?;
     context.output.json(&serde_json::json!({ "event": "quarantine_cleared", "image": id }));

@@ -33,6 +33,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         desk.refuse_over()?;
         let (target, _) = site.target_to(to.as_deref(), desk.history())?;
         desk.refuse_quarantined(target.image)?;
+        let _until_it_is_written = site.claim(target.image)?;
         let text = format!("goes to {} now: {reason}", target.image.short());
         let next = match &to {
             Some(_) => vec!["Git may ask for another image: the next roll goes there".to_owned()],

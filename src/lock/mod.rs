@@ -48,6 +48,14 @@ pub struct Lock {
     pub fetches: Vec<LockedFetch>,
 }
 
+impl Lock {
+    /// Returns the digests of all inputs.
+    pub fn inputs(&self) -> impl Iterator<Item = Digest> {
+        let packages = self.packages.iter().map(|package| package.sha256);
+        packages.chain(self.fetches.iter().map(|fetch| fetch.sha256))
+    }
+}
+
 /// What a lock was made for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

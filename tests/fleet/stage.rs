@@ -65,7 +65,7 @@ fn marked(pid: u32) -> Option<PathBuf> {
 }
 
 /// Starts this test binary again, running only `test`.
-fn again(test: &str, variable: &str, value: &std::ffi::OsStr) -> Command {
+pub fn again(test: &str, variable: &str, value: &std::ffi::OsStr) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(variable, value);
     command.stdin(Stdio::null()).stdout(Stdio::null());

@@ -29,6 +29,7 @@ pub fn record(start: &str, name: &str, baked: i64) -> Record {
         root_hash: Digest::of(b"root"),
         cmdline: String::new(),
         layers: Vec::new(),
+        kernel: None,
         ports: Vec::new(),
         services: Vec::new(),
         exceptions: Vec::new(),

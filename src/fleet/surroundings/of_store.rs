@@ -45,7 +45,7 @@ impl<'a> OfStore<'a> {
     /// Says why an image must not be launched.
     fn refusal(&self, image: ImageId) -> Result<Option<String>> {
         if let Some(found) = Quarantine::new(&self.store).get(image)? {
-            return Ok(Some(found.to_string()));
+            return Ok(Some(format!("it is quarantined {found}")));
         }
         Ok(match Catalog::new(self.store.clone()).get(image)? {
             None => Some("the store does not have it".to_owned()),
