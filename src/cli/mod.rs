@@ -31,6 +31,7 @@ pub mod init;
 pub mod inspect;
 pub mod lock;
 pub mod man;
+mod marks;
 mod output;
 pub mod pause;
 pub mod plan;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::Context;
 use super::desk::reason;
-use super::fleet::table;
+use super::marks;
 use crate::catalog::Catalog;
 use crate::catalog::quarantine::{Quarantine, Quarantined};
 use crate::digest::ImageId;
@@ -56,20 +56,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 }
 
 fn list(context: &Context, quarantine: &Quarantine) -> Result<u8> {
-    let all = quarantine.list()?;
-    for entry in &all {
-        let Quarantined { image, reason, by, at } = entry;
-        context.output.json(&serde_json::json!({
-            "event": "quarantined", "image": image, "reason": reason, "by": by, "at": at,
-        }));
-    }
-    let rows = all.iter().map(Quarantined::row);
-    for line in table(&rows.collect::<Vec<_>>()) {
-        context.output.line(line);
-    }
-    if all.is_empty() {
-        context.output.line("no image is quarantined");
-    }
+    marks::list(context, &quarantine.list()?, "quarantined");
     Ok(0)
 }
 

@@ -9,7 +9,7 @@ use crate::catalog::pins::pins;
 use crate::claim::Lock;
 use crate::cli::Context;
 use crate::cli::desk::reason;
-use crate::cli::fleet::table;
+use crate::cli::marks;
 use crate::error::Result;
 
 /// What to do with pins.
@@ -84,18 +84,6 @@ fn unpin(context: &Context, image: &str) -> Result<u8> {
 }
 
 fn list(context: &Context) -> Result<u8> {
-    let all = pins(&context.store()?).list()?;
-    for Mark { image, reason, by, at } in &all {
-        context.output.json(&serde_json::json!({
-            "event": "pinned", "image": image, "reason": reason, "by": by, "at": at,
-        }));
-    }
-    let rows = all.iter().map(Mark::row);
-    for line in table(&rows.collect::<Vec<_>>()) {
-        context.output.line(line);
-    }
-    if all.is_empty() {
-        context.output.line("no image is pinned");
-    }
+    marks::list(context, &pins(&context.store()?).list()?, "pinned");
     Ok(0)
 }
