@@ -7,7 +7,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 
 use crate::error::{Doing as _, Result};
 use crate::fleet::census::InstanceId;
@@ -36,7 +37,7 @@ impl Names {
         let doing = || format!("locking the names in {}", dir.display());
         fs::create_dir_all(&dir).doing(doing)?;
         let lock = File::open(&dir).doing(doing)?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(std::io::Error::from).doing(doing)?;
+        retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive)).doing(doing)?;
         Ok(Self { dir, _lock: lock })
     }
 
