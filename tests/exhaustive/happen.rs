@@ -168,7 +168,7 @@ impl State {
         let sure = |request: &Request| alone.then(|| found(&self.entries, request)).flatten();
         match begin(&scene.fleet, process, &self.outlook, sure) {
             Ok(process) => {
-                self.rollers.push(Roller { process, lost: false, intent: None, ended: false });
+                self.rollers.push(Roller { process, lost: false, intent: None });
                 Ok(())
             }
             Err(End { code: 4, .. }) if scene.host.is_some() => {
@@ -288,10 +288,7 @@ impl State {
         if roller.lost {
             reached.push("an act after the journal was lost");
         }
-        let orders = orders.clone();
-        if roller.lost && roller.ended {
-            reached.push("a late launch of what was given up");
-        }
+        let (orders, lost) = (orders.clone(), roller.lost);
         self.sim.order(|current| *current = orders);
         let ticks = |ticks: i32| (TICK * ticks, TICK * ticks);
         let slower = i32::from(slow);
@@ -326,13 +323,8 @@ impl State {
             }
             _ => Told::Came(apply()),
         };
-        if matches!(action, Action::Terminate { .. })
-            || matches!(told, Told::Came(Outcome::NoCapacity { .. }))
-        {
-            for other in self.rollers.iter_mut().filter(|other| other.lost) {
-                let launches = matches!(&other.process.pending, Request::Act(act @ Action::Launch { .. }) if act.id() == action.id());
-                other.ended |= launches;
-            }
+        if lost && matches!((action, &told), (Action::Launch { .. }, Told::Came(Outcome::Refused { .. }))) {
+            reached.push("a late launch of what was given up");
         }
         if matches!(told, Told::Came(Outcome::Refused { .. })) {
             reached.push("refused act");

@@ -23,8 +23,6 @@ pub struct Roller {
     pub lost: bool,
     /// The act that it wrote last that it will do, and what was forbidden when it did.
     pub intent: Option<(Action, Orders)>,
-    /// Whether the instance that it is about to launch was ended meanwhile, or given up.
-    pub ended: bool,
 }
 
 /// The whole world.
@@ -98,7 +96,7 @@ impl State {
         alike.add((self.last.ends(), matches!(*self.last, Event::Stopped { .. })));
         for roller in &self.rollers {
             let owns = roller.process.who == self.owner;
-            alike.add(roller.ended).process(&roller.process, owns, roller.lost);
+            alike.process(&roller.process, owns, roller.lost);
         }
         if let Some(looked) = self.looked.as_ref().filter(|_| self.budget.fault > 0) {
             alike.census(looked);
