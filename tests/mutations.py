@@ -31,7 +31,8 @@ TESTS = ("simulation::what_", "exhaustive::")
 # (what is wrong, in which file, what stands there, what the fault makes of it); several edits where one is not enough.
 FAULTS = [
     ("the floor is one too low", [
-        (PLAN + "replace.rs", "if allowed && serving > policy.floor() {", "if allowed && serving + 1 > policy.floor() {"),
+        (PLAN + "replace.rs", "if !allowed || serving <= policy.floor() {", "if !allowed || serving < policy.floor() {"),
+        (PLAN + "replace.rs", "serving.saturating_sub(policy.floor())", "(serving + 1).saturating_sub(policy.floor())"),
         (PLAN + "replace.rs", "others: policy.floor() }", "others: policy.floor().saturating_sub(1) }"),
     ]),
     ("what drains counts as serving", [
@@ -57,6 +58,13 @@ FAULTS = [
     ]),
     ("a drain has no limit", [
         (PLAN + "room.rs", "connections == 0 || over", "connections == 0 || over && false"),
+    ]),
+    ("what is drained and needed again is ended all the same", [
+        (PLAN + "room.rs", "} else if !enough && health == Health::Healthy {", "} else if !enough && false && health == Health::Healthy {"),
+        (PLAN + "room.rs", "} else if !enough {", "} else if !enough && false {"),
+    ]),
+    ("what may serve by now is ended for being outdated", [
+        (PLAN + "members.rs", "_ if !served && may_begin => Kind::Starting,", ""),
     ]),
     ("one that is given requests again is replaced all the same", [
         (PLAN + "launch.rs", "self.living() + readmitted.len()", "self.living()"),

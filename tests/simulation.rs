@@ -1,7 +1,8 @@
 //! The rollout engine on simulated worlds: what must never happen never does, and what must happen does in the end.
 //!
-//! `just soak 1000000` runs more of them; `REKILN_SEED=7` runs one, and says what it is. `REKILN_SHRINK=0` stops at the first
-//! that fails, and does not look for the least that does: for `just mutations`.
+//! `just soak 1000000` runs more of them, from `REKILN_FIRST=500000` on where it is set; `REKILN_SEED=7` runs one, and says
+//! what it is. `REKILN_SHRINK=0` stops at the first that fails, and does not look for the least that does: for `just
+//! mutations`.
 
 pub mod harness;
 mod run;
@@ -91,9 +92,21 @@ fn add(all: &mut Coverage, more: Coverage) {
     }
 }
 
+/// How often a long run says how far it is: a few times a minute.
+const TOLD_EVERY: u64 = 5_000;
+
+/// Says how far a run is that takes longer than the tests' own.
+fn tell(done: u64, count: u64, start: Instant) {
+    if count > SCHEDULES && done.is_multiple_of(TOLD_EVERY) {
+        let each = start.elapsed() / u32::try_from(done).expect("not that many");
+        let left = each * u32::try_from(count.saturating_sub(done)).expect("not that many");
+        print(&format!("{done:>9} of {count}, {} min left\n", left.as_secs().div_ceil(60)));
+    }
+}
+
 /// Runs all seeds of a range on all processors. Returns what was reached, and the seeds that failed with why.
 fn sweep(seeds: std::ops::Range<u64>) -> (Coverage, BTreeMap<u64, String>) {
-    let next = AtomicU64::new(seeds.start);
+    let (next, count, start) = (AtomicU64::new(seeds.start), seeds.end - seeds.start, Instant::now());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let work = || {
         let (mut all, mut failed) = (Coverage::new(), BTreeMap::new());
@@ -102,9 +115,15 @@ fn sweep(seeds: std::ops::Range<u64>) -> (Coverage, BTreeMap<u64, String>) {
             if seed >= seeds.end {
                 return (all, failed);
             }
+            if seed > seeds.start {
+                tell(seed - seeds.start, count, start);
+            }
             match run(&Schedule::of(seed)) {
                 Ok(coverage) => add(&mut all, coverage),
                 Err(why) => {
+                    if count > SCHEDULES {
+                        print(&format!("seed {seed}: {}\n", why.lines().next().unwrap_or_default()));
+                    }
                     failed.insert(seed, why);
                     if number("REKILN_SHRINK") == Some(0) {
                         next.store(seeds.end, Ordering::Relaxed);
@@ -135,7 +154,8 @@ fn what_must_never_happen_does_not_and_all_ends_well() {
         return;
     }
     let (start, count) = (Instant::now(), number("REKILN_SCHEDULES").unwrap_or(SCHEDULES));
-    let (coverage, failed) = sweep(0..count);
+    let first = number("REKILN_FIRST").unwrap_or(0);
+    let (coverage, failed) = sweep(first..first + count);
     let seconds = start.elapsed().as_secs_f64();
     let mut told = format!("{count} schedules in {seconds:.1} s\n");
     for (what, times) in &coverage {

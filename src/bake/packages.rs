@@ -87,7 +87,10 @@ pub fn steps(packages: &[&Package], privileged: &[String]) -> Vec<Step> {
     const CONFIG: &str = "/etc/dpkg/dpkg.cfg.d/rekiln";
     const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
     let dpkg = |args: &[&str], files: Vec<String>| {
-        let mut argv: Vec<String> = ["dpkg", "--force-depends", "--force-confnew"].map(str::to_owned).into();
+        // The first error is the last of its words; going on, as it does up to 50 times, would bury the cause
+        // under what follows from it.
+        let mut argv: Vec<String> =
+            ["dpkg", "--force-depends", "--force-confnew", "--abort-after=1"].map(str::to_owned).into();
         argv.extend(args.iter().map(|&arg| arg.to_owned()));
         argv.extend(files);
         Step::Run { argv }

@@ -90,6 +90,8 @@ struct Fragile<'a> {
     meanwhile: RefCell<Vec<(u64, Meanwhile)>>,
     /// Whether another process has taken the journal over: nothing may be done any more.
     lost: Cell<bool>,
+    /// Whether the fleet was paused when that was last looked at.
+    paused: Cell<bool>,
     /// How many entries the journal had before this process.
     before: usize,
 }
@@ -129,8 +131,19 @@ impl Fragile<'_> {
             Meanwhile::Kill(_) | Meanwhile::Touch(_) | Meanwhile::ScaleIn(_) => return,
         };
         other.command(now, event).await.expect("a command is written");
-        let paused = other.history().paused.is_some();
-        self.sim.order(|orders| orders.paused = paused);
+        self.heed(&other);
+    }
+
+    /// Finds out whether the fleet is paused, with the simulation's own eyes: who calls an emergency knows better than
+    /// who paused before.
+    fn heed(&self, journal: &Journal) {
+        let paused = journal.entries().iter().rev().find_map(|entry| match entry.event {
+            Event::Paused { .. } => Some(true),
+            Event::Resumed | Event::Opened { emergency: true, .. } => Some(false),
+            _ => None,
+        });
+        self.paused.set(paused.unwrap_or(false));
+        self.sim.order(|orders| orders.paused = self.paused.get());
     }
 }
 
@@ -157,6 +170,10 @@ impl Provider for Fragile<'_> {
         self.acts.set(act + 1);
         if self.lost.get() {
             self.sim.accuse(&format!("fence: `{action}` by a process that had lost the journal"));
+        }
+        if self.paused.get() {
+            // This process may have opened an emergency since.
+            self.heed(&journal(&self.journal, self.fleet, "a look").await);
         }
         if let Some(crash) = self.crash.filter(|crash| crash.act == act) {
             if crash.after {
@@ -241,7 +258,7 @@ impl<'a> Simulated<'a> {
     pub fn roll(&self, target: &Target, order: Order, crash: Option<Crash>) -> End {
         let (before, entries) = self.read(|journal| (journal.history().clone(), journal.entries().len()));
         let proven = before.proven.as_ref().map(|proven| proven.generation.id);
-        let paused = before.paused.is_some() && !order.emergency;
+        let paused = before.paused.is_some();
         self.sim.order(|orders| {
             (orders.emergency, orders.paused, orders.proven) = (order.emergency, paused, proven);
             orders.rotated = before.rotate.keys().cloned().collect();
@@ -259,6 +276,7 @@ impl<'a> Simulated<'a> {
             journal: Arc::clone(&self.journal),
             meanwhile: RefCell::new(self.meanwhile.take()),
             lost: Cell::new(false),
+            paused: Cell::new(paused),
             before: entries,
         };
         let rolling = async {

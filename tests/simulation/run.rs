@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rekiln::fleet::Fleet;
-use rekiln::fleet::census::State;
+use rekiln::fleet::census::{Census, State};
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::Event;
 use rekiln::fleet::journal::{Entry, Journal};
@@ -16,7 +16,7 @@ use rekiln::provider::{Action, Outcome, Provider as _};
 
 use super::harness::{End, Meanwhile, Simulated, journal, now_or_never};
 use super::schedule::{Aim, Episode, FAULTS, Meddling, Schedule};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 /// How often what happened: a fault that was never reached proves nothing.
 pub type Coverage = BTreeMap<String, u64>;
@@ -73,6 +73,7 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
         ground.cover(fleet);
         ground.no_churn(fleet)?;
         ground.orderly(fleet)?;
+        ground.reserved(fleet)?;
         if schedule.seed.is_multiple_of(REPLAYED) {
             ground.replays(fleet)?;
         }
@@ -296,6 +297,33 @@ impl Ground<'_> {
                     Event::Opened { .. } | Event::Retargeted { .. } => over = false,
                     Event::Cancelled { back: false, .. } => over = true,
                     other if other.ends() => over = true,
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        self.fleets[fleet].read(walk)
+    }
+
+    /// What was drained and is healthy is kept for as long as too few others were seen to serve: it is the quickest cure.
+    fn reserved(&self, fleet: usize) -> Result<(), String> {
+        let walk = |journal: &Journal| {
+            let mut census = Census { at: Timestamp::UNIX_EPOCH, instances: Vec::new(), trouble: None };
+            let mut floor = 0;
+            for Entry { number, at, event, .. } in journal.entries() {
+                match event {
+                    Event::Opened { fleet: Some(fleet), .. } => {
+                        floor = Policy::of(fleet).expect("a policy").floor();
+                    }
+                    Event::Seen { changed, gone, .. } => census.advance(*at, changed, gone),
+                    Event::Intent { action: Action::Terminate { id, healthy: true, .. } } => {
+                        let serve = census.instances.iter().filter(|seen| seen.serves()).count();
+                        if serve < floor {
+                            return Err(format!(
+                                "reserve: entry {number} ends {id}, and {serve} were seen to serve, {floor} must"
+                            ));
+                        }
+                    }
                     _ => {}
                 }
             }

@@ -23,7 +23,7 @@ fn asked_again(shortage: Shortage) -> Timestamp {
     shortage.at + (SHORT * doubled).min(LONG)
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
     /// Returns why a target's image must not be launched; for the rollout's own target also why it has failed.
     pub(super) fn refusal(&self, target: &Target) -> Option<Hold> {
         if let Some(reason) = self.situation.outlook.refusal(target.image) {
@@ -33,7 +33,7 @@ impl Batch<'_> {
     }
 
     /// Returns those whose launch was begun, was never finished, and is to be begun again.
-    pub(super) fn again(&self) -> Vec<&Standing> {
+    pub(super) fn again(&self) -> Vec<&'a Standing> {
         let Situation { policy, target, .. } = *self.situation;
         let current = self.count(|kind| matches!(kind, Kind::Current | Kind::Starting));
         if current >= policy.size || self.refusal(target).is_some() {

@@ -12,62 +12,77 @@ use crate::fleet::history::{Event, Member};
 /// older than the instance. Ten seconds are many looks, and short beside a boot.
 pub(super) const GONE: SignedDuration = SignedDuration::from_secs(10);
 
-/// What is known of one id: how often it was seen, and the last look.
-type Seen<'a> = (usize, &'a Instance);
+/// How long a load balancer has to send requests to what was given some, before it is told again.
+const ADMIT_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
-/// Each seen instance once, by id: sorted once and then walked, since maps of ten thousand names would be most of a
-/// plan's cost.
-pub(super) struct Looked<'a>(Vec<(&'a InstanceId, Seen<'a>)>);
-
-impl<'a> Looked<'a> {
-    pub(super) fn new(situation: &Situation<'a>) -> Self {
-        let mut all: Vec<_> = situation.census.instances.iter().map(|seen| (&seen.id, (1, seen))).collect();
-        all.sort_by_key(|(id, _)| *id);
-        all.dedup_by(|(later, _), (first, (times, _))| {
-            let same = later == first;
-            *times += usize::from(same);
-            same
-        });
-        Self(all)
-    }
-
-    pub(super) fn get(&self, id: &InstanceId) -> Option<&'a Instance> {
-        let found = self.0.binary_search_by(|(other, _)| (*other).cmp(id)).ok()?;
-        self.0.get(found).map(|(_, (_, instance))| *instance)
-    }
+/// Tells whether it was given requests so lately that it may serve although the list, which may be older, says no.
+pub(super) fn just_admitted(member: Option<&Member>, now: Timestamp) -> bool {
+    let admitted = member.and_then(|member| member.admitted);
+    admitted.is_some_and(|at| now.duration_since(at).abs() < ADMIT_AGAIN)
 }
 
-/// Everything seen or remembered, in the order of ids.
-fn known<'a>(
-    situation: &Situation<'a>,
-    looked: &Looked<'a>,
-) -> impl Iterator<Item = (&'a InstanceId, (Option<Seen<'a>>, Option<&'a Member>))> {
-    let mut seen = looked.0.iter().copied().peekable();
-    let mut members = situation.history.members.iter().peekable();
-    std::iter::from_fn(move || {
+/// One instance that was seen, is remembered, or both.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    id: &'a InstanceId,
+    /// The last look at it; `None` when it was not seen.
+    pub(super) seen: Option<&'a Instance>,
+    /// Whether there is more than one answer about it.
+    doubtful: bool,
+    /// What is remembered of it.
+    pub(super) member: Option<&'a Member>,
+    /// Why someone wants it replaced.
+    rotate: Option<&'a String>,
+}
+
+/// Returns everything seen or remembered, in the order of ids: three lists in one order are walked once, so that
+/// nothing is searched for afterwards. Searching in maps of ten thousand names would be most of a plan's cost.
+pub(super) fn known<'a>(situation: &Situation<'a>) -> Vec<Known<'a>> {
+    let Situation { census, history, .. } = *situation;
+    let mut seen: Vec<(&Instance, bool)> = census.instances.iter().map(|seen| (seen, false)).collect();
+    // As good as free where the provider lists them in order, as most do.
+    seen.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    seen.dedup_by(|(later, _), (first, doubtful)| {
+        let same = later.id == first.id;
+        *doubtful |= same;
+        same
+    });
+    let mut all = Vec::with_capacity(seen.len().max(history.members.len()));
+    let mut seen = seen.into_iter().peekable();
+    let mut members = history.members.iter().peekable();
+    let mut rotate = history.rotate.iter().peekable();
+    loop {
         let order = match (seen.peek(), members.peek()) {
-            (Some((a, _)), Some((b, _))) => (*a).cmp(*b),
+            (None, None) => return all,
+            (Some((seen, _)), Some((id, _))) => seen.id.cmp(id),
             (Some(_), None) => Ordering::Less,
-            (None, _) => Ordering::Greater,
+            (None, Some(_)) => Ordering::Greater,
         };
         let found = if order.is_le() { seen.next() } else { None };
         let member = if order.is_ge() { members.next() } else { None };
-        let id = found.map(|(id, _)| id).or_else(|| member.map(|(id, _)| id))?;
-        Some((id, (found.map(|(_, seen)| seen), member.map(|(_, member)| member))))
-    })
+        let Some(id) = found.map(|(seen, _)| &seen.id).or(member.map(|(id, _)| id)) else { return all };
+        while rotate.next_if(|(other, _)| *other < id).is_some() {}
+        all.push(Known {
+            id,
+            seen: found.map(|(seen, _)| seen),
+            doubtful: found.is_some_and(|(_, doubtful)| doubtful),
+            member: member.map(|(_, member)| member),
+            rotate: rotate.next_if(|(other, _)| *other == id).map(|(_, reason)| reason),
+        });
+    }
 }
 
-/// Returns what each instance is, seen or remembered, in the order of ids.
-pub(super) fn standings<'a>(situation: &Situation<'a>, looked: &Looked<'a>) -> Vec<Standing> {
+/// Returns what each instance is.
+pub(super) fn standings(situation: &Situation<'_>, known: &[Known<'_>]) -> Vec<Standing> {
     let Situation { target, now, .. } = *situation;
-    let standing = |(id, (seen, member)): (&InstanceId, (Option<Seen<'_>>, Option<&Member>))| {
+    let standing = |known: &Known<'_>| {
+        let Known { id, seen, doubtful, member, .. } = *known;
         let kind = match seen {
             None => absent(member, now),
-            Some((1, instance)) => kind(situation, instance, member),
             // Two answers about one instance: neither is to be trusted.
-            Some(_) => Kind::Unknown,
+            Some(_) if doubtful => Kind::Unknown,
+            Some(instance) => kind(situation, instance, known),
         };
-        let seen = seen.map(|(_, instance)| instance);
         let generation = seen.and_then(|seen| seen.generation.as_ref()).map(|generation| generation.id);
         let generation = generation.or_else(|| member.and_then(|member| member.generation));
         let zone = seen.and_then(|seen| seen.zone.clone());
@@ -79,7 +94,7 @@ pub(super) fn standings<'a>(situation: &Situation<'a>, looked: &Looked<'a>) -> V
             launched_at: seen.map(|seen| seen.launched_at),
         }
     };
-    known(situation, looked).map(standing).collect()
+    known.iter().map(standing).collect()
 }
 
 /// A launch that was never finished may begin again under its name. All else unseen waits.
@@ -93,8 +108,9 @@ fn absent(member: Option<&Member>, now: Timestamp) -> Kind {
     }
 }
 
-fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> Kind {
+fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
     let Situation { policy, history, now, .. } = *situation;
+    let member = known.member;
     let served = seen.in_service || member.is_some_and(|member| member.served);
     // Until it has completed once, an image is on trial: what served for a while and fell ill counts against it.
     let own = seen.generation.as_ref().map(|generation| generation.id);
@@ -119,11 +135,14 @@ fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> 
     if seen.state == State::Draining || member.is_some_and(drained) {
         return Kind::Draining;
     }
-    let why = why(situation, seen, given_up);
+    let why = why(situation, seen, known, given_up);
     // What completed before may be launched to fill a gap while a wave of the new one soaks.
     let fills = proven.is_some() && own == proven;
+    // What may serve by now is drained before it is ended; and it is no gap that a launch would have to cure.
+    let may_begin = seen.health == Health::Healthy && just_admitted(member, now);
     match (seen.health, why) {
         (Health::Unknown, _) => Kind::Unknown,
+        _ if !served && may_begin => Kind::Starting,
         (_, Some(why)) if !served && (!fills || why.urgency != Urgency::Differs) => Kind::Outdated,
         (Health::Unhealthy, _) if served && trial => {
             Kind::Failed("it served, and does not any more".to_owned())
@@ -139,8 +158,13 @@ fn kind(situation: &Situation<'_>, seen: &Instance, member: Option<&Member>) -> 
     }
 }
 
-fn why(situation: &Situation<'_>, seen: &Instance, given_up: Option<&String>) -> Option<Why> {
-    let Situation { policy, target, history, now, .. } = *situation;
+fn why(
+    situation: &Situation<'_>,
+    seen: &Instance,
+    known: &Known<'_>,
+    given_up: Option<&String>,
+) -> Option<Why> {
+    let Situation { policy, target, now, .. } = *situation;
     let mut found: Vec<(Urgency, String)> = Vec::new();
     match &seen.generation {
         Some(generation) if generation.id == target.generation.id => {}
@@ -155,19 +179,15 @@ fn why(situation: &Situation<'_>, seen: &Instance, given_up: Option<&String>) ->
     }
     found.extend(given_up.map(|reason| (Urgency::Failed, format!("failed ({reason})"))));
     found.extend(seen.touched.iter().map(|touched| (Urgency::Touched, format!("touched ({touched})"))));
-    found
-        .extend(history.rotate.get(&seen.id).map(|reason| (Urgency::Wanted, format!("rotation ({reason})"))));
+    found.extend(known.rotate.map(|reason| (Urgency::Wanted, format!("rotation ({reason})"))));
     let urgency = found.iter().map(|(urgency, _)| *urgency).min()?;
     Some(Why { urgency, reasons: found.into_iter().map(|(_, reason)| reason).collect() })
 }
 
 /// What must be in the journal of each instance before the next act relies on it.
-pub(super) fn notes<'a>(situation: &Situation<'a>, looked: &Looked<'a>, members: &[Standing]) -> Vec<Event> {
+pub(super) fn notes(situation: &Situation<'_>, known: &[Known<'_>], members: &[Standing]) -> Vec<Event> {
     let mut notes = Vec::new();
-    // Both go through the same ids in the same order.
-    for (Standing { id, kind, new, .. }, (_, (seen, member))) in members.iter().zip(known(situation, looked))
-    {
-        let seen = seen.map(|(_, instance)| instance);
+    for (Standing { id, kind, new, .. }, Known { seen, member, .. }) in members.iter().zip(known) {
         let instance = || id.clone();
         match kind {
             Kind::Failed(reason) if member.is_none_or(|member| member.failed.is_none()) => {

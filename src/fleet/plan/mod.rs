@@ -223,10 +223,10 @@ impl fmt::Display for Kind {
 /// room and launch what is missing; drain what is stale, the most urgent and oldest first, and what is too many,
 /// newest first. Its cost grows linearly with the number of instances.
 pub fn plan(situation: &Situation<'_>) -> Plan {
-    let looked = members::Looked::new(situation);
-    let members = members::standings(situation, &looked);
-    let mut notes = members::notes(situation, &looked, &members);
-    let mut batch = Batch::new(situation, &members, looked);
+    let known = members::known(situation);
+    let members = members::standings(situation, &known);
+    let mut notes = members::notes(situation, &known, &members);
+    let mut batch = Batch::new(situation, &members, &known);
     if notes.is_empty() {
         notes = batch.wave_notes();
     }

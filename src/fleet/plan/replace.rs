@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use jiff::Timestamp;
 
-use super::room::Batch;
+use super::members::Known;
+use super::room::{Batch, may_drain};
 use super::{Hold, Kind, Situation, Standing, Urgency};
 use crate::fleet::census::InstanceId;
 use crate::provider::Action;
@@ -14,8 +15,28 @@ use crate::provider::Action;
 const ONE_BY_ONE: usize = 5;
 
 /// What like ones are replaced by, the oldest first.
-fn age(member: &Standing) -> (Option<Timestamp>, u64) {
+type Age = (Option<Timestamp>, u64);
+
+/// Like ones, with their age.
+type Queue<'a> = Vec<(Age, &'a InstanceId)>;
+
+fn age(member: &Standing) -> Age {
     (member.launched_at, member.id.number())
+}
+
+/// The zone of an instance; empty where there are no zones.
+fn zone(member: &Standing) -> &str {
+    member.zone.as_deref().unwrap_or_default()
+}
+
+/// Returns the `most` smallest in order. Only these are sorted: of ten thousand, a step drains a few hundred at most.
+fn smallest<K: Ord + Copy, T>(mut all: Vec<(K, T)>, most: usize) -> Vec<(K, T)> {
+    if most < all.len() {
+        all.select_nth_unstable_by_key(most, |(key, _)| *key);
+        all.truncate(most);
+    }
+    all.sort_unstable_by_key(|(key, _)| *key);
+    all
 }
 
 impl<'a> Batch<'a> {
@@ -23,29 +44,34 @@ impl<'a> Batch<'a> {
     pub(super) fn replace(&mut self) {
         let Situation { policy, history, target, .. } = *self.situation;
         let current = self.count(|kind| *kind == Kind::Current);
-        let stale = self.victims();
-        let extra = self.extra(current);
+        let stale = self.stale();
+        let (extra_count, extra) = self.extra(current);
         // An unhealthy or missing one is cured before a healthy one is touched in place; and what nothing can
         // replace stays, unless it is one too many.
         let sick =
             self.count(|kind| matches!(kind, Kind::Unhealthy | Kind::Unknown | Kind::Absent | Kind::Gone));
         let replaceable = sick == 0 && self.refusal(target).is_none();
         let mut serving = self.serving();
-        let mut covered = self.covered(current, stale.len() + extra.len());
-        let (mut rest, mut withheld) = (Vec::new(), false);
-        let stale = stale.into_iter().map(|id| (id, true));
-        for (id, is_stale) in stale.chain(extra.into_iter().map(|id| (id, false))) {
+        let mut covered = self.covered(current, stale.len() + extra_count);
+        // More cannot be drained now, and so many are named beyond them.
+        let most = covered.min(serving.saturating_sub(policy.floor())).saturating_add(ONE_BY_ONE);
+        let stale_count = stale.len();
+        let (stale, extra) = (self.victims(stale, most), smallest(extra, most.min(extra_count)));
+        let mut drained = 0;
+        for id in stale.iter().copied().chain(extra.into_iter().map(|(_, id)| id)) {
             let too_many = current.max(serving) > policy.size;
             let allowed = history.paused.is_none() && covered > 0 && (too_many || replaceable);
-            if allowed && serving > policy.floor() {
-                serving -= 1;
-                covered -= 1;
-                self.actions.push(Action::Drain { id: id.clone(), others: policy.floor() });
-            } else {
-                withheld = true;
-                rest.extend(is_stale.then_some(id));
+            // Whoever comes after it is not allowed either: nothing here grows.
+            if !allowed || serving <= policy.floor() {
+                break;
             }
+            serving -= 1;
+            covered -= 1;
+            drained += 1;
+            self.actions.push(Action::Drain { id: id.clone(), others: policy.floor() });
         }
+        let withheld = drained < stale_count + extra_count;
+        let rest = stale_count.saturating_sub(drained);
         if let Some(reason) = history.paused.clone().filter(|_| withheld) {
             // Also where all that is left is to drain: a roll is not over, and waits for as long as it is paused.
             let paused = Hold::Paused { reason };
@@ -56,10 +82,11 @@ impl<'a> Batch<'a> {
         let new = self.members.iter().filter(|member| member.new && member.kind == Kind::Current).count();
         let waits = self.stage().is_some_and(|stage| new >= stage.limit)
             || self.holds.iter().any(|hold| hold.blocks() || hold.intended());
-        if waits && !rest.is_empty() || rest.len() > ONE_BY_ONE {
-            self.holds.push(Hold::Turn { count: rest.len() });
+        if waits && rest > 0 || rest > ONE_BY_ONE {
+            self.holds.push(Hold::Turn { count: rest });
         } else {
-            self.holds.extend(rest.into_iter().map(|id| Hold::Floor { id: id.clone() }));
+            let rest = stale.into_iter().skip(drained);
+            self.holds.extend(rest.map(|id| Hold::Floor { id: id.clone() }));
         }
         self.end_needless(current);
     }
@@ -96,48 +123,50 @@ impl<'a> Batch<'a> {
         if !policy.one_zone {
             return None;
         }
-        let rank = |member: &Standing| match member.kind {
+        let rank = |member: &Standing, known: &Known<'_>| match member.kind {
             Kind::Draining => Some(0),
-            _ if self.may_drain(member) => Some(1),
+            _ if may_drain(member, known) => Some(1),
             Kind::Stale(_) => Some(2),
             _ => None,
         };
-        let order = |member: &Standing| {
+        let order = |(member, known): (&Standing, &Known<'_>)| {
             let zone = policy.zones.iter().position(|zone| Some(zone) == member.zone.as_ref())?;
-            Some((rank(member)?, zone))
+            Some((rank(member, known)?, zone))
         };
-        let (_, first) = self.members.iter().filter_map(order).min()?;
+        let (_, first) = self.each().filter_map(order).min()?;
         policy.zones.get(first).map(String::as_str)
     }
 
-    /// What is to be replaced: the most urgent first, then from the zone that has the most, then the oldest.
-    fn victims(&self) -> Vec<&'a InstanceId> {
+    /// What is to be replaced, in the zone that is replaced now.
+    fn stale(&self) -> Vec<(&'a Standing, Urgency)> {
         let active = self.active_zone();
+        let here = |member: &Standing| active.is_none_or(|active| Some(active) == member.zone.as_deref());
+        let stale = |member: &'a Standing| match &member.kind {
+            Kind::Stale(why) if here(member) => Some((member, why.urgency)),
+            _ => None,
+        };
+        self.members.iter().filter_map(stale).collect()
+    }
+
+    /// The first `most` of what is stale: the most urgent first, then from the zone that has the most, then the
+    /// oldest.
+    fn victims(&self, stale: Vec<(&'a Standing, Urgency)>, most: usize) -> Vec<&'a InstanceId> {
         let mut populations: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut queues: BTreeMap<Urgency, BTreeMap<&str, Vec<&Standing>>> = BTreeMap::new();
-        for member in self.members {
-            let zone = member.zone.as_deref().unwrap_or_default();
-            if matches!(member.kind, Kind::Current | Kind::Stale(_)) {
-                *populations.entry(zone).or_default() += 1;
-            }
-            if let Kind::Stale(why) = &member.kind
-                && active.is_none_or(|active| active == zone)
-            {
-                queues.entry(why.urgency).or_default().entry(zone).or_default().push(member);
-            }
+        for member in self.members.iter().filter(|m| matches!(m.kind, Kind::Current | Kind::Stale(_))) {
+            *populations.entry(zone(member)).or_default() += 1;
+        }
+        let mut queues: BTreeMap<Urgency, BTreeMap<&str, Queue<'a>>> = BTreeMap::new();
+        for (member, urgency) in stale {
+            // A name's number is read once, and not at each comparison.
+            let aged = (age(member), &member.id);
+            queues.entry(urgency).or_default().entry(zone(member)).or_default().push(aged);
         }
         let mut victims = Vec::new();
         for zones in queues.into_values() {
-            let mut zones: BTreeMap<&str, VecDeque<_>> = zones
-                .into_iter()
-                .map(|(zone, queue)| {
-                    // A name's number is read once, and not at each comparison.
-                    let mut queue: Vec<_> = queue.into_iter().map(|member| (age(member), member)).collect();
-                    queue.sort_by_key(|(age, _)| *age);
-                    (zone, queue.into())
-                })
-                .collect();
-            loop {
+            let left = most - victims.len();
+            let sorted = |(zone, queue)| (zone, VecDeque::from(smallest(queue, left)));
+            let mut zones: BTreeMap<&str, VecDeque<_>> = zones.into_iter().map(sorted).collect();
+            while victims.len() < most {
                 let fullest = zones.iter().filter_map(|(zone, queue)| {
                     let (age, _) = queue.front()?;
                     let population = populations.get(zone).copied().unwrap_or(0);
@@ -145,28 +174,30 @@ impl<'a> Batch<'a> {
                 });
                 let Some((.., zone)) = fullest.min() else { break };
                 let next = zones.get_mut(zone).and_then(VecDeque::pop_front);
-                victims.extend(next.map(|(_, member)| &member.id));
+                victims.extend(next.map(|(_, id)| id));
                 populations.entry(zone).and_modify(|count| *count = count.saturating_sub(1));
             }
         }
         victims
     }
 
-    /// What is current and one too many, newest first: the older have proven themselves.
-    fn extra(&self, current: usize) -> Vec<&'a InstanceId> {
+    /// How many current ones are too many, and those of whom they are the first in order: newest first, the older
+    /// have proven themselves.
+    fn extra(&self, current: usize) -> (usize, Vec<(Reverse<Age>, &'a InstanceId)>) {
         let many = current.saturating_sub(self.situation.policy.size);
         if many == 0 {
-            return Vec::new();
+            return (0, Vec::new());
         }
-        let mut extra: Vec<_> = self.members.iter().filter(|m| m.kind == Kind::Current).collect();
-        extra.sort_by_cached_key(|member| Reverse(age(member)));
+        let all = self.members.iter().filter(|m| m.kind == Kind::Current);
+        let mut extra: Vec<_> = all.map(|member| (Reverse(age(member)), member)).collect();
         if self.situation.policy.one_zone {
-            let first = extra.first().and_then(|member| member.zone.as_deref());
-            let zone = self.active_zone().or(first);
-            extra.retain(|member| member.zone.as_deref() == zone);
+            let newest = extra.iter().min_by_key(|(age, _)| *age);
+            let newest = newest.and_then(|(_, member)| member.zone.as_deref());
+            let zone = self.active_zone().or(newest);
+            extra.retain(|(_, member)| member.zone.as_deref() == zone);
         }
-        extra.truncate(many);
-        extra.into_iter().map(|member| &member.id).collect()
+        let extra: Vec<_> = extra.into_iter().map(|(age, member)| (age, &member.id)).collect();
+        (many.min(extra.len()), extra)
     }
 
     /// Ends starting ones that nobody waits for any more.

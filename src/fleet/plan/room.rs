@@ -1,33 +1,37 @@
 //! Decide: one batch in the making: who is there, and what is ended.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
-use jiff::SignedDuration;
-
-use super::members::Looked;
+use super::members::{Known, just_admitted};
 use super::{Hold, Kind, Situation, Standing};
-use crate::fleet::census::{Health, Instance, InstanceId, State};
+use crate::fleet::census::{Health, InstanceId, State};
 use crate::provider::Action;
 
-/// How long a load balancer has to send requests to what was given some, before it is told again.
-const ADMIT_AGAIN: SignedDuration = SignedDuration::from_secs(10);
+/// Tells whether a drain of it was begun whose answer nobody heard: it may drain although the list says that it
+/// serves.
+pub(super) fn may_drain(member: &Standing, known: &Known<'_>) -> bool {
+    let serves = matches!(member.kind, Kind::Current | Kind::Stale(_));
+    serves && known.member.is_some_and(|remembered| remembered.draining.is_some())
+}
 
 /// One plan in the making.
 pub(super) struct Batch<'a> {
     pub(super) situation: &'a Situation<'a>,
     pub(super) members: &'a [Standing],
-    looked: Looked<'a>,
+    /// What is known of each of `members`, in the same order.
+    known: &'a [Known<'a>],
     pub(super) actions: Vec<Action>,
     pub(super) holds: Vec<Hold>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(situation: &'a Situation<'a>, members: &'a [Standing], looked: Looked<'a>) -> Self {
-        Self { situation, members, looked, actions: Vec::new(), holds: Vec::new() }
+    pub(super) fn new(situation: &'a Situation<'a>, members: &'a [Standing], known: &'a [Known<'a>]) -> Self {
+        Self { situation, members, known, actions: Vec::new(), holds: Vec::new() }
     }
 
-    pub(super) fn seen(&self, id: &InstanceId) -> Option<&'a Instance> {
-        self.looked.get(id)
+    /// Every instance with what is known of it, in the order of ids.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&'a Standing, &'a Known<'a>)> + use<'a> {
+        self.members.iter().zip(self.known)
     }
 
     pub(super) fn count(&self, is: impl Fn(&Kind) -> bool) -> usize {
@@ -42,14 +46,13 @@ impl<'a> Batch<'a> {
     /// Everything that takes up room. What this plan ends still does, since ending may fail; what is unfinished may be
     /// there, unseen.
     pub(super) fn existing(&self) -> usize {
-        let ended = |id: &InstanceId| self.seen(id).is_some_and(|seen| seen.state == State::Dead);
-        let takes = |m: &&Standing| match m.kind {
+        let ended = |known: &Known<'_>| known.seen.is_some_and(|seen| seen.state == State::Dead);
+        let takes = |(member, known): &(&Standing, &Known<'_>)| match member.kind {
             Kind::Dead => false,
-            // Of all others only these can be of a machine that has ended: most need no search.
-            Kind::Failed(_) | Kind::Unknown => !ended(&m.id),
+            Kind::Failed(_) | Kind::Unknown => !ended(known),
             _ => true,
         };
-        self.members.iter().filter(takes).count()
+        self.each().filter(takes).count()
     }
 
     pub(super) fn terminate(&mut self, id: &InstanceId, healthy: bool, reason: &str) {
@@ -61,8 +64,8 @@ impl<'a> Batch<'a> {
         let serving = self.serving();
         let policy = self.situation.policy;
         let enough = serving >= policy.floor();
-        let again: BTreeSet<InstanceId> = self.again().iter().map(|member| member.id.clone()).collect();
-        for Standing { id, kind, .. } in self.members {
+        let again: HashSet<&InstanceId> = self.again().into_iter().map(|member| &member.id).collect();
+        for (Standing { id, kind, .. }, known) in self.each() {
             match kind {
                 Kind::Dead => self.terminate(id, false, "its machine ended"),
                 Kind::Gone => self.terminate(id, false, "it is gone"),
@@ -72,16 +75,16 @@ impl<'a> Batch<'a> {
                     self.terminate(id, false, "its launch was interrupted and is no longer wanted");
                 }
                 Kind::Unhealthy if serving >= policy.size => self.terminate(id, false, "unhealthy"),
-                Kind::Draining => self.end_drained(id, enough),
+                Kind::Draining => self.end_drained(id, known, enough),
                 _ => {}
             }
         }
     }
 
-    fn end_drained(&mut self, id: &InstanceId, enough: bool) {
-        let Situation { policy, history, now, .. } = *self.situation;
-        let Some(seen) = self.seen(id) else { return };
-        let since = history.members.get(id).and_then(|member| member.draining);
+    fn end_drained(&mut self, id: &InstanceId, known: &Known<'_>, enough: bool) {
+        let Situation { policy, now, .. } = *self.situation;
+        let Some(seen) = known.seen else { return };
+        let since = known.member.and_then(|member| member.draining);
         let over = since.is_some_and(|since| now.duration_since(since) >= policy.drain);
         let (connections, health) = (seen.connections, seen.health);
         if seen.in_service {
@@ -101,30 +104,18 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Tells whether a drain of it was begun whose answer nobody heard: it may drain although the list says that it
-    /// serves.
-    pub(super) fn may_drain(&self, member: &Standing) -> bool {
-        let serves = matches!(member.kind, Kind::Current | Kind::Stale(_));
-        let remembered = || self.situation.history.members.get(&member.id);
-        serves && remembered().is_some_and(|remembered| remembered.draining.is_some())
-    }
-
     /// Gives requests to what is healthy and gets none, or may get none.
     pub(super) fn admit(&mut self) {
-        let Situation { history, now, .. } = *self.situation;
-        for member in self.members.iter().filter(|member| member.kind == Kind::Current) {
-            if self.may_drain(member) {
-                self.actions.push(Action::Admit { id: member.id.clone() });
-            }
-        }
-        for Standing { id, .. } in self.members.iter().filter(|member| member.kind == Kind::Starting) {
-            let healthy = self.seen(id).is_some_and(|seen| seen.health == Health::Healthy);
-            let admitted = history.members.get(id).and_then(|member| member.admitted);
-            let waits = admitted.is_some_and(|at| now.duration_since(at).abs() < ADMIT_AGAIN);
-            if healthy && !waits {
-                self.actions.push(Action::Admit { id: id.clone() });
-            }
-        }
+        let now = self.situation.now;
+        let waits = |known: &Known<'_>| just_admitted(known.member, now);
+        let healthy = |known: &Known<'_>| known.seen.is_some_and(|seen| seen.health == Health::Healthy);
+        let serves =
+            self.each().filter(|(member, known)| member.kind == Kind::Current && may_drain(member, known));
+        let starts = |(member, known): &(&Standing, &Known<'_>)| {
+            member.kind == Kind::Starting && healthy(known) && !waits(known)
+        };
+        let admitted = serves.chain(self.each().filter(starts));
+        self.actions.extend(admitted.map(|(member, _)| Action::Admit { id: member.id.clone() }));
     }
 
     /// Names what is waited for.

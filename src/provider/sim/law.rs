@@ -216,7 +216,8 @@ impl Law {
     }
 
     /// How many were launched and will never serve: too long ago, touched on the way, or from what nobody wants now. Nor
-    /// does what another one launched count before it gets requests: no journal knows it when a list leaves it out.
+    /// does what another one launched count before it gets requests: no journal knows it when a list leaves it out. And
+    /// what the last answer said is ill may be cured, though it has recovered since.
     fn lost(&self, world: &World, policy: &Policy, wanted: Digest) -> usize {
         let unwanted = |generation: Digest| generation != wanted && Some(generation) != self.orders.proven;
         let late = |found: &&Simulated| {
@@ -228,6 +229,13 @@ impl Law {
                     || seen.health != Health::Healthy
                         && world.now.duration_since(seen.launched_at) >= policy.deadline)
         };
-        world.instances.values().filter(late).count()
+        let told = world.last.iter().flat_map(|census| &census.instances);
+        let told_ill: BTreeSet<_> =
+            told.filter(|told| told.health == Health::Unhealthy).map(|told| &told.id).collect();
+        let ill = |found: &&Simulated| {
+            let seen = &found.seen;
+            seen.state == State::Running && told_ill.contains(&seen.id)
+        };
+        world.instances.values().filter(|found| late(found) || ill(found)).count()
     }
 }
