@@ -149,7 +149,7 @@ FAULTS = [
         (PLAN + "pace.rs", "let left = rate.saturating_sub(recent.count());", "let left = (rate + 1).saturating_sub(recent.count());"),
     ]),
     ("an emergency never ends", [
-        ("src/fleet/history.rs", "self.emergency = emergency;", "self.emergency |= emergency;"),
+        ("src/fleet/history.rs", "self.emergency = *emergency;", "self.emergency |= *emergency;"),
     ]),
     ("zones are replaced all at once", [
         (PLAN + "replace.rs", "        if !policy.one_zone {\n            return None;\n        }", "        if policy.size > 0 {\n            return None;\n        }"),

@@ -309,7 +309,8 @@ impl History {
     pub fn opened(&self, target: &Target) -> Self {
         let mut history = self.clone();
         if self.halted.is_none() || self.generation() != Some(target.generation.id) {
-            history.open(target, false);
+            history.emergency = false;
+            history.open(target);
         }
         history
     }
@@ -317,7 +318,14 @@ impl History {
     /// Adds the next event.
     pub fn add(&mut self, at: Timestamp, event: &Event) {
         match event {
-            Event::Opened { target, emergency, .. } => self.open(target, *emergency),
+            Event::Opened { target, emergency, .. } => {
+                self.emergency = *emergency;
+                if self.emergency {
+                    // Who calls an emergency knows better than who paused before; not than who pauses it.
+                    self.paused = None;
+                }
+                self.open(target);
+            }
             Event::Intent { action } => self.intend(at, action),
             Event::Outcome { action, result: Ok(outcome) } => self.conclude(at, action, outcome),
             Event::Seen { changed, .. } => self.see(changed),
@@ -353,7 +361,7 @@ impl History {
             },
             Event::Retargeted { target, .. } => {
                 self.retreat = None;
-                self.open(target, self.emergency);
+                self.open(target);
             }
             Event::Halted { reason } => self.halted = Some(reason.clone()),
             Event::Completed => self.complete(),
@@ -366,12 +374,7 @@ impl History {
     /// The failure budget and the waves are those of one rollout: a run that follows a crash goes on counting; a new
     /// target, or a person who rolls again after an end of any kind, starts afresh. A rollout that was going back
     /// goes on doing so when it is opened with what it left.
-    fn open(&mut self, target: &Target, emergency: bool) {
-        self.emergency = emergency;
-        if emergency {
-            // Who calls an emergency knows better than who paused before.
-            self.paused = None;
-        }
+    fn open(&mut self, target: &Target) {
         let over = self.halted.is_some() || self.completed || self.cancelled.is_some();
         if !over && self.retreat.as_ref().is_some_and(|retreat| retreat.from == target.generation.id) {
             return;

@@ -154,3 +154,21 @@ fn a_roll_to_come_begins_with_the_first_wave_unless_it_goes_on() {
     assert_eq!(halted.opened(&target("one")), halted);
     assert_eq!(halted.opened(&target("two")).halted, None);
 }
+
+#[test]
+fn an_emergency_lifts_a_pause_from_before_it_and_none_from_within_it() {
+    let emergency = |name| match opened(name) {
+        Event::Opened { target, reason, fleet, .. } => {
+            Event::Opened { target, reason, emergency: true, fleet }
+        }
+        other => panic!("{other:?}"),
+    };
+    let retargeted = |name| match opened(name) {
+        Event::Opened { target, reason, .. } => Event::Retargeted { target, reason },
+        other => panic!("{other:?}"),
+    };
+    let paused = || Event::Paused { reason: "a test".to_owned() };
+    assert_eq!(fold(&[opened("one"), paused(), emergency("two")]).paused, None);
+    let within = fold(&[emergency("one"), paused(), retargeted("two")]);
+    assert_eq!((within.paused.as_deref(), within.emergency), (Some("a test"), true));
+}
