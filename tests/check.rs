@@ -235,6 +235,21 @@ const NONSENSE: [(&str, &str, &[&str]); 35] = [
     ("max_age", "max_aeg", &["23:1: unknown key `max_aeg` in [replace]", "help: did you mean `max_age`?"]),
     (
         "surge = 1",
+        "max_age = \"14d\"",
+        &["10:1: unknown key `max_age` in [roll]", "help: `max_age` belongs in [replace]"],
+    ),
+    (
+        "surge = 1",
+        "size = 3",
+        &["10:1: unknown key `size` in [roll]", "help: `size` belongs at the top, before the first section"],
+    ),
+    (
+        "surge = 1",
+        "samples = 3",
+        &["10:1: unknown key `samples` in [roll]", "help: `samples` belongs in [[gate]]"],
+    ),
+    (
+        "surge = 1",
         "surge = 0",
         &["10:9: `surge` and `unavailable` are both 0: no instance could ever be replaced"],
     ),

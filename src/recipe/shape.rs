@@ -126,12 +126,33 @@ impl<'a> Walk<'a> {
         at: &str,
     ) {
         let known: Vec<&str> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
-        let help = match nearest(name, known.iter().copied()) {
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("known keys here: {}", known.join(", ")),
+        let help = match (self.home(name), nearest(name, known.iter().copied())) {
+            (Some(home), _) => format!("`{name}` belongs {home}"),
+            (None, Some(meant)) => format!("did you mean `{meant}`?"),
+            (None, None) => format!("known keys here: {}", known.join(", ")),
         };
         let place = if at.is_empty() { String::new() } else { format!(" in {}", shown(at)) };
         self.say(span, format!("unknown key `{name}`{place}"), Some(help));
+    }
+
+    /// Says where a key is known that stands in the wrong section, in which a person easily errs.
+    fn home(&self, name: &str) -> Option<String> {
+        let top = self.root["properties"].as_object()?;
+        if top.contains_key(name) {
+            return Some("at the top, before the first section".to_owned());
+        }
+        top.iter().find_map(|(section, schema)| {
+            let alternatives = schema["anyOf"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+            let lists = schema["items"].is_object();
+            let mut schemas = alternatives.iter().chain([schema, &schema["items"]]);
+            let has = |schema: &Value| self.known(schema).is_some_and(|known| known.contains_key(name));
+            schemas.any(has).then(|| if lists { format!("in [[{section}]]") } else { format!("in [{section}]") })
+        })
+    }
+
+    fn known<'s>(&'s self, schema: &'s Value) -> Option<&'s Map<String, Value>> {
+        let schema = reference(schema).map_or(schema, |name| &self.root["$defs"][name]);
+        schema["properties"].as_object()
     }
 
     /// An enum: either one word of several, or a table with exactly one of several keys.
