@@ -145,7 +145,7 @@ max_age = \"14d\"
 ";
 
 /// What is replaced, by what, and what is said.
-const NONSENSE: [(&str, &str, &[&str]); 35] = [
+const NONSENSE: [(&str, &str, &[&str]); 38] = [
     ("", "", &[]),
     ("canary = 1", "canary = 0", &[]),
     ("canary = 1", "canary = \"5%\"", &[]),
