@@ -146,7 +146,9 @@ impl<'a> Walk<'a> {
             let lists = schema["items"].is_object();
             let mut schemas = alternatives.iter().chain([schema, &schema["items"]]);
             let has = |schema: &Value| self.known(schema).is_some_and(|known| known.contains_key(name));
-            schemas.any(has).then(|| if lists { format!("in [[{section}]]") } else { format!("in [{section}]") })
+            schemas
+                .any(has)
+                .then(|| if lists { format!("in [[{section}]]") } else { format!("in [{section}]") })
         })
     }
 
