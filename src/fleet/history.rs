@@ -187,6 +187,8 @@ pub struct Member {
     pub zone: Option<String>,
     /// When it was last given requests; a load balancer takes its time to send some.
     pub admitted: Option<Timestamp>,
+    /// When giving it requests was last begun: it may get some since, even if no answer says so.
+    pub given: Option<Timestamp>,
     /// Since when it drains.
     pub draining: Option<Timestamp>,
     /// Whether an answer said that it was drained, and it was not given requests since, answer or not.
@@ -231,7 +233,7 @@ pub struct Retreat {
 }
 
 /// How long a replacement counts against the rate, which is one of an hour.
-pub(super) const HOUR: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The fold of a journal. Equal journals give equal histories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -433,6 +435,7 @@ impl History {
                 let member = self.members.entry(id.clone()).or_default();
                 // It may serve again, even if no answer says so.
                 (member.launched, member.drained, member.counted) = (true, false, None);
+                member.given = Some(at);
             }
             Action::Terminate { id, .. } => self.members.entry(id.clone()).or_default().launched = true,
         }
@@ -480,7 +483,7 @@ impl History {
             }
             (Action::Drain { .. }, _) => {
                 let member = self.members.entry(id.clone()).or_default();
-                (member.drained, member.admitted) = (true, None);
+                (member.drained, member.admitted, member.given) = (true, None, None);
             }
             (Action::Terminate { .. }, _) => {
                 self.members.remove(id);

@@ -70,6 +70,7 @@ impl<'a> Alike<'a> {
                 generation,
                 zone,
                 admitted,
+                given,
                 draining,
                 drained,
                 counted,
@@ -79,6 +80,7 @@ impl<'a> Alike<'a> {
             } = member;
             self.add((id, launched, generation, zone, drained, served, failed.is_some()));
             self.ago(*admitted, LOOKS_BACK);
+            self.ago(*given, LOOKS_BACK);
             self.ago(*draining, drain);
             self.ago(*absent, LOOKS_BACK);
             if self.policy.rate.is_some() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::members::Known;
 use super::room::Batch;
 use super::{Hold, Kind, Situation, Standing};
 use crate::fleet::census::InstanceId;
@@ -32,19 +33,37 @@ impl<'a> Batch<'a> {
         self.failure().map(|reason| Hold::Halted { reason })
     }
 
-    /// Returns those whose launch was begun, was never finished, and is to be begun again.
-    pub(super) fn again(&self) -> Vec<&'a Standing> {
-        let Situation { policy, target, .. } = *self.situation;
-        let current = self.count(|kind| matches!(kind, Kind::Current | Kind::Starting));
-        if current >= policy.size || self.refusal(target).is_some() {
+    /// Returns those whose launch as a target asks was begun, was never finished, and is to be begun again.
+    pub(super) fn again(&self, target: &Target) -> Vec<&'a Standing> {
+        let Situation { policy, target: wanted, .. } = *self.situation;
+        let own = target.generation.id == wanted.generation.id;
+        let most = if own {
+            let current = self.count(|kind| matches!(kind, Kind::Current | Kind::Starting));
+            if current < policy.size { usize::MAX } else { 0 }
+        } else {
+            // What is proven fills what is missing, and takes no room from the new one beyond that.
+            policy.size.saturating_sub(self.living())
+        };
+        if most == 0 || self.refusal(wanted).or_else(|| self.refusal(target)).is_some() {
             return Vec::new();
         }
-        self.members.iter().filter(|member| member.kind == Kind::Unfinished && member.new).collect()
+        let begun = |(member, known): &(&Standing, &Known<'_>)| {
+            member.kind == Kind::Unfinished
+                && known.member.is_some_and(|member| member.generation == Some(target.generation.id))
+        };
+        self.each().filter(begun).map(|(member, _)| member).take(most).collect()
+    }
+
+    /// What completed before the rollout's own target, and may be launched to fill a gap.
+    pub(super) fn filling(&self) -> Option<&'a Target> {
+        let Situation { history, target, .. } = *self.situation;
+        let proven = history.proven.as_ref().filter(|proven| proven.generation.id != target.generation.id)?;
+        self.refusal(proven).is_none().then_some(proven)
     }
 
     /// Launches what is missing, ending unhealthy ones when there is no room beside them.
     pub(super) fn launch(&mut self) {
-        let Situation { policy, target, history, .. } = *self.situation;
+        let Situation { policy, target, .. } = *self.situation;
         let held =
             self.count(|kind| matches!(kind, Kind::Current | Kind::Unknown | Kind::Absent | Kind::Gone));
         let starting = |new: bool| {
@@ -63,10 +82,12 @@ impl<'a> Batch<'a> {
         }
         let fresh = self.fresh(wanted, missing);
         // While a wave of the new image soaks, a gap is filled with what is proven.
-        let filling = history.proven.as_ref().filter(|proven| self.refusal(proven).is_none());
+        let filling = self.filling();
         let filled = filling.map_or(0, |_| missing.saturating_sub(fresh));
         // What is unfinished has its room already, and comes first.
-        let room = policy.ceiling().saturating_sub(self.existing()) + self.again().len().min(fresh);
+        let begun = |target: &Target, most: usize| self.again(target).len().min(most);
+        let begun = begun(target, fresh) + filling.map_or(0, |proven| begun(proven, filled));
+        let room = policy.ceiling().saturating_sub(self.existing()) + begun;
         if room == 0 && fresh + filled > 0 {
             // The next plan launches into the room.
             let ends = |action: &Action| matches!(action, Action::Terminate { .. });
@@ -120,20 +141,17 @@ impl<'a> Batch<'a> {
         self.actions.iter().filter_map(admits).collect()
     }
 
-    /// Launches one instance of each target, unfinished ones of the rollout's own first, each in the zone that has
-    /// the fewest.
+    /// Launches one instance of each target, unfinished ones of it first, each in the zone that has the fewest.
     fn place(&mut self, targets: &[&Target]) {
         let Situation { fleet, history, target, .. } = *self.situation;
-        let again: Vec<_> =
-            self.again().iter().map(|member| (member.id.clone(), member.zone.clone())).collect();
-        let mut again = again.into_iter();
+        let mut own = self.again(target).into_iter();
+        let mut filling = self.filling().map(|proven| self.again(proven)).unwrap_or_default().into_iter();
         let mut fresh = (1..).map(|offset| InstanceId::new(fleet, history.launches + offset));
         let mut zones = Zones::new(self);
         for wanted in targets {
-            let own = wanted.generation.id == target.generation.id;
-            let found = if own { again.next() } else { None };
-            let (id, zone) = if let Some(found) = found {
-                found
+            let again = if wanted.generation.id == target.generation.id { &mut own } else { &mut filling };
+            let (id, zone) = if let Some(Standing { id, zone, .. }) = again.next() {
+                (id.clone(), zone.clone())
             } else {
                 match zones.next() {
                     Ok(zone) => (fresh.next().unwrap_or_else(|| InstanceId::new(fleet, u64::MAX)), zone),

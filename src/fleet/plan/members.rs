@@ -15,10 +15,19 @@ pub(super) const GONE: SignedDuration = SignedDuration::from_secs(10);
 /// How long a load balancer has to send requests to what was given some, before it is told again.
 const ADMIT_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
-/// Tells whether it was given requests so lately that it may serve although the list, which may be older, says no.
+fn just(at: Option<Timestamp>, now: Timestamp) -> bool {
+    at.is_some_and(|at| now.duration_since(at).abs() < ADMIT_AGAIN)
+}
+
+/// Tells whether a load balancer was told so lately to send it requests that it need not be told again.
 pub(super) fn just_admitted(member: Option<&Member>, now: Timestamp) -> bool {
-    let admitted = member.and_then(|member| member.admitted);
-    admitted.is_some_and(|at| now.duration_since(at).abs() < ADMIT_AGAIN)
+    just(member.and_then(|member| member.admitted), now)
+}
+
+/// Tells whether giving it requests was begun so lately that it may serve although the list, which may be older, says
+/// no; with or without an answer.
+fn may_begin(member: Option<&Member>, now: Timestamp) -> bool {
+    just(member.and_then(|member| member.given), now)
 }
 
 /// One instance that was seen, is remembered, or both.
@@ -139,7 +148,7 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
     // What completed before may be launched to fill a gap while a wave of the new one soaks.
     let fills = proven.is_some() && own == proven;
     // What may serve by now is drained before it is ended; and it is no gap that a launch would have to cure.
-    let may_begin = seen.health == Health::Healthy && just_admitted(member, now);
+    let may_begin = seen.health == Health::Healthy && may_begin(member, now);
     match (seen.health, why) {
         (Health::Unknown, _) => Kind::Unknown,
         _ if !served && may_begin => Kind::Starting,

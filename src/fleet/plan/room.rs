@@ -64,7 +64,9 @@ impl<'a> Batch<'a> {
         let serving = self.serving();
         let policy = self.situation.policy;
         let enough = serving >= policy.floor();
-        let again: HashSet<&InstanceId> = self.again().into_iter().map(|member| &member.id).collect();
+        let targets = self.filling().into_iter().chain([self.situation.target]);
+        let again = targets.flat_map(|target| self.again(target)).map(|member| &member.id);
+        let again: HashSet<&InstanceId> = again.collect();
         for (Standing { id, kind, .. }, known) in self.each() {
             match kind {
                 Kind::Dead => self.terminate(id, false, "its machine ended"),

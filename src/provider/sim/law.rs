@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::population::Tally;
 use super::world::{Simulated, World};
 use crate::digest::{Digest, ImageId};
 use crate::fleet::census::{Health, InstanceId, State};
+use crate::fleet::history::HOUR;
 use crate::fleet::policy::Policy;
 use crate::provider::{Action, Outcome};
 
@@ -42,6 +43,8 @@ pub(super) struct Law {
     pub(super) drained: BTreeMap<Timestamp, usize>,
     /// When so many instances of a generation served for the first time: for each wave.
     pub(super) reached: BTreeMap<(Digest, usize), Timestamp>,
+    /// Those that so many served of when that was last looked at.
+    pub(super) lasting: BTreeSet<(Digest, usize)>,
     /// Those that have served for as long as the soak since: whatever the clock says later.
     pub(super) soaked: BTreeSet<(Digest, usize)>,
 }
@@ -66,17 +69,25 @@ impl Law {
         }
     }
 
-    /// Remembers how far each generation is; called whenever time has passed.
+    /// Remembers how far each generation is, and forgets the drains of an hour ago, whatever the clock says later;
+    /// called whenever time has passed. What falls ill does so at the end of that time, and served until then.
     pub(super) fn watch(&mut self, world: &World, policy: &Policy) {
+        let served = std::mem::take(&mut self.lasting);
         for (generation, count) in &world.instances.tally.serving_of {
             for (wave, _) in policy.waves.iter().enumerate().filter(|(_, limit)| *count >= **limit) {
                 let since = self.reached.entry((*generation, wave)).or_insert(world.now);
                 // A clock that went back says nothing about what came before.
                 *since = (*since).min(world.now);
-                if world.now.duration_since(*since) >= policy.soak {
-                    self.soaked.insert((*generation, wave));
-                }
+                self.lasting.insert((*generation, wave));
             }
+        }
+        for wave in served.into_iter().chain(self.lasting.iter().copied()) {
+            if self.reached.get(&wave).is_some_and(|since| world.now.duration_since(*since) >= policy.soak) {
+                self.soaked.insert(wave);
+            }
+        }
+        while self.drained.first_key_value().is_some_and(|(at, _)| world.now.duration_since(*at) >= HOUR) {
+            self.drained.pop_first();
         }
     }
 
@@ -178,10 +189,6 @@ impl Law {
             self.judge_voluntary(world, policy, &format!("{id} was drained"));
         }
         *self.drained.entry(world.now).or_default() += 1;
-        let hour = SignedDuration::from_hours(1);
-        while self.drained.first_key_value().is_some_and(|(at, _)| world.now.duration_since(*at) >= hour) {
-            self.drained.pop_first();
-        }
         if let Some(rate) = policy.rate.filter(|_| !self.orders.emergency) {
             let drained: usize = self.drained.values().sum();
             if drained > rate {
@@ -215,16 +222,19 @@ impl Law {
         self.drained.clear();
     }
 
-    /// How many were launched and will never serve: too long ago, touched on the way, or from what nobody wants now. Nor
+    /// How many were launched and will never serve: too long ago, touched on the way, given up or wanted replaced
+    /// before they served, or from what nobody wants now. Nor
     /// does what another one launched count before it gets requests: no journal knows it when a list leaves it out. And
     /// what the last answer said is ill may be cured, though it has recovered since.
     fn lost(&self, world: &World, policy: &Policy, wanted: Digest) -> usize {
         let unwanted = |generation: Digest| generation != wanted && Some(generation) != self.orders.proven;
+        let replaced: BTreeSet<_> = self.orders.rotated.iter().chain(&self.orders.given_up).collect();
         let late = |found: &&Simulated| {
             let seen = &found.seen;
             seen.state == State::Launching
                 && (!found.ours
                     || seen.touched.is_some()
+                    || replaced.contains(&seen.id)
                     || seen.generation.as_ref().is_none_or(|generation| unwanted(generation.id))
                     || seen.health != Health::Healthy
                         && world.now.duration_since(seen.launched_at) >= policy.deadline)

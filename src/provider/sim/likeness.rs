@@ -33,7 +33,7 @@ impl Sim {
         for (wave, since) in &law.reached {
             (wave, now.duration_since(*since).min(policy.soak)).hash(hasher);
         }
-        law.soaked.hash(hasher);
+        (&law.soaked, &law.lasting).hash(hasher);
         if policy.rate.is_some() {
             let ago: Vec<_> =
                 law.drained.iter().map(|(at, count)| (now.duration_since(*at), count)).collect();
