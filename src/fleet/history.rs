@@ -418,14 +418,16 @@ impl History {
             Action::Drain { id, .. } => {
                 let member = self.members.entry(id.clone()).or_default();
                 member.draining = member.draining.or(Some(at));
-                // A drain that is tried again counts once, from when it may have happened last.
-                let before = member.counted.replace(at);
+                // A drain that is tried again counts once, at the latest time that it may have happened: the clock may
+                // have gone back since.
+                let latest = member.counted.map_or(at, |before| before.max(at));
+                let before = member.counted.replace(latest);
                 // Nothing is looked for where nothing was counted: that would be all of the hour, for each drain.
                 let before = before.and_then(|before| self.replaced.iter().rposition(|at| *at == before));
                 if let Some(at) = before {
                     self.replaced.remove(at);
                 }
-                self.replaced.push_back(at);
+                self.replaced.push_back(latest);
                 while self.replaced.front().is_some_and(|first| at.duration_since(*first) >= HOUR) {
                     self.replaced.pop_front();
                 }

@@ -73,6 +73,28 @@ fn an_act_without_an_answer_is_remembered_and_a_refused_one_is_not() {
 }
 
 #[test]
+fn what_was_told_to_serve_may_serve_until_its_drain_is_known() {
+    let (admit, drain) = (Action::Admit { id: id(1) }, Action::Drain { id: id(1), others: 3 });
+    let given = |events: &[Event]| fold(events).members[&id(1)].given;
+    let lost = Event::Outcome { action: admit.clone(), result: Err("no answer".to_owned()) };
+    let told = [intent(admit), lost, intent(drain.clone())];
+    assert_eq!((given(&told[..1]), given(&told[..2]), given(&told)), (Some(AT), Some(AT), Some(AT)));
+    let drained = told.into_iter().chain([outcome(drain, Outcome::Applied)]).collect::<Vec<_>>();
+    assert_eq!(given(&drained), None);
+}
+
+#[test]
+fn a_drain_tried_again_counts_once_even_after_the_clock_went_back() {
+    let drain = |number| intent(Action::Drain { id: id(number), others: 3 });
+    let at = |minutes| AT + SignedDuration::from_mins(minutes);
+    for (again, counted) in [(60, vec![at(40), at(60)]), (20, vec![at(40), at(50)])] {
+        let events = [(at(50), drain(1)), (at(40), drain(2)), (at(again), drain(1))];
+        let history = History::of(events.iter().map(|(at, event)| (*at, event)));
+        assert_eq!(Vec::from(history.replaced), counted, "tried again after {again} minutes");
+    }
+}
+
+#[test]
 fn previous_is_what_runs_no_more() {
     let halted = || Event::Halted { reason: String::new() };
     let back = || Event::Cancelled { back: true, reason: String::new() };

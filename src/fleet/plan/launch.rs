@@ -24,6 +24,11 @@ fn asked_again(shortage: Shortage) -> Timestamp {
     shortage.at + (SHORT * doubled).min(LONG)
 }
 
+/// Begins a launch again under the name, and in the zone, that it was begun with.
+fn launch_again(target: &Target, Standing { id, zone, .. }: &Standing) -> Action {
+    Action::Launch { id: id.clone(), generation: target.generation.clone(), zone: zone.clone() }
+}
+
 impl<'a> Batch<'a> {
     /// Returns why a target's image must not be launched; for the rollout's own target also why it has failed.
     pub(super) fn refusal(&self, target: &Target) -> Option<Hold> {
@@ -80,30 +85,40 @@ impl<'a> Batch<'a> {
             self.holds.push(hold);
             return;
         }
-        let fresh = self.fresh(wanted, missing);
-        // While a wave of the new image soaks, a gap is filled with what is proven.
+        // What is begun has its room already, and comes first.
         let filling = self.filling();
+        let mut fills = filling.map(|proven| self.again(proven)).unwrap_or_default();
+        fills.truncate(missing);
+        let missing = missing - fills.len();
+        let fresh = self.fresh(wanted, missing);
+        let mut own = self.again(target);
+        own.truncate(fresh);
+        // While a wave of the new image soaks, a gap is filled with what is proven.
         let filled = filling.map_or(0, |_| missing.saturating_sub(fresh));
-        // What is unfinished has its room already, and comes first.
-        let begun = |target: &Target, most: usize| self.again(target).len().min(most);
-        let begun = begun(target, fresh) + filling.map_or(0, |proven| begun(proven, filled));
-        let room = policy.ceiling().saturating_sub(self.existing()) + begun;
-        if room == 0 && fresh + filled > 0 {
-            // The next plan launches into the room.
-            let ends = |action: &Action| matches!(action, Action::Terminate { .. });
-            let ended: HashSet<_> = self.actions.iter().filter(|a| ends(a)).map(Action::id).collect();
-            let sick = self.members.iter().find(|m| m.kind == Kind::Unhealthy && !ended.contains(&m.id));
-            if let Some(id) = sick.map(|member| member.id.clone()) {
-                self.terminate(&id, false, "unhealthy, to make room for its replacement");
-            }
+        let others = fresh - own.len() + filled;
+        let room = policy.ceiling().saturating_sub(self.existing());
+        let own = own.into_iter().map(|member| launch_again(target, member));
+        let fills =
+            filling.into_iter().flat_map(|proven| fills.iter().map(|member| launch_again(proven, member)));
+        let begun: Vec<_> = own.chain(fills).collect();
+        if room == 0 && begun.is_empty() && others > 0 {
+            self.make_room();
             return;
         }
-        let targets = std::iter::repeat_n(target, fresh);
-        let targets: Vec<&Target> = match filling {
-            Some(proven) => targets.chain(std::iter::repeat_n(proven, filled)).take(room).collect(),
-            None => targets.take(room).collect(),
-        };
-        self.place(&targets);
+        let targets = std::iter::repeat_n(target, others - filled);
+        let fills = filling.into_iter().flat_map(|proven| std::iter::repeat_n(proven, filled));
+        self.actions.extend(begun);
+        self.place(targets.chain(fills).take(room));
+    }
+
+    /// Ends an unhealthy one, if there is any; the next plan launches into its room.
+    fn make_room(&mut self) {
+        let ends = |action: &Action| matches!(action, Action::Terminate { .. });
+        let ended: HashSet<_> = self.actions.iter().filter(|a| ends(a)).map(Action::id).collect();
+        let sick = self.members.iter().find(|m| m.kind == Kind::Unhealthy && !ended.contains(&m.id));
+        if let Some(id) = sick.map(|member| member.id.clone()) {
+            self.terminate(&id, false, "unhealthy, to make room for its replacement");
+        }
     }
 
     /// How many of the new image may be launched now: as far as the wave goes and, beyond what is missing, as far as
@@ -141,27 +156,21 @@ impl<'a> Batch<'a> {
         self.actions.iter().filter_map(admits).collect()
     }
 
-    /// Launches one instance of each target, unfinished ones of it first, each in the zone that has the fewest.
-    fn place(&mut self, targets: &[&Target]) {
-        let Situation { fleet, history, target, .. } = *self.situation;
-        let mut own = self.again(target).into_iter();
-        let mut filling = self.filling().map(|proven| self.again(proven)).unwrap_or_default().into_iter();
-        let mut fresh = (1..).map(|offset| InstanceId::new(fleet, history.launches + offset));
+    /// Launches one instance of each target, each in the zone that has the fewest.
+    fn place<'b>(&mut self, targets: impl Iterator<Item = &'b Target>) {
+        let Situation { fleet, history, .. } = *self.situation;
+        let fresh = (1..).map(|offset| InstanceId::new(fleet, history.launches.saturating_add(offset)));
         let mut zones = Zones::new(self);
-        for wanted in targets {
-            let again = if wanted.generation.id == target.generation.id { &mut own } else { &mut filling };
-            let (id, zone) = if let Some(Standing { id, zone, .. }) = again.next() {
-                (id.clone(), zone.clone())
-            } else {
-                match zones.next() {
-                    Ok(zone) => (fresh.next().unwrap_or_else(|| InstanceId::new(fleet, u64::MAX)), zone),
-                    Err(hold) => {
-                        self.holds.push(hold);
-                        return;
-                    }
+        for (wanted, id) in targets.zip(fresh) {
+            match zones.next() {
+                Ok(zone) => {
+                    self.actions.push(Action::Launch { id, generation: wanted.generation.clone(), zone });
                 }
-            };
-            self.actions.push(Action::Launch { id, generation: wanted.generation.clone(), zone });
+                Err(hold) => {
+                    self.holds.push(hold);
+                    return;
+                }
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn just_admitted(member: Option<&Member>, now: Timestamp) -> bool {
 
 /// Tells whether giving it requests was begun so lately that it may serve although the list, which may be older, says
 /// no; with or without an answer.
-fn may_begin(member: Option<&Member>, now: Timestamp) -> bool {
+pub(super) fn may_begin(member: Option<&Member>, now: Timestamp) -> bool {
     just(member.and_then(|member| member.given), now)
 }
 

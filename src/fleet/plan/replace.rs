@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use jiff::Timestamp;
 
-use super::members::Known;
+use super::members::{Known, may_begin};
 use super::room::{Batch, may_drain};
 use super::{Hold, Kind, Situation, Standing, Urgency};
 use crate::fleet::census::InstanceId;
@@ -206,9 +206,12 @@ impl<'a> Batch<'a> {
         if current < size {
             return;
         }
-        let starting = self.members.iter().rev().filter(|m| m.kind == Kind::Starting);
-        let needless = (current + starting.clone().count()).saturating_sub(size);
-        let needless: Vec<_> = starting.map(|member| &member.id).take(needless).collect();
+        // What may serve by now is drained once it is seen to.
+        let now = self.situation.now;
+        let starting: Vec<_> = self.each().filter(|(member, _)| member.kind == Kind::Starting).collect();
+        let needless = (current + starting.len()).saturating_sub(size);
+        let idle = starting.into_iter().rev().filter(|(_, known)| !may_begin(known.member, now));
+        let needless: Vec<_> = idle.map(|(member, _)| &member.id).take(needless).collect();
         let ended: HashSet<_> = needless.iter().copied().collect();
         self.actions.retain(|action| !ended.contains(action.id()));
         for id in needless {

@@ -8,12 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::members::GONE;
 use super::{Plan, Situation, forecast, plan};
 use crate::digest::Digest;
-use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
 use crate::fleet::generation::{Generation, Target};
 use crate::fleet::history::{History, Member};
 use crate::fleet::policy::Policy;
 use crate::fleet::surroundings::Outlook;
+use crate::fleet::{Fleet, Share};
 
 /// Long after everything that a row launched.
 const NOW: Timestamp = Timestamp::constant(10_000, 0);
@@ -33,7 +33,8 @@ fn generation(name: &str) -> Generation {
 /// A fleet in words, one word an instance, `web-1` first: `new`, `old`, `sick`, `boot`, `slow` (booting for too
 /// long), `up` (healthy, without requests), `drained`, `busy` (drained, still serving), `dead`, `fog` (unknown),
 /// `touched`, `begun` (launch interrupted), `lost` (seen no more), `gone` (for long), `asked` (its drain was begun, and
-/// nobody heard the answer), `doubted` (given up, in service, and its health cannot be told).
+/// nobody heard the answer), `doubted` (given up, in service, and its health cannot be told), `given` (an old one that
+/// may serve by now: it was told to, and nobody heard the answer), `fill` (a launch of the old image, interrupted).
 struct Row {
     instances: Vec<Instance>,
     history: History,
@@ -53,7 +54,7 @@ impl Row {
     fn add(&mut self, number: u64, word: &str) {
         let id = InstanceId::new("web", number);
         let since = |seconds| NOW - SignedDuration::from_secs(seconds);
-        let generation = generation(if word == "old" { "old" } else { "new" });
+        let generation = generation(if matches!(word, "old" | "given" | "fill") { "old" } else { "new" });
         let mut seen = Instance {
             id: id.clone(),
             image: generation.image(),
@@ -93,7 +94,11 @@ impl Row {
                 (seen.health, member.failed) = (Health::Unknown, Some("it served".to_owned()));
             }
             "touched" => seen.touched = Some("a shell".to_owned()),
-            "begun" => (visible, member.launched, member.served) = (false, false, false),
+            "given" => {
+                (seen.state, seen.in_service, member.served) = (State::Launching, false, false);
+                member.given = Some(since(1));
+            }
+            "begun" | "fill" => (visible, member.launched, member.served) = (false, false, false),
             "lost" => (visible, member.absent) = (false, Some(since(1))),
             "gone" => (visible, member.absent) = (false, Some(NOW - GONE)),
             other => panic!("`{other}` is no word"),
@@ -162,6 +167,9 @@ fn with_one_above_the_size() {
         ("new new gone", "end web-3 (it is gone)"),
         ("new new begun", "launch web-3"),
         ("new new new begun", "end web-4 (its launch was interrupted and is no longer wanted)"),
+        ("new new new given", "give web-4 requests"),
+        ("new new given", "give web-3 requests; launch web-4"),
+        ("new new new fill", "end web-4 (its launch was interrupted and is no longer wanted)"),
         ("new new slow", "note failed web-3"),
         ("touched new new", "launch web-4; [web-1 serves until enough others do]"),
     ];
@@ -237,6 +245,45 @@ fn a_pause_is_named_where_only_drains_are_left() {
         let plan = row.plan(1, 0);
         let holds: Vec<_> = plan.holds.iter().map(ToString::to_string).collect();
         assert_eq!((plan.actions, holds.join("; ").as_str()), (Vec::new(), wanted), "{words}");
+    }
+}
+
+#[test]
+fn a_gap_is_filled_with_what_is_proven_under_the_name_that_was_begun() {
+    let mut fleet = fleet(1, 0);
+    fleet.roll.canary = Share::Count(1);
+    fleet.roll.soak = "1h".to_owned();
+    let (new, old) = (Target::new(&fleet, Digest::of(b"new")), Target::new(&fleet, Digest::of(b"old")));
+    let interrupted = "its launch was interrupted and is no longer wanted";
+    // The first wave is one, and that is there.
+    for (words, refused, wanted) in [
+        ("new old", false, "launch web-3"),
+        ("new old fill", false, "launch web-3"),
+        ("new fill fill", false, "launch web-2; launch web-3"),
+        ("new old old fill", false, &format!("end web-4 ({interrupted})")),
+        ("new old fill", true, &format!("end web-3 ({interrupted})")),
+        // The new one could have the place, had nobody begun to fill it.
+        ("old old", false, "launch web-3 new"),
+        ("old old fill", false, "launch web-3"),
+    ] {
+        let Row { instances, mut history } = row(words);
+        history.proven = Some(old.clone());
+        history.wave.reached = words.contains("new").then_some(NOW);
+        // Nothing but gaps is filled while someone looks.
+        history.paused = Some("lunch".to_owned());
+        let mut outlook = Outlook::default();
+        if refused {
+            outlook.refused.push((old.image, "debug".to_owned()));
+        }
+        let plan = planned(&fleet, &new, instances, &history, &outlook);
+        let (new, old) = [&new, &old].map(|target| format!(" from {}", target.image.short())).into();
+        let told: Vec<_> = plan
+            .actions
+            .iter()
+            .map(|action| action.to_string().replace(&old, "").replace(&new, " new"))
+            .collect();
+        let told = told.join("; ");
+        assert_eq!(told, wanted, "{words}, refused: {refused}");
     }
 }
 
