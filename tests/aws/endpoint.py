@@ -1,0 +1,217 @@
+"""An AWS endpoint on the loopback interface: moto's server, with what it gets wrong about images put right.
+
+    python3 endpoint.py [--port PORT]
+
+prints `listening PORT`, and ends when its standard input is closed. Beside the AWS services it answers
+
+    POST /control/clock {"seconds": n}  moves the clock of time-outs, deprecations and cool-downs
+    POST /control/looks {"n": n}        how often a fresh resource is seen before it is ready, from now on
+    POST /control/reset                 forgets everything
+    GET  /control/state                 all snapshots, images and parameters; it does not count as a look
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+import threading
+import traceback
+import uuid
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+from xml.sax.saxutils import escape
+
+# moto's 1301 built-in images would only slow each look at images down; the tests make their own.
+# It has to be said before moto is imported.
+os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+
+# pylint: disable=wrong-import-position
+from botocore.model import OperationNotFoundError
+from moto.ec2.models import ec2_backends
+from moto.ec2.responses import EC2Response
+from moto.iam.models import get_account_id_from
+from moto.moto_api._internal.models import moto_api_backend
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.ssm.models import ssm_backends
+from werkzeug.serving import make_server
+
+import ebs
+import image_attributes
+import image_model
+import images
+import parameters
+import snapshots
+from world import WORLD
+
+# moto's models are not thread safe: one request at a time.
+LOCK = threading.RLock()
+# Services of the query protocol, whose errors are XML.
+QUERY_SERVICES = {"sts", "iam", "autoscaling", "elasticloadbalancing", "sns", "cloudformation", "monitoring", "rds"}
+
+
+def install() -> None:
+    """Put the corrections into moto's classes."""
+    for module in (snapshots, images, image_attributes):
+        for action in module.ACTIONS:
+            setattr(EC2Response, action.__name__, action)
+    parameters.install()
+
+
+class Request:
+    """The parts of a WSGI request which are needed to find out where it belongs."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self.method = environ["REQUEST_METHOD"]
+        self.path = environ.get("PATH_INFO", "/")
+        self.query = environ.get("QUERY_STRING", "")
+        self.target = environ.get("HTTP_X_AMZ_TARGET", "")
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        scope = re.search(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/aws4_request", authorization)
+        self.access_key, self.region, self.service = scope.groups() if scope else ("", "us-east-1", "")
+        self.headers = {
+            name.removeprefix("HTTP_").replace("_", "-").lower(): value
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        }
+
+
+def read_body(environ: dict[str, Any]) -> bytes | None:
+    """The whole body, or None if the client went away before its end."""
+    stream = environ["wsgi.input"]
+    if environ.get("wsgi.input_terminated"):
+        body = stream.read()
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+    else:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = stream.read(length)
+        if len(body) < length:
+            return None
+    environ["CONTENT_LENGTH"], environ["wsgi.input"] = str(len(body)), io.BytesIO(body)
+    return body
+
+
+def error_answer(request: Request, status: int, code: str, message: str) -> ebs.Answer:
+    """An error in the wire format of the service which was asked."""
+    identity, code, text = str(uuid.uuid4()), escape(code), escape(message)
+    if request.service == "ec2":
+        error = f"<Errors><Error><Code>{code}</Code><Message>{text}</Message></Error></Errors>"
+        body, kind = f"<Response>{error}<RequestID>{identity}</RequestID></Response>", "text/xml"
+    elif request.service in QUERY_SERVICES:
+        error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{text}</Message></Error>"
+        body, kind = f"<ErrorResponse>{error}<RequestId>{identity}</RequestId></ErrorResponse>", "text/xml"
+    elif request.service in ("s3", "") and not request.target:
+        body, kind = f"<Error><Code>{code}</Code><Message>{text}</Message></Error>", "application/xml"
+    else:
+        body, kind = json.dumps({"__type": code, "message": message}), "application/x-amz-json-1.1"
+    return status, {"Content-Type": kind, "x-amzn-ErrorType": code, "x-amzn-RequestId": identity}, body.encode()
+
+
+class Endpoint:
+    """The WSGI application: control, EBS direct, and moto for all the rest."""
+
+    def __init__(self) -> None:
+        self.moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        request, body = Request(environ), read_body(environ)
+        if body is None:
+            return answered(error_answer(request, 400, "RequestTimeout", "The body is not complete"), start_response)
+        # Hashing lets other threads run, so it is done before the lock is taken.
+        digest = hashlib.sha256(body).digest() if request.service == "ebs" else b""
+        with LOCK:
+            if request.path.startswith("/control/"):
+                return answered(control(request, body), start_response)
+            if request.service == "ebs":
+                account = get_account_id_from(request.access_key)
+                args = (request.method, request.path, request.query, request.headers, body, digest)
+                answer = ebs.handle(account, request.region, *args)
+                if answer is None:
+                    answer = error_answer(request, 400, "UnknownOperationException", "EBS direct has no such action")
+                return answered(answer, start_response)
+            try:
+                return list(self.moto(environ, start_response))
+            except (NotImplementedError, OperationNotFoundError) as error:
+                answer = error_answer(request, 400, "InvalidAction", f"The action is not modelled: {error}")
+            except Exception as error:  # pylint: disable=broad-exception-caught
+                # A fault of moto or of these corrections: its trace has to be seen, the client gets AWS's form.
+                traceback.print_exc()
+                answer = error_answer(request, 500, "InternalError", f"{type(error).__name__}: {error}")
+            return answered(answer, start_response)
+
+
+def answered(answer: ebs.Answer, start_response: Callable[..., Any]) -> list[bytes]:
+    """Give a ready answer."""
+    status, headers, body = answer
+    headers = {"x-amzn-RequestId": str(uuid.uuid4()), **headers, "Content-Length": str(len(body))}
+    start_response(f"{status} {HTTPStatus(status).phrase}", list(headers.items()))
+    return [body]
+
+
+def control(request: Request, body: bytes) -> ebs.Answer:
+    """The tests' own interface."""
+    try:
+        given = json.loads(body or b"{}")
+        action = (request.method, request.path)
+        if action == ("POST", "/control/clock"):
+            WORLD.clock_offset += float(given["seconds"])
+            return ebs.json_answer(200, {"now": WORLD.now()})
+        if action == ("POST", "/control/looks"):
+            WORLD.looks = int(given["n"])
+            return ebs.json_answer(200, {"n": WORLD.looks})
+        if action == ("POST", "/control/reset"):
+            WORLD.__init__()  # type: ignore[misc]
+            moto_api_backend.reset()
+            return ebs.json_answer(200, {})
+        if action == ("GET", "/control/state"):
+            return ebs.json_answer(200, state())
+    except (KeyError, TypeError, ValueError) as error:
+        return ebs.json_answer(400, {"error": f"{type(error).__name__}: {error}"})
+    return ebs.json_answer(404, {"error": f"no {request.method} {request.path}"})
+
+
+def state() -> dict[str, list[dict[str, Any]]]:
+    """Everything which a bake can leave behind, of all accounts and regions."""
+    clouds = [cloud for regions in ec2_backends.values() for cloud in regions.values()]
+    stores = [store for regions in ssm_backends.values() for store in regions.values()]
+    return {
+        "snapshots": [entry for cloud in clouds for entry in snapshots.state_of_snapshots(cloud)],
+        "images": [entry for cloud in clouds for entry in image_model.state_of_images(cloud)],
+        "parameters": [entry for store in stores for entry in parameters.state_of_parameters(store)],
+    }
+
+
+class Handler(MotoRequestHandler):
+    """Connections as the tests want them: quick and quiet."""
+
+    # Headers and body are written apart; without this each answer waits for the client's delayed ACK.
+    disable_nagle_algorithm = True
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Requests are not logged: the proxy before this server knows them all."""
+
+
+def main() -> None:
+    """Serve until standard input is closed, so that no server outlives its test."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free port")
+    port = parser.parse_args().port
+    install()
+    server = make_server("127.0.0.1", port, Endpoint(), threaded=True, request_handler=Handler)
+    # moto calls itself by this port in some services.
+    os.environ["MOTO_PORT"] = str(server.server_port)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(f"listening {server.server_port}", flush=True)
+    while sys.stdin.buffer.read(4096):
+        pass
+    # Threads of open connections must not hold the process back.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
