@@ -85,7 +85,10 @@ def read_body(environ: dict[str, Any]) -> bytes | None:
     """The whole body, or None if the client went away before its end."""
     stream = environ["wsgi.input"]
     if environ.get("wsgi.input_terminated"):
-        body = stream.read()
+        try:
+            body = stream.read()
+        except OSError:
+            return None
         environ.pop("HTTP_TRANSFER_ENCODING", None)
     else:
         length = int(environ.get("CONTENT_LENGTH") or 0)

@@ -44,7 +44,7 @@ class Image(MotoAmi):
         self.platform = None
         self.instance_id = None
         self.product_codes: set[str] = set()
-        self.creation_date = utcnow()
+        self.creation_date = utcnow().replace(microsecond=0)
         self.ena_support = bool(given.get("EnaSupport"))
         self.sriov = given.get("SriovNetSupport")
         self.boot_mode = given.get("BootMode")
@@ -179,7 +179,7 @@ def described(backend: Any, image: Any, state: str) -> dict[str, Any]:
         "Platform": image.platform,
         "PlatformDetails": "Linux/UNIX",
         "UsageOperation": "RunInstances",
-        "CreationDate": timestamp(image.creation_date),
+        "CreationDate": image.creation_date,
         "RootDeviceName": image.root_device_name,
         "RootDeviceType": image.root_device_type,
         "BlockDeviceMappings": image.block_device_mappings,
