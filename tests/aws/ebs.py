@@ -72,7 +72,9 @@ def encoded(digest: bytes) -> str:
 class Ebs:
     """One request to EBS direct, of an account in a region."""
 
-    def __init__(self, account: str, region: str, headers: dict[str, str], query: str, body: bytes, digest: bytes) -> None:
+    def __init__(
+        self, account: str, region: str, headers: dict[str, str], query: str, body: bytes, digest: bytes
+    ) -> None:
         self.account, self.region = account, region
         self.backend = backend_of(account, region)
         self.headers, self.body, self.digest = headers, body, digest
@@ -320,7 +322,9 @@ ROUTES = (
 )
 
 
-def handle(account: str, region: str, method: str, path: str, query: str, headers: dict[str, str], body: bytes, digest: bytes) -> Answer | None:
+def handle(
+    account: str, region: str, method: str, path: str, query: str, headers: dict[str, str], body: bytes, digest: bytes
+) -> Answer | None:
     """Answer a request, or None if it is none of this API; `digest` is the body's SHA-256."""
     for wanted, pattern, action in ROUTES:
         found = re.fullmatch(pattern, path.rstrip("/"))

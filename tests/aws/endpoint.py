@@ -138,7 +138,11 @@ class Endpoint:
                     answer = error_answer(request, 400, "UnknownOperationException", "EBS direct has no such action")
                 return answered(answer, start_response)
             try:
-                return list(self.moto(environ, start_response))
+                parts = self.moto(environ, start_response)
+                try:
+                    return list(parts)
+                finally:
+                    parts.close()
             except (NotImplementedError, OperationNotFoundError) as error:
                 answer = error_answer(request, 400, "InvalidAction", f"The action is not modelled: {error}")
             except Exception as error:  # pylint: disable=broad-exception-caught

@@ -10,7 +10,9 @@ prints `listening PORT`, and ends when its standard input is closed. Its own int
     POST /control/release            drops the held connections
     POST /control/reset              forgets rules, calls and counts, and drops the held connections
 
-A rule has "do", one of the faults in wire_faults.py and connection_fault below, and says which calls it meets:
+A rule has "do": "throttle", "error" with "code", "status" and "message", "500", "503", "not_found" are answers,
+the endpoint is not asked; "reset" and "hold_before" come before the endpoint is asked, "lost", "truncate" and
+"hold_after" after it; "slow" waits "seconds" before. It says which calls it meets:
 
     "operation"  the operation's name; "*" or none for all
     "nth"        from the nth call on that has this operation, counted since the rule was set
@@ -87,7 +89,17 @@ class Rule:
         fault = self.given.get("do")
         if fault not in CONNECTION_FAULTS and fault not in WIRE_FAULTS:
             raise ValueError(f"no fault {fault!r}")
-        unknown = set(self.given) - {"operation", "nth", "times", "mutating", "do", "code", "status", "message", "seconds"}
+        unknown = set(self.given) - {
+            "operation",
+            "nth",
+            "times",
+            "mutating",
+            "do",
+            "code",
+            "status",
+            "message",
+            "seconds",
+        }
         if unknown:
             raise ValueError(f"no member {sorted(unknown)}")
 
@@ -184,7 +196,9 @@ def classify(method: str, target: str, request: Message) -> Call:
     return Call(service, region, name or f"{service}:{method}", path, len(request.body), request.body)
 
 
-async def read_message(reader: asyncio.StreamReader, is_request: bool, writer: asyncio.StreamWriter | None, bodyless: bool) -> Message | None:
+async def read_message(
+    reader: asyncio.StreamReader, is_request: bool, writer: asyncio.StreamWriter | None, bodyless: bool
+) -> Message | None:
     """Read a request or an answer as a whole; None at the end of the connection."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
+from moto.ec2.responses.tags import TagResponse
 
 from image_model import find_image
 from snapshots import check_shareable, find_snapshot
@@ -32,7 +33,11 @@ ATTRIBUTES = {
 PERMISSIONS = (
     ("UserId", "UserIds", re.compile(r"\d{12}")),
     ("Group", "UserGroups", re.compile("all")),
-    ("OrganizationArn", "OrganizationArns", re.compile(r"arn:aws[a-z-]*:organizations::\d{12}:organization/o-[a-z0-9]+")),
+    (
+        "OrganizationArn",
+        "OrganizationArns",
+        re.compile(r"arn:aws[a-z-]*:organizations::\d{12}:organization/o-[a-z0-9]+"),
+    ),
     (
         "OrganizationalUnitArn",
         "OrganizationalUnitArns",
@@ -149,7 +154,21 @@ def disable_image_deregistration_protection(self: Any) -> ActionResult:
     return ActionResult({"Return": image.protection})
 
 
+moto_create_tags = TagResponse.create_tags
+
+
+def create_tags(self: Any) -> ActionResult:
+    """CreateTags: moto tags images that are gone as well."""
+    for resource in self._get_param("Resources", []):
+        if resource.startswith("ami-"):
+            find_image(self.ec2_backend, resource)
+        elif resource.startswith("snap-"):
+            find_snapshot(self.ec2_backend, resource)
+    return moto_create_tags(self)
+
+
 ACTIONS = (
+    create_tags,
     describe_image_attribute,
     modify_image_attribute,
     enable_image_deprecation,

@@ -212,7 +212,9 @@ def state_of_images(backend: Any) -> list[dict[str, Any]]:
             "description": image.description,
             "tags": tags_of(backend, image.id),
             "snapshots": [
-                mapping["Ebs"]["SnapshotId"] for mapping in image.block_device_mappings if "SnapshotId" in mapping.get("Ebs", {})
+                mapping["Ebs"]["SnapshotId"]
+                for mapping in image.block_device_mappings
+                if "SnapshotId" in mapping.get("Ebs", {})
             ],
             "launch_permissions": image.launch_permissions,
             "deprecation": timestamp(image.deprecation_time) if getattr(image, "deprecation_time", None) else None,

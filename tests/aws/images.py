@@ -21,10 +21,8 @@ MAX_UEFI_DATA = 64 * 1024
 DEFAULT_VOLUME_TYPE = "standard"
 
 
-def check_name(backend: Any, name: str | None) -> None:
+def check_name(backend: Any, name: str) -> None:
     """A name is well formed and used once in an account and region."""
-    if name is None:
-        raise AwsError("MissingParameter", "The request must contain the parameter Name")
     if not NAME.fullmatch(name):
         raise AwsError("InvalidAMIName.Malformed", f"AMI name '{name}' is not valid")
     for image in backend.amis.values():
@@ -97,7 +95,9 @@ def register_image(self: Any) -> ActionResult:
     """RegisterImage."""
     self.error_on_dryrun()
     backend, given = self.ec2_backend, dict(self.params)
-    check_name(backend, given.get("Name"))
+    if "Name" not in given:
+        raise AwsError("MissingParameter", "The request must contain the parameter Name")
+    check_name(backend, given["Name"])
     check_boot(given)
     tags = specified_tags(given.get("TagSpecifications"), {"image"})["image"]
     mappings = resolved_mappings(backend, given.get("BlockDeviceMappings") or [], given.get("RootDeviceName"))
@@ -111,6 +111,9 @@ def copy_image(self: Any) -> ActionResult:
     """CopyImage, into the region which is asked."""
     self.error_on_dryrun()
     backend, given = self.ec2_backend, dict(self.params)
+    for name in ("Name", "SourceImageId", "SourceRegion"):
+        if name not in given:
+            raise AwsError("MissingParameter", f"The request must contain the parameter {name}")
     token = given.pop("ClientToken", None)
     parameters = json.dumps(given, sort_keys=True, default=str)
     key = ("copy-image", backend.account_id, backend.region_name, token or "")
@@ -122,12 +125,14 @@ def copy_image(self: Any) -> ActionResult:
     source = find_image(source_backend, given["SourceImageId"])
     if source.state != "available":
         raise AwsError("InvalidAMIID.Unavailable", f"The image {source.id} is {source.state}, not available")
-    check_name(backend, given.get("Name"))
+    check_name(backend, given["Name"])
     tags = specified_tags(given.get("TagSpecifications"), {"image", "snapshot"})
     image = copied(source, source_backend, backend, given, tags["snapshot"])
     backend.amis[image.id] = image
     if given.get("CopyImageTags"):
-        user_tags = {name: value for name, value in tags_of(source_backend, source.id).items() if not name.startswith("aws:")}
+        user_tags = {
+            name: value for name, value in tags_of(source_backend, source.id).items() if not name.startswith("aws:")
+        }
         backend.tags[image.id].update(user_tags)
     backend.tags[image.id].update(tags["image"])
     if token:

@@ -48,7 +48,13 @@ def test_start(clients: Clients) -> None:
     refused(invalid, ebs.start_snapshot, "INVALID_PARAMETER_VALUE", VolumeSize=1, ClientToken="x" * 65)
     refused(invalid, ebs.start_snapshot, "INVALID_PARAMETER_VALUE", VolumeSize=1, KmsKeyArn=KEY)
     refused(invalid, ebs.start_snapshot, "INVALID_TAG", VolumeSize=1, Tags=[{"Key": "aws:x", "Value": "y"}])
-    refused("ResourceNotFoundException", ebs.start_snapshot, "SNAPSHOT_NOT_FOUND", VolumeSize=1, ParentSnapshotId=NO_SNAPSHOT)
+    refused(
+        "ResourceNotFoundException",
+        ebs.start_snapshot,
+        "SNAPSHOT_NOT_FOUND",
+        VolumeSize=1,
+        ParentSnapshotId=NO_SNAPSHOT,
+    )
     refused(invalid, ebs.start_snapshot, "INVALID_SNAPSHOT_ID", VolumeSize=1, ParentSnapshotId=first["SnapshotId"])
     encrypted = ebs.start_snapshot(VolumeSize=1, Encrypted=True, KmsKeyArn=KEY)["SnapshotId"]
     shown = clients.ec2.describe_snapshots(SnapshotIds=[encrypted])["Snapshots"][0]
@@ -180,7 +186,12 @@ def test_attributes(clients: Clients, endpoint: Program, image: str) -> None:
     )
     shown = ec2.describe_image_attribute(ImageId=image, Attribute="launchPermission")["LaunchPermissions"]
     assert shown == [entries[0], entries[2]]
-    refused("InvalidAMIAttributeItemValue", ec2.modify_image_attribute, ImageId=image, LaunchPermission={"Add": [{"UserId": "1"}]})
+    refused(
+        "InvalidAMIAttributeItemValue",
+        ec2.modify_image_attribute,
+        ImageId=image,
+        LaunchPermission={"Add": [{"UserId": "1"}]},
+    )
     assert ec2.describe_image_attribute(ImageId=image, Attribute="imdsSupport")["ImdsSupport"]["Value"] == "v2.0"
     ec2.modify_image_attribute(ImageId=image, Description={"Value": "new"})
     assert ec2.describe_images(ImageIds=[image])["Images"][0]["Description"] == "new"
@@ -224,18 +235,28 @@ def test_copy_and_remove(clients: Clients, endpoint: Program, image: str) -> Non
     assert [entry["BlockIndex"] for entry in other.ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]] == [0, 9]
     assert other.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]["Tags"] == TAGS
     # A key of the wrong region is told by the image's state only.
-    broken = {"Name": "broken", "SourceImageId": image, "SourceRegion": clients.region, "Encrypted": True, "KmsKeyId": KEY}
+    broken = {
+        "Name": "broken",
+        "SourceImageId": image,
+        "SourceRegion": clients.region,
+        "Encrypted": True,
+        "KmsKeyId": KEY,
+    }
     failed = other.ec2.copy_image(**broken)["ImageId"]
     assert [image_state(other, failed) for _ in range(3)] == ["pending", "pending", "failed"]
     other.ec2.deregister_image(ImageId=failed, DeleteAssociatedSnapshots=True)
     result = clients.ec2.deregister_image(ImageId=image, DeleteAssociatedSnapshots=True)
     assert [entry["ReturnCode"] for entry in result["DeleteSnapshotResults"]] == ["success"]
     refused("InvalidAMIID.Unavailable", clients.ec2.deregister_image, ImageId=image)
+    refused("InvalidAMIID.Unavailable", clients.ec2.create_tags, Resources=[image], Tags=TAGS)
+    refused("InvalidSnapshot.NotFound", clients.ec2.create_tags, Resources=[NO_SNAPSHOT], Tags=TAGS)
     for entry in clients.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]:
         clients.ec2.delete_snapshot(SnapshotId=entry["SnapshotId"])
     left = endpoint.control("state")
     assert [entry["id"] for entry in left["images"]] == [copy]
-    assert [(entry["id"], entry["region"], entry["blocks"]) for entry in left["snapshots"]] == [(snapshot, OTHER_REGION, 2)]
+    assert [(entry["id"], entry["region"], entry["blocks"]) for entry in left["snapshots"]] == [
+        (snapshot, OTHER_REGION, 2)
+    ]
     # A client token answers for ever, even for a snapshot that is gone.
     again = clients.ebs.start_snapshot(VolumeSize=1, ClientToken="one", Tags=TAGS, Description="first")["SnapshotId"]
     refused("InvalidSnapshot.NotFound", clients.ec2.describe_snapshots, SnapshotIds=[again])

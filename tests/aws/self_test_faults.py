@@ -54,8 +54,9 @@ def test_plain(clients: Clients, proxy: Program) -> None:
     clients.sts.get_caller_identity()
     clients.ssm.put_parameter(Name="/plain", Type="String", Value="x")
     clients.s3.create_bucket(Bucket="faults", CreateBucketConfiguration={"LocationConstraint": clients.region})
-    clients.s3.put_object(Bucket="faults", Key="key", Body=block(5))
-    assert clients.s3.get_object(Bucket="faults", Key="key")["Body"].read() == block(5)
+    large = bytes(600 * 1024)
+    clients.s3.put_object(Bucket="faults", Key="key", Body=large)
+    assert clients.s3.get_object(Bucket="faults", Key="key")["Body"].read() == large
     calls = proxy.control("calls")
     numbered = [(call["operation"], call["mutating"]) for call in calls if call["mutating"]]
     names = ["StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot", "RegisterImage", "PutParameter"]
@@ -92,7 +93,9 @@ def test_wire(clients: Clients, proxy: Program) -> None:
         assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 503
     rules(proxy, {"do": "not_found", "times": -1})
     gone = "snap-0123456789abcdef0"
-    refused("ResourceNotFoundException", put, "SNAPSHOT_NOT_FOUND", clients=clients, snapshot=gone, index=0, data=block(1))
+    refused(
+        "ResourceNotFoundException", put, "SNAPSHOT_NOT_FOUND", clients=clients, snapshot=gone, index=0, data=block(1)
+    )
     refused("InvalidSnapshot.NotFound", clients.ec2.describe_snapshots)
     refused("InvalidAMIID.NotFound", clients.ec2.describe_images)
     refused("InvalidAMIID.NotFound", clients.ec2.create_tags, Resources=["ami-1"], Tags=[{"Key": "a", "Value": "b"}])

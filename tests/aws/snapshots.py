@@ -52,7 +52,9 @@ def copy_content(
 ) -> Snapshot:
     """A copy of a snapshot in another or the same region; it may gain encryption, but never lose it."""
     if kms_key_id and not encrypted:
-        raise AwsError("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
+        raise AwsError(
+            "InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set."
+        )
     key = None
     if encrypted or source.encrypted:
         key = key_arn(backend.account_id, backend.region_name, kms_key_id)
@@ -192,9 +194,13 @@ def modify_snapshot_attribute(self: Any) -> ActionResult:
     for entry in add + remove:
         user, group = entry.get("UserId"), entry.get("Group")
         if user is not None and not (len(user) == 12 and user.isdigit()):
-            raise AwsError("InvalidAMIAttributeItemValue", f'Invalid attribute item value "{user}" for userId item type.')
+            raise AwsError(
+                "InvalidAMIAttributeItemValue", f'Invalid attribute item value "{user}" for userId item type.'
+            )
         if group is not None and group != "all":
-            raise AwsError("InvalidAMIAttributeItemValue", f'Invalid attribute item value "{group}" for group item type.')
+            raise AwsError(
+                "InvalidAMIAttributeItemValue", f'Invalid attribute item value "{group}" for group item type.'
+            )
     if add:
         check_shareable(backend, snapshot)
         if snapshot.encrypted and any(entry.get("Group") for entry in add):
