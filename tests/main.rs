@@ -10,6 +10,8 @@ mod exhaustive;
 mod fleet;
 mod images;
 mod lock;
+#[cfg(feature = "aws")]
+mod publish;
 mod replay;
 mod sandbox;
 mod sbom;

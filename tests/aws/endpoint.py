@@ -8,6 +8,8 @@ prints `listening PORT`, and ends when its standard input is closed. Beside the 
     POST /control/looks {"n": n}        how often a fresh resource is seen before it is ready, from now on
     POST /control/reset                 forgets everything
     GET  /control/state                 all snapshots, images and parameters; it does not count as a look
+    POST /control/content {"snapshot": id}  the SHA-256 of each block of a snapshot
+    POST /control/spoil {"snapshot": id, "block": n, "missing": false}  puts another byte into a block, or takes it away
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ import image_model
 import images
 import parameters
 import snapshots
-from world import WORLD
+from world import WORLD, Snapshot
 
 # moto's models are not thread safe: one request at a time.
 LOCK = threading.RLock()
@@ -175,11 +177,23 @@ def control(request: Request, body: bytes) -> ebs.Answer:
             WORLD.__init__()  # type: ignore[misc]
             moto_api_backend.reset()
             return ebs.json_answer(200, {})
+        if action == ("POST", "/control/content"):
+            content = snapshot_by_id(given["snapshot"]).blocks
+            return ebs.json_answer(200, {str(index): content[index].digest.hex() for index in sorted(content)})
+        if action == ("POST", "/control/spoil"):
+            snapshots.spoil(snapshot_by_id(given["snapshot"]), int(given["block"]), bool(given.get("missing")))
+            return ebs.json_answer(200, {})
         if action == ("GET", "/control/state"):
             return ebs.json_answer(200, state())
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, StopIteration, TypeError, ValueError) as error:
         return ebs.json_answer(400, {"error": f"{type(error).__name__}: {error}"})
     return ebs.json_answer(404, {"error": f"no {request.method} {request.path}"})
+
+
+def snapshot_by_id(snapshot_id: str) -> Snapshot:
+    """A snapshot of any account and region."""
+    clouds = [cloud for regions in ec2_backends.values() for cloud in regions.values()]
+    return next(cloud.snapshots[snapshot_id] for cloud in clouds if snapshot_id in cloud.snapshots)
 
 
 def state() -> dict[str, list[dict[str, Any]]]:

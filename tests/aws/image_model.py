@@ -220,6 +220,15 @@ def state_of_images(backend: Any) -> list[dict[str, Any]]:
             "deprecation": timestamp(image.deprecation_time) if getattr(image, "deprecation_time", None) else None,
             "protection": getattr(image, "protection", "disabled"),
             "source": getattr(image, "source", None),
+            "architecture": image.architecture,
+            "virtualization": image.virtualization_type,
+            "boot_mode": image.boot_mode,
+            "ena": getattr(image, "ena_support", None),
+            "sriov": image.sriov,
+            "imds": getattr(image, "imds_support", None),
+            "tpm": getattr(image, "tpm_support", None),
+            "root_device": image.root_device_name,
+            "mappings": image.block_device_mappings,
         }
         for image in backend.amis.values()
         if image.owner_alias is None

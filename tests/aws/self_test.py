@@ -135,6 +135,26 @@ def test_read(clients: Clients) -> None:
     assert len(ebs.list_snapshot_blocks(SnapshotId=copy)["Blocks"]) == 103
 
 
+def test_spoil(clients: Clients, endpoint: Program) -> None:
+    """Blocks that are not what was written, with checksums that fit."""
+
+    def content(snapshot: str) -> dict[str, str]:
+        return endpoint.control("content", {"snapshot": snapshot})
+
+    snapshot = completed_snapshot(clients, {1: 1, 4: 4})
+    digests = {str(fill): hashlib.sha256(block(fill)).hexdigest() for fill in (1, 4)}
+    assert content(snapshot) == digests
+    endpoint.control("spoil", {"snapshot": snapshot, "block": 4})
+    endpoint.control("spoil", {"snapshot": snapshot, "block": 6})
+    endpoint.control("spoil", {"snapshot": snapshot, "block": 1, "missing": True})
+    assert list(content(snapshot)) == ["4", "6"] and content(snapshot)["4"] != digests["4"]
+    listed = clients.ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]
+    read = clients.ebs.get_snapshot_block(SnapshotId=snapshot, **listed[0])
+    data = read["BlockData"].read()
+    assert read["Checksum"] == checksum(data) and sum(a != b for a, b in zip(data, block(4))) == 1
+    clients.ec2.delete_snapshot(SnapshotId=snapshot)
+
+
 def test_register(clients: Clients, endpoint: Program) -> str:
     """RegisterImage keeps what it is given; DescribeImages filters."""
     ec2 = clients.ec2
@@ -302,6 +322,7 @@ def main() -> None:
         test_start(clients)
         test_put_and_complete(clients, endpoint)
         test_read(clients)
+        test_spoil(clients, endpoint)
         image = test_register(clients, endpoint)
         test_attributes(clients, endpoint, image)
         test_copy_and_remove(clients, endpoint, image)

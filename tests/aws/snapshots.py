@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.models.elastic_block_store import Snapshot as MotoSnapshot
 
 from world import (
+    BLOCK_SIZE,
     AwsError,
+    Block,
     Snapshot,
     backend_of,
     default_key,
@@ -217,6 +220,17 @@ def permissions_of(snapshot: MotoSnapshot, entry: dict[str, str]) -> set[str]:
     if "UserId" in entry:
         return snapshot.create_volume_permission_userids
     return snapshot.create_volume_permission_groups
+
+
+def spoil(snapshot: Snapshot, index: int, missing: bool) -> None:
+    """Another byte in a block, its checksum made to fit, or the block taken away: only a comparison finds it."""
+    block = snapshot.blocks.get(index)
+    snapshot.own.pop(index, None)
+    snapshot.inherited.pop(index, None)
+    if not missing:
+        data = bytearray(block.data if block else bytes(BLOCK_SIZE))
+        data[BLOCK_SIZE // 2] ^= 1
+        snapshot.own[index] = Block(hashlib.sha256(data).digest(), bytes(data))
 
 
 def state_of_snapshots(backend: Any) -> list[dict[str, Any]]:
