@@ -58,12 +58,14 @@ impl Drop for Program {
 fn http(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the program listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
-    );
-    stream.write_all(&[head.as_bytes(), body].concat()).expect("sent");
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n").into_bytes();
+    for (name, value) in headers {
+        request.extend(format!("{name}: {value}\r\n").as_bytes());
+    }
+    request.extend(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+    request.extend(body);
+    stream.write_all(&request).expect("sent");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an answer");
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
@@ -211,7 +213,7 @@ impl Cloud {
     pub fn content(&self, snapshot: &str) -> BTreeMap<u64, String> {
         let content = self.endpoint.control("POST", "content", &json!({ "snapshot": snapshot }));
         let content: BTreeMap<u64, String> = serde_json::from_value(content).expect("digests");
-        let zero = super::stage::digest(&[0; super::stage::BLOCK]);
+        let zero = super::stage::digest(&vec![0; super::stage::BLOCK]);
         content.into_iter().filter(|(_, digest)| *digest != zero).collect()
     }
 

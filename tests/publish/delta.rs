@@ -9,11 +9,11 @@ const LATER: [(u64, u8); 7] = [(0, 1), (1, 9), (3, 0), (7, 4), (10, 5), (12, 8),
 
 /// What there is of an image: its AMI and its snapshot.
 fn of(stage: &Stage, image: &Image) -> (Value, Value) {
-    let state = stage.cloud.state();
+    let world = stage.cloud.state();
     let find = |kind: &str| {
-        let mut all = state[kind].as_array().expect("a list").iter();
+        let mut all = world[kind].as_array().expect("a list").iter();
         let found = all.find(|entry| entry["tags"]["rekiln:image"] == image.id.to_string());
-        found.unwrap_or_else(|| panic!("{kind}: {state:#}")).clone()
+        found.unwrap_or_else(|| panic!("{kind}: {world:#}")).clone()
     };
     let (ami, snapshot) = (find("images"), find("snapshots"));
     assert_eq!(ami["snapshots"], json!([snapshot["id"]]));
@@ -55,8 +55,8 @@ fn the_newest_is_what_a_third_one_stands_on() {
     let said = &stage.publish(&third)[0];
     let (_, snapshot) = of(&stage, &third);
     assert_eq!((&said["sent"], &snapshot["volume_size"]), (&json!(3), &json!(2)));
-    let state = stage.cloud.state();
-    let mut second = state["snapshots"].as_array().expect("a list").iter();
+    let world = stage.cloud.state();
+    let mut second = world["snapshots"].as_array().expect("a list").iter();
     let second = second.find(|entry| entry["id"] == said["parent"]).expect("the parent");
     assert_eq!(second["own_blocks"], 3);
 }

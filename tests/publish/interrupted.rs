@@ -22,8 +22,8 @@ fn after_ctrl_c_it_is_finished_or_removed() {
         stage.cloud.forget_calls();
         if *then == "reap" {
             stage.run(&["reap"]).must(0);
-            let state = stage.cloud.state();
-            assert_eq!((&state["images"], &state["snapshots"]), (&json!([]), &json!([])));
+            let world = stage.cloud.state();
+            assert_eq!((&world["images"], &world["snapshots"]), (&json!([]), &json!([])));
         }
         let said = &stage.publish(&image)[0];
         stage.must_have(REGION, &image);
@@ -43,9 +43,9 @@ fn what_is_being_published_is_not_left_over() {
         let mut started = stage.start(&image);
         stage.cloud.wait_for_held(&mut started.child);
         stage.cloud.wait_for_quiet(started.child.id());
-        let state = stage.cloud.state();
+        let world = stage.cloud.state();
         stage.run(&["reap"]).must(0);
-        assert_eq!(stage.cloud.state(), state, "{call}");
+        assert_eq!(stage.cloud.state(), world, "{call}");
         // The held connection breaks, and the command goes on.
         stage.cloud.rules(&json!([]));
         stage.cloud.release();
@@ -77,7 +77,7 @@ fn what_others_made_is_not_reaped() {
     let image = stage.usual_image();
     stage.cloud.foreign_image(REGION, "somebody's");
     stage.cloud.foreign_image(REGION, "rekiln/web/by hand");
-    let state = stage.cloud.state();
+    let world = stage.cloud.state();
     stage.cloud.rules(&json!([{ "operation": "RegisterImage", "do": "hold_after" }]));
     let mut started = stage.start(&image);
     stage.cloud.wait_for_held(&mut started.child);
@@ -85,5 +85,5 @@ fn what_others_made_is_not_reaped() {
     started.end();
     stage.cloud.forget_calls();
     stage.run(&["reap"]).must(0);
-    assert_eq!(stage.cloud.state(), state);
+    assert_eq!(stage.cloud.state(), world);
 }

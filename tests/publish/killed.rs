@@ -59,9 +59,9 @@ fn publish_again(stage: &Stage, image: &Image, case: &Case, confirmed: u64) {
 
 fn reap(stage: &Stage) {
     stage.run(&["reap"]).must(0);
-    let state = stage.cloud.state();
+    let world = stage.cloud.state();
     for kind in ["images", "snapshots"] {
-        assert_eq!(state[kind], json!([]), "{kind} after reap");
+        assert_eq!(world[kind], json!([]), "{kind} after reap");
     }
     stage.cloud.forget_calls();
     stage.run(&["reap"]).must(0);
@@ -111,15 +111,15 @@ fn killed_in_a_delta_it_is_finished() {
         // Of the changes, two blocks are other ones and two became zero.
         assert!(said["sent"].as_u64().expect("a number") + confirmed <= 4, "{said} after {confirmed}");
         assert_eq!(said["parent"], first[0]["snapshot"]);
-        let state = stage.cloud.state();
-        assert_eq!(["images", "snapshots"].map(|kind| state[kind].as_array().map(Vec::len)), [Some(2); 2]);
+        let world = stage.cloud.state();
+        assert_eq!(["images", "snapshots"].map(|kind| world[kind].as_array().map(Vec::len)), [Some(2); 2]);
         let snapshot = said["snapshot"].as_str().expect("an id");
         assert_eq!(stage.cloud.content(snapshot), later.blocks);
-        assert_eq!(snapshot_of(&state, snapshot)["own_blocks"], 4);
+        assert_eq!(snapshot_of(&world, snapshot)["own_blocks"], 4);
     });
 }
 
-fn snapshot_of<'a>(state: &'a Value, id: &str) -> &'a Value {
-    let mut all = state["snapshots"].as_array().expect("a list").iter();
+fn snapshot_of<'a>(world: &'a Value, id: &str) -> &'a Value {
+    let mut all = world["snapshots"].as_array().expect("a list").iter();
     all.find(|entry| entry["id"] == id).expect("a snapshot")
 }
