@@ -265,23 +265,104 @@ const NONSENSE: [(&str, &str, &[&str]); 38] = [
     ),
 ];
 
-#[test]
-fn nonsense_about_the_pace() {
+/// A recipe that is published, in one line for each key; line 3 is `[publish]`.
+const PUBLISH: &str = "[source]
+debian = \"bookworm\"
+[publish]
+regions = [\"eu-west-1\", \"us-east-1\"]
+accounts = [\"111122223333\"]
+organisations = [\"arn:aws:organizations::111122223333:organization/o-a1b2c3d4e5\"]
+kms = { eu-west-1 = \"arn:aws:kms:eu-west-1:111122223333:key/1234abcd\" }
+tags = { team = \"web\" }
+deprecate_after = \"90d\"
+parameter = \"/images/web\"
+protect = true
+";
+
+/// What is replaced, by what, and what is said.
+const NONSENSE_PUBLISHED: [(&str, &str, &[&str]); 10] = [
+    ("", "", &[]),
+    (
+        "\"us-east-1\"",
+        "\"us-east-1a\"",
+        &["4:25: `us-east-1a` is not an AWS region such as \"eu-west-1\"", "help: did you mean `us-east-1`?"],
+    ),
+    (
+        "regions = [\"eu-west-1\", \"us-east-1\"]",
+        "",
+        &[
+            "3:1: nothing is published without `regions`",
+            "help: name them, such as `regions = [\"eu-west-1\"]`, or leave [publish] out",
+        ],
+    ),
+    (
+        "\"111122223333\"",
+        "\"1111-2222-3333\"",
+        &["5:13: `1111-2222-3333` is not an AWS account: 12 digits", "help: did you mean `111122223333`?"],
+    ),
+    (
+        "{ eu-west-1",
+        "{ eu-wset-1",
+        &["7:21: `eu-wset-1` is not in `regions`", "help: did you mean `eu-west-1`?"],
+    ),
+    (
+        "key/1234abcd",
+        "alias/web",
+        &[
+            "7:21: `arn:aws:kms:eu-west-1:111122223333:alias/web` is an alias, and EBS wants the ARN of the key itself",
+        ],
+    ),
+    ("team", "\"aws:team\"", &["8:23: `aws:team` is AWS's to set"]),
+    (
+        "\"90d\"\nparameter = \"/images",
+        "\"90m\"\nparameter = \"images",
+        &[
+            "9:19: `90m` is less than a day",
+            "10:13: `images/web` is not a parameter's name: it begins with `/`",
+            "help: did you mean `/images/web`?",
+        ],
+    ),
+    ("protect = true", "protect = 1", &["11:11: expected true or false, found a whole number"]),
+    (
+        "organisations",
+        "organizations",
+        &["6:1: unknown key `organizations` in [publish]", "help: did you mean `organisations`?"],
+    ),
+];
+
+/// Writes `file` with each row's replacement and returns the rows for which something else is said.
+fn nonsense(
+    file: &str,
+    right: &str,
+    rows: &[(&'static str, &'static str, &[&str])],
+) -> Vec<(&'static str, &'static str, String)> {
     let dir = repository();
-    let place = |line: &str| line.strip_prefix("fleets/web.toml:").map(str::to_owned);
+    let place = |line: &str| line.strip_prefix(&format!("{file}:")).map(str::to_owned);
     let help = |line: &str| line.trim_start().strip_prefix("help: ").map(|help| format!("help: {help}"));
     let mut wrong = Vec::new();
-    for (from, to, expected) in NONSENSE {
-        assert!(PACE.contains(from), "{from}");
-        std::fs::write(dir.path().join("fleets/web.toml"), PACE.replacen(from, to, 1)).expect("written");
+    for (from, to, expected) in rows {
+        assert!(right.contains(from), "{from}");
+        std::fs::write(dir.path().join(file), right.replacen(from, to, 1)).expect("written");
         let output = rekiln(dir.path(), &["check"]);
         let text = stderr(&output);
         let shown: Vec<_> = text.lines().filter_map(|line| place(line).or_else(|| help(line))).collect();
         let code = if expected.is_empty() { 0 } else { 2 };
-        if shown != expected || output.status.code() != Some(code) {
-            wrong.push((from, to, text));
+        if shown != *expected || output.status.code() != Some(code) {
+            wrong.push((*from, *to, text));
         }
     }
+    wrong
+}
+
+#[test]
+fn nonsense_about_the_pace() {
+    let wrong = nonsense("fleets/web.toml", PACE, &NONSENSE);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn nonsense_about_publishing() {
+    let wrong = nonsense("images/spare.toml", PUBLISH, &NONSENSE_PUBLISHED);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

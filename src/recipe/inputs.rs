@@ -1,7 +1,8 @@
 //! Everything that can change an image's bytes, as one value that can be printed and compared.
 //!
-//! What is left out is left out on purpose: descriptions, checks, declared ports, reasons of exceptions,
-//! variables that no template uses, and the names of recipes and templates shape no byte.
+//! What is left out is left out on purpose: descriptions, checks, declared ports, reasons of exceptions, where
+//! the image is published, variables that no template uses, and the names of recipes and templates shape no
+//! byte.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -409,6 +410,10 @@ mod tests {
         ("description", |w| swap(&mut w.web, "'one'", "'two'")),
         ("check", |w| swap(&mut w.web, "port = 80 }", "port = 80, contains = 'x' }")),
         ("declared ports", |w| swap(&mut w.web, "['80/tcp']", "['80/tcp', '443/tcp']")),
+        ("where it is published", |w| {
+            w.web.push_str("publish = { regions = ['eu-west-1'], tags = { a = 'b' }, protect = true }\n");
+        }),
+        ("where its parent is published", |w| w.base.push_str("publish = { regions = ['us-east-1'] }\n")),
         ("unused variable", |w| swap(&mut w.web, "unused = 'x'", "unused = 'y'")),
         ("reason of an exception", |w| swap(&mut w.web, "'because'", "'no more'")),
         ("where a fetch comes from", |w| swap(&mut w.web, "a.example", "b.example")),

@@ -3,6 +3,7 @@
 pub mod document;
 pub mod id;
 pub mod inputs;
+pub mod publish;
 pub mod render;
 mod shape;
 pub mod validate;
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::publish::Publish;
 use crate::digest::Digest;
 
 /// A recipe: `images/<name>.toml`.
@@ -50,6 +52,9 @@ pub struct Recipe {
     /// What the booted image must pass; does not change the image.
     #[serde(default, rename = "check")]
     pub checks: Vec<Check>,
+    /// Where the image is published, and who may use it; does not change the image.
+    #[serde(default)]
+    pub publish: Publish,
 }
 
 /// What an image stands on: exactly one key.

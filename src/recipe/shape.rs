@@ -301,6 +301,7 @@ fn shown(pointer: &str) -> String {
     if listed { format!("[[{name}]]") } else { format!("[{name}]") }
 }
 
-fn escape(key: &str) -> String {
+/// Writes a key as a part of a JSON pointer.
+pub(super) fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }

@@ -1,5 +1,7 @@
 //! What a recipe means, checked as far as its own file, the other recipes' names and the templates tell.
 
+mod publish;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::Document;
@@ -34,6 +36,7 @@ pub fn validate(document: &Document<Recipe>, around: &Surroundings<'_>) -> Vec<D
     checks.kernel(recipe);
     checks.harden(recipe);
     checks.boot_checks(recipe);
+    publish::check(&mut checks, &recipe.publish);
     checks.found
 }
 

@@ -1,0 +1,61 @@
+//! Where an image is published.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where a baked, passing image is published, and who may use it; does not change the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Publish {
+    /// AWS regions that get the image, such as `eu-west-1`.
+    pub regions: BTreeSet<String>,
+    /// AWS accounts (12 digits) that may launch it.
+    pub accounts: BTreeSet<String>,
+    /// ARNs of AWS organisations or organisational units whose accounts may launch it.
+    pub organisations: BTreeSet<String>,
+    /// The KMS key, by ARN, that encrypts the image, by region; regions without one follow the account's default.
+    pub kms: BTreeMap<String, String>,
+    /// Tags of the AMI and its snapshot, besides rekiln's own.
+    pub tags: BTreeMap<String, String>,
+    /// How long after its registration the AMI is marked deprecated, such as `90d`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deprecate_after: Option<String>,
+    /// The SSM parameter that names the AMI published last, such as `/images/web`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    /// Whether the AMI is protected from deregistration.
+    pub protect: bool,
+}
+
+/// Tells whether `text` has the shape of an AWS region's name, of which there are new ones every year.
+#[must_use]
+pub fn is_region(text: &str) -> bool {
+    let letters = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    let parts: Vec<&str> = text.split('-').collect();
+    let [area, places @ .., number] = parts.as_slice() else { return false };
+    // Four letters as in `eusc-de-east-1`, the European Sovereign Cloud.
+    matches!(area.len(), 2 | 4)
+        && letters(area)
+        && !places.is_empty()
+        && places.iter().all(letters)
+        && matches!(number.as_bytes(), [b'0'..=b'9'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions() {
+        for good in ["eu-west-1", "ap-southeast-7", "us-gov-west-1", "us-isob-east-1", "eusc-de-east-1"] {
+            assert!(is_region(good), "{good}");
+        }
+        for bad in
+            ["", "eu", "eu-1", "eu-west", "eu-west-1a", "eu-west-12", "eu--1", "EU-west-1", "euro-we_st-1"]
+        {
+            assert!(!is_region(bad), "{bad}");
+        }
+    }
+}
