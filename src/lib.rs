@@ -125,6 +125,7 @@ pub mod notation;
 pub mod process;
 pub mod progress;
 pub mod provider;
+pub mod publish;
 pub mod recipe;
 pub mod repository;
 pub mod scratch;

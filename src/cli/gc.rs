@@ -163,12 +163,6 @@ fn told(context: &Context, dry_run: bool, sum: &Sum) {
     }));
 }
 
-/// Who says so: the person behind sudo too.
-fn person() -> String {
-    let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let name = name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
-    format!("{name}@{}", rustix::system::uname().nodename().to_string_lossy())
-}
 
 fn not_pinned(image: &str) -> Error {
     Error::failed(format!("image {image} is not pinned")).hint("`rekiln gc list` lists those that are")

@@ -35,6 +35,8 @@ mod marks;
 mod output;
 pub mod pause;
 pub mod plan;
+#[cfg(feature = "aws")]
+pub mod publish;
 pub mod quarantine;
 pub mod reap;
 pub mod replay;
@@ -45,6 +47,8 @@ pub mod rotate;
 pub mod schema;
 pub mod simulate;
 pub mod status;
+#[cfg(feature = "aws")]
+pub mod verify_ami;
 mod wrap;
 
 pub use output::Output;
@@ -89,6 +93,12 @@ enum Command {
     Image(image::Args),
     /// Shows what changed between two images.
     Diff(diff::Args),
+    /// Publishes baked, passing images as AMIs: only what changed is sent, and a run that was stopped goes on.
+    #[cfg(feature = "aws")]
+    Publish(publish::Args),
+    /// Reads published AMIs back and says whether they are byte for byte the images in the store.
+    #[cfg(feature = "aws")]
+    VerifyAmi(verify_ami::Args),
     /// Says for each instance what it is and what will happen, changing nothing.
     Plan(plan::Args),
     /// Rolls a fleet to the image that Git asks for, or to another one.
@@ -117,7 +127,7 @@ enum Command {
     Replay(replay::Args),
     /// Ends every instance of a fleet and its load balancer.
     Down(down::Args),
-    /// Removes what no record claims.
+    /// Removes what no record claims, and what publications made that were never finished.
     Reap(reap::Args),
     /// Removes images, layers and inputs that nothing reaches from the local store, or pins those that are to stay.
     ///
@@ -213,6 +223,10 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Images(args) => images::run(&context, args),
         Command::Image(args) => image::run(&context, args),
         Command::Diff(args) => diff::run(&context, args),
+        #[cfg(feature = "aws")]
+        Command::Publish(args) => publish::run(&context, args),
+        #[cfg(feature = "aws")]
+        Command::VerifyAmi(args) => verify_ami::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
         Command::Roll(args) => roll::run(&context, args),
         Command::Rotate(args) => rotate::run(&context, args),
@@ -237,4 +251,11 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Man(args) => man::run(&context, args),
         Command::Sandbox => Ok(crate::bake::sandbox::enter()),
     }
+}
+
+/// Who says so: the person behind sudo too.
+fn person() -> String {
+    let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let name = name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    format!("{name}@{}", rustix::system::uname().nodename().to_string_lossy())
 }

@@ -24,7 +24,13 @@ pub fn run(context: &Context, _args: Args) -> Result<u8> {
     for fleet in &busy {
         context.output.line(format!("fleet {fleet} is being rolled; what is its is left alone"));
     }
-    let removed = reap(&store, &Qemu::new(store.clone()), &running, &busy)?;
+    let mut removed = reap(&store, &Qemu::new(store.clone()), &running, &busy)?;
+    #[cfg(feature = "aws")]
+    {
+        let reaped = context.block_on(crate::publish::reap::reap(&store))?;
+        removed.extend(reaped.removed);
+        reaped.left.iter().for_each(|line| context.output.line(line));
+    }
     context.output.json(&serde_json::json!({ "event": "reaped", "removed": removed, "rolling": busy }));
     for line in &removed {
         context.output.line(format!("removed {line}"));

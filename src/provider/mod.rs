@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 use crate::fleet::census::{Census, InstanceId};
 use crate::fleet::generation::Generation;
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod local;
 pub mod sim;
 

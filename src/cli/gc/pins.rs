@@ -2,14 +2,14 @@
 
 use jiff::{Timestamp, Unit};
 
-use super::{not_pinned, person};
+use super::not_pinned;
 use crate::catalog::Catalog;
 use crate::catalog::marks::Mark;
 use crate::catalog::pins::pins;
 use crate::claim::Lock;
 use crate::cli::Context;
 use crate::cli::desk::reason;
-use crate::cli::marks;
+use crate::cli::{marks, person};
 use crate::error::Result;
 
 /// What to do with pins.

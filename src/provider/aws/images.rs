@@ -1,0 +1,222 @@
+//! AMIs and what belongs to them: looked at, registered, shared, named by a parameter, removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::types::{
+    ArchitectureValues, BlockDeviceMapping, BootModeValues, EbsBlockDevice, Filter, Image, ImageAttributeName,
+    ImageState, ImdsSupportValues, LaunchPermission, LaunchPermissionModifications, ResourceType, Tag,
+    TagSpecification, TpmSupportValues, VolumeType,
+};
+use aws_sdk_ssm::types::ParameterType;
+use jiff::Timestamp;
+
+use super::error::Kind;
+use super::{Aws, CallError};
+use crate::publish::plan::{Grantee, SeenImage, State};
+
+/// The root device: any name serves a UEFI image on Nitro, and this is what Amazon Linux and most tools use.
+const ROOT: &str = "/dev/xvda";
+
+/// What an AMI is registered as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Its name, unique in account and region.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// The snapshot of its root device.
+    pub snapshot: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Aws {
+    /// Returns this account's AMI of a name; `None` when there is none, or none yet.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub async fn image(&self, name: &str) -> Result<Option<SeenImage>, CallError> {
+        let filter = Filter::builder().name("name").values(name).build();
+        let call = self.ec2.describe_images().owners("self").filters(filter);
+        let call = call.include_deprecated(true).include_disabled(true);
+        let found = call.send().await.map_err(|error| CallError::of("DescribeImages", error))?;
+        // One that is gone may be listed for a while beside its successor.
+        let mut images: Vec<_> = found.images().iter().filter_map(seen).collect();
+        images.sort_by_key(|image| image.state == State::Gone);
+        Ok(images.into_iter().next())
+    }
+
+    /// Registers an AMI and returns its id.
+    ///
+    /// # Errors
+    /// It was not registered, or whether it was cannot be told.
+    pub async fn register(&self, registration: &Registration) -> Result<String, CallError> {
+        let disk = EbsBlockDevice::builder()
+            .snapshot_id(&registration.snapshot)
+            .volume_type(VolumeType::Gp3)
+            .delete_on_termination(true)
+            .build();
+        let root = BlockDeviceMapping::builder().device_name(ROOT).ebs(disk).build();
+        let tags = registration.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+        let tags = TagSpecification::builder().resource_type(ResourceType::Image).set_tags(Some(tags.collect()));
+        // The API's own defaults are an i386 paravirtual machine without anything.
+        let call = self
+            .ec2
+            .register_image()
+            .name(&registration.name)
+            .description(&registration.description)
+            .architecture(ArchitectureValues::X8664)
+            .virtualization_type("hvm")
+            .ena_support(true)
+            .sriov_net_support("simple")
+            .boot_mode(BootModeValues::Uefi)
+            .tpm_support(TpmSupportValues::V20)
+            .imds_support(ImdsSupportValues::V20)
+            .root_device_name(ROOT)
+            .block_device_mappings(root)
+            .tag_specifications(tags.build());
+        let answer = call.send().await.map_err(|error| CallError::of("RegisterImage", error))?;
+        answer.image_id.ok_or_else(|| CallError::empty("RegisterImage", "image id"))
+    }
+
+    /// Returns who may launch an AMI besides its account.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub async fn grantees(&self, ami: &str) -> Result<BTreeSet<Grantee>, CallError> {
+        let call = self.ec2.describe_image_attribute().image_id(ami);
+        let answer = call.attribute(ImageAttributeName::LaunchPermission).send().await;
+        let answer = answer.map_err(|error| CallError::of("DescribeImageAttribute", error))?;
+        let grantee = |permission: &LaunchPermission| {
+            let account = permission.user_id.clone().map(Grantee::Account);
+            let organisation = || permission.organization_arn.clone().map(Grantee::Organisation);
+            let unit = || permission.organizational_unit_arn.clone().map(Grantee::Unit);
+            account.or_else(organisation).or_else(unit)
+        };
+        Ok(answer.launch_permissions().iter().filter_map(grantee).collect())
+    }
+
+    /// Changes who may launch an AMI.
+    ///
+    /// # Errors
+    /// It was not changed, or whether it was cannot be told.
+    pub async fn share(
+        &self,
+        ami: &str,
+        add: &BTreeSet<Grantee>,
+        remove: &BTreeSet<Grantee>,
+    ) -> Result<(), CallError> {
+        let permission = |grantee: &Grantee| {
+            let builder = LaunchPermission::builder();
+            match grantee {
+                Grantee::Account(number) => builder.user_id(number),
+                Grantee::Organisation(arn) => builder.organization_arn(arn),
+                Grantee::Unit(arn) => builder.organizational_unit_arn(arn),
+            }
+            .build()
+        };
+        let all = |grantees: &BTreeSet<Grantee>| {
+            Some(grantees.iter().map(permission).collect::<Vec<_>>()).filter(|all| !all.is_empty())
+        };
+        let changes = LaunchPermissionModifications::builder().set_add(all(add)).set_remove(all(remove)).build();
+        let call = self.ec2.modify_image_attribute().image_id(ami).launch_permission(changes);
+        call.send().await.map(drop).map_err(|error| CallError::of("ModifyImageAttribute", error))
+    }
+
+    /// Has an AMI deprecated from a time on.
+    ///
+    /// # Errors
+    /// As [`Aws::share`].
+    pub async fn deprecate(&self, ami: &str, at: Timestamp) -> Result<(), CallError> {
+        let at = aws_smithy_types::DateTime::from_secs(at.as_second());
+        let call = self.ec2.enable_image_deprecation().image_id(ami).deprecate_at(at);
+        call.send().await.map(drop).map_err(|error| CallError::of("EnableImageDeprecation", error))
+    }
+
+    /// Protects an AMI from deregistration, or no longer.
+    ///
+    /// # Errors
+    /// As [`Aws::share`].
+    pub async fn protect(&self, ami: &str, on: bool) -> Result<(), CallError> {
+        if on {
+            let call = self.ec2.enable_image_deregistration_protection().image_id(ami);
+            let answer = call.send().await;
+            return answer.map(drop).map_err(|error| CallError::of("EnableImageDeregistrationProtection", error));
+        }
+        let call = self.ec2.disable_image_deregistration_protection().image_id(ami);
+        call.send().await.map(drop).map_err(|error| CallError::of("DisableImageDeregistrationProtection", error))
+    }
+
+    /// Removes an AMI; one that is gone is removed. Its snapshots stay.
+    ///
+    /// # Errors
+    /// As [`Aws::share`].
+    pub async fn deregister(&self, ami: &str) -> Result<(), CallError> {
+        let answer = self.ec2.deregister_image().image_id(ami).send().await;
+        match answer.map_err(|error| CallError::of("DeregisterImage", error)) {
+            Err(error) if error.kind != Kind::Missing => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns what a parameter says; `None` when there is none.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn parameter(&self, name: &str) -> Result<Option<String>, CallError> {
+        let answer = self.ssm.get_parameter().name(name).send().await;
+        match answer.map_err(|error| CallError::of("GetParameter", error)) {
+            Ok(answer) => Ok(answer.parameter.and_then(|parameter| parameter.value)),
+            Err(error) if error.kind == Kind::Missing => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has a parameter name an AMI. AWS looks at the AMI only after it has answered: the new value counts when it can
+    /// be read.
+    ///
+    /// # Errors
+    /// It was not written, or whether it was cannot be told.
+    pub async fn name(&self, parameter: &str, ami: &str) -> Result<(), CallError> {
+        let call = self.ssm.put_parameter().name(parameter).value(ami).overwrite(true);
+        let call = call.r#type(ParameterType::String).data_type("aws:ec2:image");
+        call.send().await.map(drop).map_err(|error| CallError::of("PutParameter", error))
+    }
+
+    /// Removes a parameter; one that is gone is removed.
+    ///
+    /// # Errors
+    /// It was not removed, or whether it was cannot be told.
+    pub async fn delete_parameter(&self, name: &str) -> Result<(), CallError> {
+        let answer = self.ssm.delete_parameter().name(name).send().await;
+        match answer.map_err(|error| CallError::of("DeleteParameter", error)) {
+            Err(error) if error.kind != Kind::Missing => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn seen(image: &Image) -> Option<SeenImage> {
+    let reason = image.state_reason().and_then(|reason| reason.message());
+    let failed = || State::Failed(reason.unwrap_or("no reason given").to_owned());
+    let root = image.root_device_name();
+    let root = image.block_device_mappings().iter().find(|mapping| mapping.device_name() == root);
+    let time = |text: Option<&str>| text.and_then(|text| text.parse().ok());
+    let tags = image.tags().iter();
+    Some(SeenImage {
+        id: image.image_id()?.to_owned(),
+        state: match image.state() {
+            Some(ImageState::Available) => State::Ready,
+            Some(ImageState::Failed | ImageState::Error | ImageState::Invalid) => failed(),
+            Some(ImageState::Deregistered) => State::Gone,
+            Some(ImageState::Disabled) => State::Disabled,
+            _ => State::Pending,
+        },
+        created: time(image.creation_date()),
+        snapshot: root.and_then(|root| root.ebs()?.snapshot_id()).map(str::to_owned),
+        tags: tags.filter_map(|tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()))).collect(),
+        deprecation: time(image.deprecation_time()),
+        // `enabled`, `enabled-with-cooldown`, `disabled`.
+        protected: image.deregistration_protection().is_some_and(|word| word.starts_with("enabled")),
+    })
+}

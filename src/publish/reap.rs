@@ -1,0 +1,82 @@
+//! Do: removes what publications made that were never finished.
+
+use super::ledger::{Entry, Ledger, entries};
+use super::plan::{RUN_TAG, ami_name};
+use crate::error::Result;
+use crate::provider::aws::{Aws, CallError, Patience};
+use crate::store::Store;
+
+/// What was removed, and what was left.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Reaped {
+    /// A line for each thing that was removed.
+    pub removed: Vec<String>,
+    /// A line for each publication that is left alone, and why.
+    pub left: Vec<String>,
+}
+
+/// Removes everything that unfinished publications of the store made. AWS is asked only when there are any.
+///
+/// # Errors
+/// A ledger entry that does not read; AWS cannot be asked. What was removed until then is removed.
+pub async fn reap(store: &Store) -> Result<Reaped> {
+    let mut reaped = Reaped::default();
+    for found in entries(store)?.into_iter().filter(|entry| entry.published.is_none()) {
+        let place = format!("image {} in {} of account {}", found.image.short(), found.region, found.account);
+        let ledger = match Ledger::take(store, &found.account, &found.region, found.image) {
+            Ok(ledger) => ledger,
+            Err(error) if error.exit_code() == 3 => {
+                reaped.left.push(format!("{place} is being published; what is its is left alone"));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        // It may have been finished since it was read.
+        let Some(entry) = ledger.entry()?.filter(|entry| entry.published.is_none()) else { continue };
+        let aws = Aws::connect(&entry.region).await?;
+        if aws.account != entry.account {
+            reaped.left.push(format!("{place} was begun; these credentials are of account {}", aws.account));
+            continue;
+        }
+        let mut patience = Patience::default();
+        while let Err(error) = remove(&aws, &entry, &mut reaped.removed).await {
+            patience.after(error, &entry.region).await?;
+        }
+        ledger.remove()?;
+    }
+    Ok(reaped)
+}
+
+async fn remove(aws: &Aws, entry: &Entry, removed: &mut Vec<String>) -> Result<(), CallError> {
+    let what = format!("of image {} in {}", entry.image.short(), entry.region);
+    let image = aws.image(&ami_name(&entry.recipe, entry.image)).await?;
+    // One that another run registered is not this one's to remove.
+    if let Some(image) = image.filter(|image| image.tags.get(RUN_TAG) == Some(&entry.run)) {
+        if let Some(named) = &entry.named
+            && aws.parameter(&named.parameter).await?.as_ref() == Some(&image.id)
+        {
+            match &named.before {
+                Some(before) => aws.name(&named.parameter, before).await?,
+                None => aws.delete_parameter(&named.parameter).await?,
+            }
+            removed.push(format!("the name {} {what}", named.parameter));
+        }
+        if image.protected {
+            aws.protect(&image.id, false).await?;
+        }
+        aws.deregister(&image.id).await?;
+        removed.push(format!("{} {what}", image.id));
+    }
+    let tagged = aws.snapshots(RUN_TAG, &entry.run).await?.into_iter().map(|snapshot| snapshot.id);
+    let mut snapshots: Vec<String> = tagged.collect();
+    // The list may not have it yet.
+    if let Some(known) = entry.snapshot.clone().filter(|known| !snapshots.contains(known)) {
+        let ours = aws.snapshot(&known).await?;
+        snapshots.extend(ours.filter(|seen| seen.tags.get(RUN_TAG) == Some(&entry.run)).map(|seen| seen.id));
+    }
+    for snapshot in snapshots {
+        aws.delete_snapshot(&snapshot).await?;
+        removed.push(format!("{snapshot} {what}"));
+    }
+    Ok(())
+}
