@@ -163,7 +163,6 @@ fn told(context: &Context, dry_run: bool, sum: &Sum) {
     }));
 }
 
-
 fn not_pinned(image: &str) -> Error {
     Error::failed(format!("image {image} is not pinned")).hint("`rekiln gc list` lists those that are")
 }

@@ -125,7 +125,12 @@ impl Targets {
     ///
     /// # Errors
     /// An image that is not there, a region that is none, and an image without a region.
-    pub(super) fn find(context: &Context, store: &Store, images: &[String], regions: &[String]) -> Result<Self> {
+    pub(super) fn find(
+        context: &Context,
+        store: &Store,
+        images: &[String],
+        regions: &[String],
+    ) -> Result<Self> {
         let catalog = Catalog::new(store.clone());
         if let Some(region) = regions.iter().find(|region| !crate::recipe::publish::is_region(region)) {
             return Err(Error::invalid(format!("`--region {region}`: this is no AWS region"))
@@ -138,14 +143,19 @@ impl Targets {
                 continue;
             }
             let settings = settings(context, &record)?;
-            let mut regions: Vec<String> =
-                if regions.is_empty() { settings.regions.iter().cloned().collect() } else { regions.to_vec() };
+            let mut regions: Vec<String> = if regions.is_empty() {
+                settings.regions.iter().cloned().collect()
+            } else {
+                regions.to_vec()
+            };
             regions.sort();
             regions.dedup();
             if regions.is_empty() {
-                return Err(Error::invalid(format!("recipe {} says no region to publish in", record.name)).hint(
-                    format!("give `--region`, or write `[publish] regions = [\"eu-west-1\"]` into images/{}.toml", record.name),
-                ));
+                return Err(Error::invalid(format!("recipe {} says no region to publish in", record.name))
+                    .hint(format!(
+                        "give `--region`, or write `[publish] regions = [\"eu-west-1\"]` into images/{}.toml",
+                        record.name
+                    )));
             }
             targets.push(Target { record, settings, regions });
         }

@@ -25,12 +25,7 @@ pub fn run(context: &Context, _args: Args) -> Result<u8> {
         context.output.line(format!("fleet {fleet} is being rolled; what is its is left alone"));
     }
     let mut removed = reap(&store, &Qemu::new(store.clone()), &running, &busy)?;
-    #[cfg(feature = "aws")]
-    {
-        let reaped = context.block_on(crate::publish::reap::reap(&store))?;
-        removed.extend(reaped.removed);
-        reaped.left.iter().for_each(|line| context.output.line(line));
-    }
+    removed.extend(publications(context, &store)?);
     context.output.json(&serde_json::json!({ "event": "reaped", "removed": removed, "rolling": busy }));
     for line in &removed {
         context.output.line(format!("removed {line}"));
@@ -39,6 +34,26 @@ pub fn run(context: &Context, _args: Args) -> Result<u8> {
         context.output.line("nothing to remove");
     }
     Ok(0)
+}
+
+/// Removes what unfinished publications made, says what is left alone, and returns what was removed.
+#[cfg(feature = "aws")]
+fn publications(context: &Context, store: &Store) -> Result<Vec<String>> {
+    let reaped = context.block_on(crate::publish::reap::reap(store))?;
+    reaped.left.iter().for_each(|line| context.output.line(line));
+    Ok(reaped.removed)
+}
+
+/// Without AWS nothing can be removed there; nothing is claimed to be.
+#[cfg(not(feature = "aws"))]
+fn publications(context: &Context, store: &Store) -> Result<Vec<String>> {
+    let unfinished = crate::publish::ledger::entries(store)?.iter().filter(|e| e.published.is_none()).count();
+    if unfinished > 0 {
+        context.output.line(format!(
+            "{unfinished} unfinished publications are left alone: this rekiln was built without AWS"
+        ));
+    }
+    Ok(Vec::new())
 }
 
 /// Returns the fleets that a living process rolls: what it makes may have no record for a moment.

@@ -37,7 +37,8 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         let disk = Disk::new(Catalog::new(store.clone()).disk(id), &target.record);
         for region in &target.regions {
             let work = verify(region, name, id, &disk);
-            let Verified { ami, snapshot, blocks, differences } = interrupt::stoppable(|| context.block_on(work))?;
+            let Verified { ami, snapshot, blocks, differences } =
+                interrupt::stoppable(|| context.block_on(work))?;
             differs |= !differences.is_empty();
             context.output.json(&serde_json::json!({
                 "event": "verified", "image": id, "name": name, "region": region, "ami": ami,
@@ -55,7 +56,9 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         }
     }
     if differs {
-        context.output.hint("an AMI that is not what Git says must not run: deregister it, then publish again");
+        context
+            .output
+            .hint("an AMI that is not what Git says must not run: deregister it, then publish again");
     }
     Ok(u8::from(differs))
 }

@@ -54,7 +54,12 @@ impl Blocks {
         let zero = zero();
         let changed = self.0.iter().filter(|(index, digest)| parent.0.get(index) != Some(digest));
         let gone = parent.0.keys().filter(|index| !self.0.contains_key(index));
-        Self(changed.map(|(index, digest)| (*index, *digest)).chain(gone.map(|index| (*index, zero))).collect())
+        Self(
+            changed
+                .map(|(index, digest)| (*index, *digest))
+                .chain(gone.map(|index| (*index, zero)))
+                .collect(),
+        )
     }
 
     /// Returns the digest over the digests in the order of the blocks: what the EBS direct APIs call a linear
@@ -140,7 +145,12 @@ fn candidates(file: &File, size: u64) -> std::io::Result<Vec<u32>> {
 }
 
 /// The work of one thread: takes one candidate after the other.
-fn digests(file: &File, size: u64, candidates: &[u32], next: &AtomicU64) -> std::io::Result<Vec<(u32, Digest)>> {
+fn digests(
+    file: &File,
+    size: u64,
+    candidates: &[u32],
+    next: &AtomicU64,
+) -> std::io::Result<Vec<(u32, Digest)>> {
     let (zeros, mut found) = (vec![0; BLOCK], Vec::new());
     loop {
         let at = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
@@ -183,8 +193,7 @@ mod tests {
         let parts: [(u64, &[u8]); 3] =
             [(3 * block - 2, b"abcd"), (6 * block, &[0; 4096]), (10 * block + 7, b"end")];
         let found = Blocks::of(disk(&parts, size).path()).expect("read");
-        let expected =
-            [(2, padded(BLOCK - 2, b"ab")), (3, padded(0, b"cd")), (10, padded(7, b"end"))];
+        let expected = [(2, padded(BLOCK - 2, b"ab")), (3, padded(0, b"cd")), (10, padded(7, b"end"))];
         assert_eq!(found, Blocks(BTreeMap::from(expected)));
         assert!(Blocks::of(disk(&[], size).path()).expect("read").is_empty());
         assert!(Blocks::of(disk(&[], 0).path()).expect("read").is_empty());

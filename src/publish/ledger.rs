@@ -128,7 +128,8 @@ impl Entry {
     /// Gives up the current snapshot; the next one has another token.
     pub fn begin_again(&mut self) {
         self.attempt += 1;
-        (self.started, self.snapshot, self.parent, self.kms_key, self.sealed) = (None, None, None, None, false);
+        (self.started, self.snapshot, self.parent, self.kms_key, self.sealed) =
+            (None, None, None, None, false);
     }
 }
 
@@ -232,7 +233,8 @@ impl Ledger {
         let lines = known.iter().map(u32::to_string);
         let text: String = std::iter::once(entry.token()).chain(lines).map(|line| line + "\n").collect();
         atomic_write(&path, text.as_bytes())?;
-        let file = File::options().append(true).open(&path).doing(|| format!("opening {}", path.display()))?;
+        let file =
+            File::options().append(true).open(&path).doing(|| format!("opening {}", path.display()))?;
         Ok(Sending { path, file })
     }
 
@@ -300,7 +302,12 @@ pub fn entries(store: &Store) -> Result<Vec<Entry>> {
 ///
 /// # Errors
 /// As [`entries`].
-pub fn newest(store: &Store, (account, region): (&str, &str), recipe: &str, but: ImageId) -> Result<Option<(Entry, Blocks)>> {
+pub fn newest(
+    store: &Store,
+    (account, region): (&str, &str),
+    recipe: &str,
+    but: ImageId,
+) -> Result<Option<(Entry, Blocks)>> {
     let dir = published(store).join(account).join(region);
     let mut published = Vec::new();
     for image in directories(&dir)? {

@@ -75,9 +75,22 @@ mod tests {
     fn it_grows_while_that_pays_and_halves_when_refused() {
         let mut pace = Pace::default();
         let mut steps = vec![pace.at_once];
-        for (sent, refused) in
-            [(10, 0), (20, 0), (40, 0), (41, 0), (80, 0), (80, 3), (40, 0), (50, 0), (50, 0), (0, 1), (0, 9), (0, 9), (0, 9), (0, 9)]
-        {
+        for (sent, refused) in [
+            (10, 0),
+            (20, 0),
+            (40, 0),
+            (41, 0),
+            (80, 0),
+            (80, 3),
+            (40, 0),
+            (50, 0),
+            (50, 0),
+            (0, 1),
+            (0, 9),
+            (0, 9),
+            (0, 9),
+            (0, 9),
+        ] {
             pace.after(window(sent, refused));
             steps.push(pace.at_once);
         }

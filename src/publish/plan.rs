@@ -223,7 +223,8 @@ pub fn next(entry: &Entry, wanted: &Wanted, seen: &Seen, now: Timestamp) -> Resu
 fn of_image(entry: &Entry, wanted: &Wanted, seen: &Seen, image: &SeenImage) -> Result<Step, Refusal> {
     let ami = || image.id.clone();
     let tag = |name: &str| image.tags.get(name).map(String::as_str);
-    let ours = tag(IMAGE_TAG) == Some(&wanted.image.to_string()) && tag(DISK_TAG) == Some(&wanted.disk.to_string());
+    let ours =
+        tag(IMAGE_TAG) == Some(&wanted.image.to_string()) && tag(DISK_TAG) == Some(&wanted.disk.to_string());
     if !ours {
         return Err(Refusal::Taken(ami()));
     }
@@ -233,7 +234,11 @@ fn of_image(entry: &Entry, wanted: &Wanted, seen: &Seen, image: &SeenImage) -> R
         State::Failed(why) => {
             // A snapshot that this entry does not speak of is another's.
             let snapshot = image.snapshot.clone().filter(|found| entry.snapshot.as_ref() == Some(found));
-            return Ok(Step::BeginAgain { ami: Some(ami()), snapshot, why: format!("{} failed: {why}", image.id) });
+            return Ok(Step::BeginAgain {
+                ami: Some(ami()),
+                snapshot,
+                why: format!("{} failed: {why}", image.id),
+            });
         }
         State::Pending => return Ok(Step::Wait(format!("{} to be available", image.id))),
         State::Ready if !published && seen.in_a_row < IN_A_ROW => {

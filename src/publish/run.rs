@@ -115,7 +115,11 @@ pub struct Published {
 ///
 /// # Errors
 /// It cannot be done now; what was begun is kept, to go on from or to be reaped.
-pub async fn publish(store: &Store, publication: Publication, progress: Arc<dyn Progress>) -> Result<Published> {
+pub async fn publish(
+    store: &Store,
+    publication: Publication,
+    progress: Arc<dyn Progress>,
+) -> Result<Published> {
     let aws = Aws::connect(&publication.region).await?;
     let ledger = Ledger::take(store, &aws.account, &aws.region, publication.image)?;
     let now = Timestamp::now();
@@ -166,7 +170,10 @@ impl Publication {
         let deprecate_after = match deprecate_after {
             Some(text) => {
                 let after = crate::notation::duration(text).map_err(|error| {
-                    Error::invalid(format!("`deprecate_after = \"{text}\"` of recipe {}: {error}", self.recipe))
+                    Error::invalid(format!(
+                        "`deprecate_after = \"{text}\"` of recipe {}: {error}",
+                        self.recipe
+                    ))
                 })?;
                 Some(SignedDuration::try_from(after).doing(|| "reading `deprecate_after`")?)
             }
@@ -267,8 +274,9 @@ impl Publisher {
         let seen = self.look().await?;
         let region = &self.aws.region;
         let step = next(&self.entry, &self.wanted, &seen, Timestamp::now()).map_err(|refusal| {
-            Error::failed(format!("publishing {} in {region}: {refusal}", self.publication.recipe))
-                .hint("nothing was changed; remove or enable that AMI, or find out whose it is, then publish again")
+            Error::failed(format!("publishing {} in {region}: {refusal}", self.publication.recipe)).hint(
+                "nothing was changed; remove or enable that AMI, or find out whose it is, then publish again",
+            )
         })?;
         match &step {
             Step::Start => self.start().await?,
@@ -296,8 +304,7 @@ impl Publisher {
     }
 
     async fn look(&mut self) -> Result<Seen, CallError> {
-        let mut seen =
-            Seen { image: self.aws.image(&self.publication.ami_name()).await?, ..Seen::default() };
+        let mut seen = Seen { image: self.aws.image(&self.publication.ami_name()).await?, ..Seen::default() };
         let mut ready = None;
         match (&seen.image, &self.entry.snapshot) {
             (Some(image), _) if image.state != State::Gone => {
@@ -311,7 +318,8 @@ impl Publisher {
             }
             (_, Some(snapshot)) => {
                 seen.snapshot = self.aws.snapshot(snapshot).await?;
-                ready = seen.snapshot.as_ref().filter(|found| found.state == State::Ready).map(|s| s.id.clone());
+                ready =
+                    seen.snapshot.as_ref().filter(|found| found.state == State::Ready).map(|s| s.id.clone());
             }
             (_, None) => {}
         }
@@ -406,7 +414,12 @@ impl Publisher {
         }
     }
 
-    async fn begin_again(&mut self, ami: Option<&str>, snapshot: Option<&str>, why: &str) -> Result<(), Stop> {
+    async fn begin_again(
+        &mut self,
+        ami: Option<&str>,
+        snapshot: Option<&str>,
+        why: &str,
+    ) -> Result<(), Stop> {
         self.attempts += 1;
         if self.attempts > ATTEMPTS {
             return Err(Error::failed(format!("publishing in {}: {why}", self.aws.region))

@@ -105,7 +105,12 @@ impl Source {
     fn open(publisher: &Publisher, snapshot: &str) -> Result<Arc<Self>> {
         let disk = Arc::clone(&publisher.publication.disk);
         let file = File::open(&disk.path).doing(|| format!("opening {}", disk.path.display()))?;
-        Ok(Arc::new(Self { aws: publisher.aws.clone(), snapshot: snapshot.to_owned(), disk, file: Arc::new(file) }))
+        Ok(Arc::new(Self {
+            aws: publisher.aws.clone(),
+            snapshot: snapshot.to_owned(),
+            disk,
+            file: Arc::new(file),
+        }))
     }
 
     async fn send(&self, index: u32, digest: Digest) -> Result<(), Stop> {

@@ -38,8 +38,12 @@ pub async fn verify(region: &str, recipe: &str, image: ImageId, disk: &Disk) -> 
     let own = disk.blocks().await?;
     let name = ami_name(recipe, image);
     let none = || {
-        Error::failed(format!("image {} is not published in {region} of account {}", image.short(), aws.account))
-            .hint(format!("`rekiln publish {} --region {region}` publishes it", image.short()))
+        Error::failed(format!(
+            "image {} is not published in {region} of account {}",
+            image.short(),
+            aws.account
+        ))
+        .hint(format!("`rekiln publish {} --region {region}` publishes it", image.short()))
     };
     let seen = insist(&aws, || aws.image(&name)).await?.ok_or_else(none)?;
     let (ami, Some(snapshot)) = (seen.id.clone(), seen.snapshot.clone()) else { return Err(none()) };
@@ -77,7 +81,9 @@ async fn read(aws: &Aws, snapshot: &str) -> Result<BTreeMap<u32, Digest>> {
         let Some(ended) = calls.join_next().await else { return Ok(found) };
         let (index, digest, size) = ended.doing(|| "reading a block")??;
         if size != BLOCK {
-            return Err(Error::failed(format!("block {index} of {snapshot} has {size} bytes, and not {BLOCK}")));
+            return Err(Error::failed(format!(
+                "block {index} of {snapshot} has {size} bytes, and not {BLOCK}"
+            )));
         }
         found.insert(index, digest);
     }

@@ -78,9 +78,8 @@ impl CallError {
                  `aws sts decode-authorization-message` reads an encoded reason",
                 self.call
             )),
-            Kind::Throttled | Kind::Unclear => {
-                error.hint("AWS or the way to it fails for long; what is begun is kept: run it again to go on")
-            }
+            Kind::Throttled | Kind::Unclear => error
+                .hint("AWS or the way to it fails for long; what is begun is kept: run it again to go on"),
             Kind::Missing | Kind::Taken | Kind::Refused => error,
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{
-    ArchitectureValues, BlockDeviceMapping, BootModeValues, EbsBlockDevice, Filter, Image, ImageAttributeName,
-    ImageState, ImdsSupportValues, LaunchPermission, LaunchPermissionModifications, ResourceType, Tag,
-    TagSpecification, TpmSupportValues, VolumeType,
+    ArchitectureValues, BlockDeviceMapping, BootModeValues, EbsBlockDevice, Filter, Image,
+    ImageAttributeName, ImageState, ImdsSupportValues, LaunchPermission, LaunchPermissionModifications,
+    ResourceType, Tag, TagSpecification, TpmSupportValues, VolumeType,
 };
 use aws_sdk_ssm::types::ParameterType;
 use jiff::Timestamp;
@@ -58,7 +58,8 @@ impl Aws {
             .build();
         let root = BlockDeviceMapping::builder().device_name(ROOT).ebs(disk).build();
         let tags = registration.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
-        let tags = TagSpecification::builder().resource_type(ResourceType::Image).set_tags(Some(tags.collect()));
+        let tags =
+            TagSpecification::builder().resource_type(ResourceType::Image).set_tags(Some(tags.collect()));
         // The API's own defaults are an i386 paravirtual machine without anything.
         let call = self
             .ec2
@@ -118,7 +119,8 @@ impl Aws {
         let all = |grantees: &BTreeSet<Grantee>| {
             Some(grantees.iter().map(permission).collect::<Vec<_>>()).filter(|all| !all.is_empty())
         };
-        let changes = LaunchPermissionModifications::builder().set_add(all(add)).set_remove(all(remove)).build();
+        let changes =
+            LaunchPermissionModifications::builder().set_add(all(add)).set_remove(all(remove)).build();
         let call = self.ec2.modify_image_attribute().image_id(ami).launch_permission(changes);
         call.send().await.map(drop).map_err(|error| CallError::of("ModifyImageAttribute", error))
     }
@@ -141,10 +143,15 @@ impl Aws {
         if on {
             let call = self.ec2.enable_image_deregistration_protection().image_id(ami);
             let answer = call.send().await;
-            return answer.map(drop).map_err(|error| CallError::of("EnableImageDeregistrationProtection", error));
+            return answer
+                .map(drop)
+                .map_err(|error| CallError::of("EnableImageDeregistrationProtection", error));
         }
         let call = self.ec2.disable_image_deregistration_protection().image_id(ami);
-        call.send().await.map(drop).map_err(|error| CallError::of("DisableImageDeregistrationProtection", error))
+        call.send()
+            .await
+            .map(drop)
+            .map_err(|error| CallError::of("DisableImageDeregistrationProtection", error))
     }
 
     /// Removes an AMI; one that is gone is removed. Its snapshots stay.

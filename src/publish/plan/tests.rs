@@ -128,8 +128,8 @@ fn from_nothing_to_done() {
         ("", "image:gone foreign", "start"),
         ("", "image:disabled", "refused: ami-1 is of this image, and someone disabled it"),
     ];
-    let said = |(e, s, wanted): &(&str, &str, &str)| (said(&entry(e), &seen(s)), (*wanted).to_owned(), *e, *s);
-    let wrong: Vec<_> = table.iter().map(said).filter(|(found, wanted, ..)| found != wanted).collect();
+    let said = |(e, s, wanted)| (e, s, said(&entry(e), &seen(s)), wanted);
+    let wrong: Vec<_> = table.into_iter().map(said).filter(|(_, _, found, wanted)| found != wanted).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
