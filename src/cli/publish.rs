@@ -174,9 +174,12 @@ impl Target {
             return refused("it is a debug variant, with a root shell on its console", bake);
         }
         match verdict {
-            None => return refused("it was never booted", bake),
+            None => return refused("it was never booted, so there is no verdict on it", bake),
             Some(verdict) if !verdict.passed => {
-                return refused(&format!("its boot did not pass ({})", verdict.reasons.join("; ")), bake);
+                return refused(
+                    &format!("its verdict is that it did not pass ({})", verdict.reasons.join("; ")),
+                    bake,
+                );
             }
             Some(_) => {}
         }

@@ -419,7 +419,9 @@ mod tests {
         let mut entry = entry("a", 1);
         let ledger = take(&store, &entry);
         let mut sending = ledger.sending(&entry, &BTreeSet::new()).expect("opened");
-        [3, 14].iter().for_each(|index| sending.confirm(*index).expect("written"));
+        for index in [3, 14] {
+            sending.confirm(index).expect("written");
+        }
         // Cut short in the middle of a line.
         sending.file.write_all(b"15").expect("written");
         let known = ledger.sent(&entry).expect("read");

@@ -38,6 +38,8 @@ pub struct Wanted {
     pub disk: Digest,
     /// Who may launch it, besides the account it is in.
     pub grantees: BTreeSet<Grantee>,
+    /// Tags, besides rekiln's own.
+    pub tags: BTreeMap<String, String>,
     /// How long after its registration it is deprecated.
     pub deprecate_after: Option<SignedDuration>,
     /// Whether it is protected from deregistration.
@@ -159,8 +161,15 @@ pub enum Step {
         /// Who may no longer.
         remove: BTreeSet<Grantee>,
     },
-    /// Have it deprecated at a time.
-    Deprecate(String, Timestamp),
+    /// Have it deprecated at a time, or never.
+    Deprecate(String, Option<Timestamp>),
+    /// Give it and its snapshot tags.
+    Tag {
+        /// The AMI and its snapshot.
+        resources: Vec<String>,
+        /// The tags that it lacks, or has with another value.
+        tags: BTreeMap<String, String>,
+    },
     /// Protect it from deregistration, or do not.
     Protect(String, bool),
     /// Have the parameter name it.
@@ -251,7 +260,14 @@ fn of_image(entry: &Entry, wanted: &Wanted, seen: &Seen, image: &SeenImage) -> R
     if !add.is_empty() || !remove.is_empty() {
         return Ok(Step::Share { ami: ami(), add, remove });
     }
-    if let Some(at) = deprecation(wanted, image).filter(|at| image.deprecation != Some(*at)) {
+    let lacks = wanted.tags.iter().filter(|(key, value)| image.tags.get(*key) != Some(value));
+    let tags: BTreeMap<_, _> = lacks.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if !tags.is_empty() {
+        let resources = std::iter::once(ami()).chain(image.snapshot.clone()).collect();
+        return Ok(Step::Tag { resources, tags });
+    }
+    let at = deprecation(wanted, image);
+    if image.deprecation != at {
         return Ok(Step::Deprecate(ami(), at));
     }
     if wanted.protect != image.protected {

@@ -27,6 +27,9 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(300), Duration::from_s
 /// never ended.
 const DEADLINE: Duration = Duration::from_hours(1);
 
+/// How long a parameter may take to say what it was told: AWS looks at the AMI first, which takes seconds.
+const NAMING: Duration = Duration::from_secs(20);
+
 /// How many snapshots are begun by one run, at most: what fails three times fails for a reason.
 const ATTEMPTS: u32 = 3;
 
@@ -101,7 +104,7 @@ pub struct Published {
     pub ami: String,
     /// Its snapshot.
     pub snapshot: Option<String>,
-    /// Blocks with data in the disk; `None` when nobody had to look.
+    /// Blocks with data in the disk; `None` when nobody looked, since another store published it.
     pub blocks: Option<usize>,
     /// Blocks that were sent by this run.
     pub sent: usize,
@@ -152,7 +155,7 @@ pub async fn publish(
         attempts: 0,
         delta: true,
         ready: (String::new(), 0),
-        named: false,
+        named: None,
     };
     publisher.run().await
 }
@@ -183,6 +186,7 @@ impl Publication {
             image: self.image,
             disk: self.disk.sha256,
             grantees: accounts.chain(organisations).collect(),
+            tags: self.settings.tags.clone(),
             deprecate_after,
             protect: *protect,
             parameter: parameter.is_some(),
@@ -229,8 +233,8 @@ pub(super) struct Publisher {
     delta: bool,
     /// What was seen ready last, and how often in a row.
     ready: (String, u32),
-    /// Whether this run told the parameter.
-    named: bool,
+    /// When this run told the parameter, or may have.
+    named: Option<Instant>,
 }
 
 impl Publisher {
@@ -294,6 +298,10 @@ impl Publisher {
                 self.change()?;
                 self.aws.deprecate(ami, *at).await?;
             }
+            Step::Tag { resources, tags } => {
+                self.change()?;
+                self.aws.tag(resources, tags).await?;
+            }
             Step::Protect(ami, on) => {
                 self.change()?;
                 self.aws.protect(ami, *on).await?;
@@ -339,6 +347,8 @@ impl Publisher {
     }
 
     async fn start(&mut self) -> Result<(), Stop> {
+        // A disk that is not what was baked begins nothing.
+        self.publication.disk.blocks().await?;
         if self.entry.started.is_none() {
             self.entry.kms_key = self.publication.settings.kms.get(&self.aws.region).cloned();
             self.entry.parent = if self.delta { self.parent().await? } else { None };
@@ -442,7 +452,7 @@ impl Publisher {
     /// Has the parameter name the AMI, once; then waits until it does.
     async fn name(&mut self, ami: &str, before: Option<String>) -> Result<Option<Step>, Stop> {
         let Some(parameter) = self.publication.settings.parameter.clone() else { return Ok(None) };
-        if self.named {
+        if self.named.is_some_and(|at| at.elapsed() < NAMING) {
             return Ok(Some(Step::Wait(format!("the parameter {parameter} to name {ami}"))));
         }
         // What was there before the first try is what an undoing needs.
@@ -450,9 +460,13 @@ impl Publisher {
             self.entry.named = Some(Named { parameter: parameter.clone(), before });
         }
         self.change()?;
-        self.aws.name(&parameter, ami).await?;
-        self.named = true;
-        Ok(None)
+        self.named = Some(Instant::now());
+        let told = self.aws.name(&parameter, ami).await;
+        // It need not have been told again if only the answer is missing.
+        if told.as_ref().is_err_and(|error| error.kind != Kind::Unclear) {
+            self.named = None;
+        }
+        Ok(told.map(|()| None)?)
     }
 
     async fn done(&mut self, ami: String, snapshot: Option<String>) -> Result<Published> {
@@ -471,11 +485,14 @@ impl Publisher {
         if self.entry != before {
             self.ledger.write(&self.entry)?;
         }
+        // Nobody looks for them anew only to count them.
+        let known = || super::ledger::blocks(&self.store, (&self.aws.account, &place), self.entry.image).ok();
+        let blocks = self.publication.disk.blocks.get().map(Blocks::len).or_else(|| Some(known()?.len()));
         Ok(Published {
             account: self.aws.account.clone(),
             ami,
             snapshot,
-            blocks: self.publication.disk.blocks.get().map(Blocks::len),
+            blocks,
             sent: self.sent,
             parent: self.entry.parent.as_ref().map(|parent| parent.snapshot.clone()),
             changed: self.changed,

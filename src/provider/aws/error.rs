@@ -35,11 +35,11 @@ pub enum Kind {
 
 impl CallError {
     /// Reads an SDK error.
-    pub fn of<E>(call: &'static str, error: SdkError<E>) -> Self
+    pub fn of<E>(call: &'static str, error: &SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        let (kind, words) = match &error {
+        let (kind, words) = match error {
             SdkError::ServiceError(service) => {
                 let code = service.err().code().unwrap_or_default();
                 let status = service.raw().status().as_u16();
@@ -47,11 +47,14 @@ impl CallError {
                 (of_code(code, status), format!("{code} ({status}): {words}"))
             }
             // The request was never built: credentials or values are missing.
-            SdkError::ConstructionFailure(_) => (Kind::Denied, DisplayErrorContext(&error).to_string()),
-            SdkError::DispatchFailure(failure) if failure.is_other() || failure.is_user() => {
-                (Kind::Denied, DisplayErrorContext(&error).to_string())
+            SdkError::ConstructionFailure(_) => (Kind::Denied, DisplayErrorContext(error).to_string()),
+            // It was never sent, for a reason that is no mishap on the way: no credentials could be had.
+            SdkError::DispatchFailure(failure)
+                if failure.is_user() || failure.is_other() && failure.as_other().is_none() =>
+            {
+                (Kind::Denied, DisplayErrorContext(error).to_string())
             }
-            _ => (Kind::Unclear, DisplayErrorContext(&error).to_string()),
+            _ => (Kind::Unclear, DisplayErrorContext(error).to_string()),
         };
         Self { call, kind, words }
     }

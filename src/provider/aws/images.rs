@@ -39,7 +39,7 @@ impl Aws {
         let filter = Filter::builder().name("name").values(name).build();
         let call = self.ec2.describe_images().owners("self").filters(filter);
         let call = call.include_deprecated(true).include_disabled(true);
-        let found = call.send().await.map_err(|error| CallError::of("DescribeImages", error))?;
+        let found = call.send().await.map_err(|error| CallError::of("DescribeImages", &error))?;
         // One that is gone may be listed for a while beside its successor.
         let mut images: Vec<_> = found.images().iter().filter_map(seen).collect();
         images.sort_by_key(|image| image.state == State::Gone);
@@ -76,7 +76,7 @@ impl Aws {
             .root_device_name(ROOT)
             .block_device_mappings(root)
             .tag_specifications(tags.build());
-        let answer = call.send().await.map_err(|error| CallError::of("RegisterImage", error))?;
+        let answer = call.send().await.map_err(|error| CallError::of("RegisterImage", &error))?;
         answer.image_id.ok_or_else(|| CallError::empty("RegisterImage", "image id"))
     }
 
@@ -87,7 +87,7 @@ impl Aws {
     pub async fn grantees(&self, ami: &str) -> Result<BTreeSet<Grantee>, CallError> {
         let call = self.ec2.describe_image_attribute().image_id(ami);
         let answer = call.attribute(ImageAttributeName::LaunchPermission).send().await;
-        let answer = answer.map_err(|error| CallError::of("DescribeImageAttribute", error))?;
+        let answer = answer.map_err(|error| CallError::of("DescribeImageAttribute", &error))?;
         let grantee = |permission: &LaunchPermission| {
             let account = permission.user_id.clone().map(Grantee::Account);
             let organisation = || permission.organization_arn.clone().map(Grantee::Organisation);
@@ -122,17 +122,32 @@ impl Aws {
         let changes =
             LaunchPermissionModifications::builder().set_add(all(add)).set_remove(all(remove)).build();
         let call = self.ec2.modify_image_attribute().image_id(ami).launch_permission(changes);
-        call.send().await.map(drop).map_err(|error| CallError::of("ModifyImageAttribute", error))
+        call.send().await.map(drop).map_err(|error| CallError::of("ModifyImageAttribute", &error))
     }
 
-    /// Has an AMI deprecated from a time on.
+    /// Gives AMIs and snapshots tags; others that they have stay.
     ///
     /// # Errors
     /// As [`Aws::share`].
-    pub async fn deprecate(&self, ami: &str, at: Timestamp) -> Result<(), CallError> {
+    pub async fn tag(&self, resources: &[String], tags: &BTreeMap<String, String>) -> Result<(), CallError> {
+        let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+        let call =
+            self.ec2.create_tags().set_resources(Some(resources.to_vec())).set_tags(Some(tags.collect()));
+        call.send().await.map(drop).map_err(|error| CallError::of("CreateTags", &error))
+    }
+
+    /// Has an AMI deprecated from a time on, or never.
+    ///
+    /// # Errors
+    /// As [`Aws::share`].
+    pub async fn deprecate(&self, ami: &str, at: Option<Timestamp>) -> Result<(), CallError> {
+        let Some(at) = at else {
+            let answer = self.ec2.disable_image_deprecation().image_id(ami).send().await;
+            return answer.map(drop).map_err(|error| CallError::of("DisableImageDeprecation", &error));
+        };
         let at = aws_smithy_types::DateTime::from_secs(at.as_second());
         let call = self.ec2.enable_image_deprecation().image_id(ami).deprecate_at(at);
-        call.send().await.map(drop).map_err(|error| CallError::of("EnableImageDeprecation", error))
+        call.send().await.map(drop).map_err(|error| CallError::of("EnableImageDeprecation", &error))
     }
 
     /// Protects an AMI from deregistration, or no longer.
@@ -145,13 +160,13 @@ impl Aws {
             let answer = call.send().await;
             return answer
                 .map(drop)
-                .map_err(|error| CallError::of("EnableImageDeregistrationProtection", error));
+                .map_err(|error| CallError::of("EnableImageDeregistrationProtection", &error));
         }
         let call = self.ec2.disable_image_deregistration_protection().image_id(ami);
         call.send()
             .await
             .map(drop)
-            .map_err(|error| CallError::of("DisableImageDeregistrationProtection", error))
+            .map_err(|error| CallError::of("DisableImageDeregistrationProtection", &error))
     }
 
     /// Removes an AMI; one that is gone is removed. Its snapshots stay.
@@ -160,7 +175,7 @@ impl Aws {
     /// As [`Aws::share`].
     pub async fn deregister(&self, ami: &str) -> Result<(), CallError> {
         let answer = self.ec2.deregister_image().image_id(ami).send().await;
-        match answer.map_err(|error| CallError::of("DeregisterImage", error)) {
+        match answer.map_err(|error| CallError::of("DeregisterImage", &error)) {
             Err(error) if error.kind != Kind::Missing => Err(error),
             _ => Ok(()),
         }
@@ -172,7 +187,7 @@ impl Aws {
     /// It cannot be read.
     pub async fn parameter(&self, name: &str) -> Result<Option<String>, CallError> {
         let answer = self.ssm.get_parameter().name(name).send().await;
-        match answer.map_err(|error| CallError::of("GetParameter", error)) {
+        match answer.map_err(|error| CallError::of("GetParameter", &error)) {
             Ok(answer) => Ok(answer.parameter.and_then(|parameter| parameter.value)),
             Err(error) if error.kind == Kind::Missing => Ok(None),
             Err(error) => Err(error),
@@ -187,7 +202,7 @@ impl Aws {
     pub async fn name(&self, parameter: &str, ami: &str) -> Result<(), CallError> {
         let call = self.ssm.put_parameter().name(parameter).value(ami).overwrite(true);
         let call = call.r#type(ParameterType::String).data_type("aws:ec2:image");
-        call.send().await.map(drop).map_err(|error| CallError::of("PutParameter", error))
+        call.send().await.map(drop).map_err(|error| CallError::of("PutParameter", &error))
     }
 
     /// Removes a parameter; one that is gone is removed.
@@ -196,7 +211,7 @@ impl Aws {
     /// It was not removed, or whether it was cannot be told.
     pub async fn delete_parameter(&self, name: &str) -> Result<(), CallError> {
         let answer = self.ssm.delete_parameter().name(name).send().await;
-        match answer.map_err(|error| CallError::of("DeleteParameter", error)) {
+        match answer.map_err(|error| CallError::of("DeleteParameter", &error)) {
             Err(error) if error.kind != Kind::Missing => Err(error),
             _ => Ok(()),
         }

@@ -61,7 +61,7 @@ impl Aws {
         let identity = loop {
             match sts.get_caller_identity().send().await {
                 Ok(identity) => break identity,
-                Err(error) => waited.after(CallError::of("GetCallerIdentity", error), region).await?,
+                Err(error) => waited.after(CallError::of("GetCallerIdentity", &error), region).await?,
             }
         };
         let Some(account) = identity.account else {

@@ -60,7 +60,7 @@ impl Aws {
         if let Some(key) = beginning.kms_key.as_ref().filter(|_| beginning.parent.is_none()) {
             call = call.encrypted(true).kms_key_arn(key);
         }
-        let begun = call.send().await.map_err(|error| CallError::of("StartSnapshot", error))?;
+        let begun = call.send().await.map_err(|error| CallError::of("StartSnapshot", &error))?;
         begun.snapshot_id.ok_or_else(|| CallError::empty("StartSnapshot", "snapshot id"))
     }
 
@@ -84,7 +84,7 @@ impl Aws {
             .checksum(base64(digest))
             .checksum_algorithm(ChecksumAlgorithm::ChecksumAlgorithmSha256)
             .block_data(ByteStream::from(block));
-        call.send().await.map(drop).map_err(|error| CallError::of("PutSnapshotBlock", error))
+        call.send().await.map(drop).map_err(|error| CallError::of("PutSnapshotBlock", &error))
     }
 
     /// Says that `written` is all that was written, and has AWS check it.
@@ -100,7 +100,7 @@ impl Aws {
                 .checksum_algorithm(ChecksumAlgorithm::ChecksumAlgorithmSha256)
                 .checksum_aggregation_method(ChecksumAggregationMethod::ChecksumAggregationLinear);
         }
-        call.send().await.map(drop).map_err(|error| CallError::of("CompleteSnapshot", error))
+        call.send().await.map(drop).map_err(|error| CallError::of("CompleteSnapshot", &error))
     }
 
     /// Returns the blocks of a completed snapshot that were written, in order.
@@ -111,7 +111,7 @@ impl Aws {
         let mut pages = self.ebs.list_snapshot_blocks().snapshot_id(snapshot).into_paginator().send();
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| CallError::of("ListSnapshotBlocks", error))?;
+            let page = page.map_err(|error| CallError::of("ListSnapshotBlocks", &error))?;
             for block in page.blocks.unwrap_or_default() {
                 let index = block.block_index.and_then(|index| u32::try_from(index).ok());
                 let (Some(index), Some(token)) = (index, block.block_token) else {
@@ -130,7 +130,7 @@ impl Aws {
     pub async fn get_block(&self, snapshot: &str, block: &Readable) -> Result<Vec<u8>, CallError> {
         let call = self.ebs.get_snapshot_block().snapshot_id(snapshot).block_index(number(block.index));
         let answer = call.block_token(&block.token).send().await;
-        let answer = answer.map_err(|error| CallError::of("GetSnapshotBlock", error))?;
+        let answer = answer.map_err(|error| CallError::of("GetSnapshotBlock", &error))?;
         let data = answer.block_data.collect().await;
         let data = data.map_err(|_| CallError::empty("GetSnapshotBlock", "whole block"))?;
         Ok(data.into_bytes().into())
@@ -142,7 +142,7 @@ impl Aws {
     /// It cannot be looked at.
     pub async fn snapshot(&self, id: &str) -> Result<Option<SeenSnapshot>, CallError> {
         let call = self.ec2.describe_snapshots().snapshot_ids(id);
-        match call.send().await.map_err(|error| CallError::of("DescribeSnapshots", error)) {
+        match call.send().await.map_err(|error| CallError::of("DescribeSnapshots", &error)) {
             Ok(found) => Ok(found.snapshots.unwrap_or_default().iter().find_map(seen)),
             Err(error) if error.kind == super::error::Kind::Missing => Ok(None),
             Err(error) => Err(error),
@@ -159,7 +159,7 @@ impl Aws {
         let mut pages = call.into_paginator().send();
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| CallError::of("DescribeSnapshots", error))?;
+            let page = page.map_err(|error| CallError::of("DescribeSnapshots", &error))?;
             found.extend(page.snapshots.unwrap_or_default().iter().filter_map(seen));
         }
         Ok(found)
@@ -171,7 +171,7 @@ impl Aws {
     /// It was not, or whether it was cannot be told.
     pub async fn delete_snapshot(&self, id: &str) -> Result<(), CallError> {
         let answer = self.ec2.delete_snapshot().snapshot_id(id).send().await;
-        match answer.map_err(|error| CallError::of("DeleteSnapshot", error)) {
+        match answer.map_err(|error| CallError::of("DeleteSnapshot", &error)) {
             Err(error) if error.kind != super::error::Kind::Missing => Err(error),
             _ => Ok(()),
         }

@@ -11,6 +11,7 @@ fn wanted() -> Wanted {
         image: image(),
         disk: Digest::of(b"disk"),
         grantees: BTreeSet::new(),
+        tags: BTreeMap::new(),
         deprecate_after: None,
         protect: false,
         parameter: false,
@@ -139,6 +140,7 @@ fn attributes_are_brought_to_what_git_says_one_after_the_other() {
     let unit = Grantee::of_arn("arn:aws:organizations::1:ou/o-1/ou-2");
     let wanted = Wanted {
         grantees: BTreeSet::from([account("1"), unit.clone()]),
+        tags: BTreeMap::from([("team".to_owned(), "web".to_owned())]),
         deprecate_after: Some(SignedDuration::from_hours(24)),
         protect: true,
         parameter: true,
@@ -157,7 +159,8 @@ fn attributes_are_brought_to_what_git_says_one_after_the_other() {
                 seen.grantees.extend(add);
                 seen.grantees.retain(|grantee| !remove.contains(grantee));
             }
-            Step::Deprecate(_, at) => image.deprecation = Some(at),
+            Step::Tag { tags, .. } => image.tags.extend(tags),
+            Step::Deprecate(_, at) => image.deprecation = at,
             Step::Protect(_, on) => image.protected = on,
             Step::Name(ami) => seen.parameter = Some(ami),
             _ => break,
@@ -171,12 +174,18 @@ fn attributes_are_brought_to_what_git_says_one_after_the_other() {
             add: BTreeSet::from([account("1"), unit]),
             remove: BTreeSet::from([account("2")]),
         },
-        Step::Deprecate(ami(), at),
+        Step::Tag { resources: vec![ami(), "snap-1".to_owned()], tags: wanted.tags.clone() },
+        Step::Deprecate(ami(), Some(at)),
         Step::Protect(ami(), true),
         Step::Name(ami()),
         Step::Done { ami: ami(), snapshot: Some("snap-1".to_owned()) },
     ];
     assert_eq!(steps, expected);
+    // And what Git asks for no longer is taken back.
+    let nothing =
+        Wanted { grantees: BTreeSet::new(), tags: BTreeMap::new(), deprecate_after: None, ..wanted };
+    seen.grantees.clear();
+    assert_eq!(next(&entry, &nothing, &seen, NOW), Ok(Step::Deprecate(ami(), None)));
 }
 
 #[test]

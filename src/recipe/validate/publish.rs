@@ -460,7 +460,7 @@ mod tests {
             ]
         );
         let tags = |count: usize| {
-            let tags: String = (0..count).map(|tag| format!("t{tag} = ''\n")).collect();
+            let tags: String = (0..count).map(|tag| ["t", &tag.to_string(), " = ''\n"].concat()).collect();
             found(&format!("{publish}[publish.tags]\n{tags}"))
         };
         assert_eq!(tags(40), [""; 0]);
