@@ -86,7 +86,17 @@ FAULTS = [
         ("src/fleet/history.rs", "self.launches = self.launches.max(id.number());", ""),
     ]),
     ("a launch whose answer was lost begins again under another name", [
-        (PLAN + "launch.rs", "let found = if own { again.next() } else { None };", "let found = if own && false { again.next() } else { None };"),
+        (PLAN + "launch.rs", "        own.truncate(fresh);", "        own.clear();"),
+    ]),
+    ("what is begun has no priority over what could be", [
+        (PLAN + "launch.rs", "        let missing = missing - fills.len();\n", ""),
+        (PLAN + "launch.rs", "let room = policy.ceiling().saturating_sub(self.existing());", "let room = policy.ceiling().saturating_sub(self.existing()) + fills.len();"),
+    ]),
+    ("an admission whose answer was lost is forgotten", [
+        ("src/fleet/history.rs", "                member.given = Some(at);\n", ""),
+    ]),
+    ("a drain tried again counts from when the clock said so last", [
+        ("src/fleet/history.rs", "member.counted.map_or(at, |before| before.max(at))", "at"),
     ]),
     ("an image in quarantine is launched", [
         (PLAN + "launch.rs", "if let Some(reason) = self.situation.outlook.refusal(target.image) {", "if let Some(reason) = self.situation.outlook.refusal(target.image).filter(|_| false) {"),
