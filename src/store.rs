@@ -16,6 +16,7 @@ use crate::error::{Doing as _, Error, Result};
 /// quarantine/<id>.json      images that no fleet may launch
 /// breaker/                  rollouts that failed
 /// pins/<id>.json            images that are kept whatever else reaches them
+/// published/<account>/<region>/<id>/  what was made of an image there, written before it was made
 /// gc.lock                   orders claims and collections
 /// tmp/<pid>-<start>/        scratch of a living process; anything else in it is removed by the next run
 /// ```

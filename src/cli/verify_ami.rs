@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::interrupt;
 use crate::publish::run::Disk;
 use crate::publish::verify::{Verified, verify};
+use crate::store::Store;
 
 /// Arguments of `rekiln verify-ami`.
 #[derive(Debug, clap::Args)]
@@ -31,14 +32,23 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let targets = Targets::find(context, &store, &args.images, &args.regions)?;
     let images = targets.0.iter().map(|target| target.record.id).collect();
     let _claim = Claimed { by: "a comparison".to_owned(), images, ..Claimed::default() }.hold(&store)?;
+    let differs = interrupt::stoppable(|| context.block_on(verify_all(context, &store, &targets)))?;
+    if differs {
+        context
+            .output
+            .hint("an AMI that is not what Git says must not run: deregister it, then publish again");
+    }
+    Ok(u8::from(differs))
+}
+
+/// One after the other; returns whether anything differs.
+async fn verify_all(context: &Context, store: &Store, targets: &Targets) -> Result<bool> {
     let mut differs = false;
     for target in &targets.0 {
         let (id, name) = (target.record.id, &target.record.name);
         let disk = Disk::new(Catalog::new(store.clone()).disk(id), &target.record);
         for region in &target.regions {
-            let work = verify(region, name, id, &disk);
-            let Verified { ami, snapshot, blocks, differences } =
-                interrupt::stoppable(|| context.block_on(work))?;
+            let Verified { ami, snapshot, blocks, differences } = verify(region, name, id, &disk).await?;
             differs |= !differences.is_empty();
             context.output.json(&serde_json::json!({
                 "event": "verified", "image": id, "name": name, "region": region, "ami": ami,
@@ -55,10 +65,5 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
             }
         }
     }
-    if differs {
-        context
-            .output
-            .hint("an AMI that is not what Git says must not run: deregister it, then publish again");
-    }
-    Ok(u8::from(differs))
+    Ok(differs)
 }

@@ -250,7 +250,7 @@ impl Ledger {
     /// It cannot be removed.
     pub fn remove(self) -> Result<()> {
         // The entry first: what is left of one that is not whole means nothing.
-        for name in ["entry.json", "blocks.json", "sent", "lock"] {
+        for name in ["entry.json", "blocks.json", "sent"] {
             match fs::remove_file(self.dir.join(name)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(error).doing(|| format!("removing the ledger {}", self.dir.display()));
@@ -258,8 +258,17 @@ impl Ledger {
                 _ => {}
             }
         }
-        let _ = fs::remove_dir(&self.dir);
         Ok(())
+    }
+}
+
+impl Drop for Ledger {
+    /// Where nothing was begun, nothing is left. The lock is held until after this.
+    fn drop(&mut self) {
+        if !self.dir.join("entry.json").exists() {
+            let _ = fs::remove_file(self.dir.join("lock"));
+            let _ = fs::remove_dir(&self.dir);
+        }
     }
 }
 

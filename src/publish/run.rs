@@ -471,8 +471,11 @@ impl Publisher {
 
     async fn done(&mut self, ami: String, snapshot: Option<String>) -> Result<Published> {
         let place = self.aws.region.clone();
-        // An answer that was lost may have left a snapshot that another attempt took the place of.
-        if self.entry.attempt > 1 && self.entry.published.is_none() {
+        // An answer that was lost may have left a snapshot that another attempt took the place of; and another store
+        // may have been faster, with a snapshot of its own.
+        let others =
+            self.entry.attempt > 1 || self.entry.started.is_some() && self.entry.snapshot != snapshot;
+        if others && self.entry.published.is_none() {
             let mut patience = Patience::default();
             while let Err(error) = self.sweep(snapshot.as_deref()).await {
                 patience.after(error, &place).await?;

@@ -19,6 +19,9 @@ use crate::provider::aws::{Aws, CallError, Kind, Patience};
 /// How often Ctrl-C is looked for while calls are under way.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What it is called while it goes on.
+const STEP: &str = "sending blocks";
+
 impl Publisher {
     pub(super) async fn upload(&mut self, snapshot: &str) -> Result<(), Stop> {
         let changes = self.changes().await?;
@@ -33,10 +36,15 @@ impl Publisher {
         let (mut pace, mut patience, mut calls) = (Pace::default(), Patience::default(), JoinSet::new());
         let (mut window, mut since) = (Window { sent: 0, refused: 0, time: Duration::ZERO }, Instant::now());
         let mut confirmed = known.len();
+        // Of calls that were under way together, many may fail for one reason: that counts once, when all have ended.
+        let mut failed: Option<CallError> = None;
+        let start = Instant::now();
+        self.started();
         self.tell(confirmed, total);
         loop {
             interrupt::check()?;
-            while calls.len() < pace.at_once
+            while failed.is_none()
+                && calls.len() < pace.at_once
                 && let Some((index, digest)) = left.pop_front()
             {
                 let source = Arc::clone(&source);
@@ -44,7 +52,13 @@ impl Publisher {
             }
             let ended = match tokio::time::timeout(LOOK, calls.join_next()).await {
                 Ok(Some(ended)) => ended.doing(|| "sending a block")?,
-                Ok(None) => break,
+                Ok(None) => match failed.take() {
+                    Some(error) => {
+                        patience.after(error, &self.aws.region).await?;
+                        continue;
+                    }
+                    None => break,
+                },
                 Err(_) => continue,
             };
             match ended {
@@ -60,9 +74,13 @@ impl Publisher {
                     if error.kind == Kind::Refused {
                         return Err(CallError { kind: Kind::Unclear, ..error }.into());
                     }
+                    // What will not pass ends it at once.
+                    if !error.may_pass() {
+                        return Err(error.into());
+                    }
                     left.push_back((index, digest));
                     window.refused += 1;
-                    patience.after(error, &self.aws.region).await?;
+                    failed = Some(error);
                 }
             }
             if window.sent + window.refused >= pace.window() {
@@ -80,13 +98,19 @@ impl Publisher {
         self.entry.sealed = true;
         self.ledger.write(&self.entry)?;
         self.ledger.all_sent();
+        let (scope, step) = (self.publication.scope(), STEP.to_owned());
+        self.progress.tell(Event::Finished { scope, step, seconds: start.elapsed().as_secs_f64() });
         Ok(())
+    }
+
+    fn started(&self) {
+        self.progress.tell(Event::Started { scope: self.publication.scope(), step: STEP.to_owned() });
     }
 
     fn tell(&self, done: usize, total: usize) {
         self.progress.tell(Event::Advanced {
             scope: self.publication.scope(),
-            step: "sending blocks".to_owned(),
+            step: STEP.to_owned(),
             done: done as u64,
             total: total as u64,
         });
