@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Context;
-use crate::error::{Doing as _, Result};
+use crate::error::{Doing as _, Error, Result};
 use crate::fleet::journal::{Journal, Writer};
 use crate::provider::local::{Qemu, reap};
 use crate::store::Store;
@@ -25,35 +25,40 @@ pub fn run(context: &Context, _args: Args) -> Result<u8> {
         context.output.line(format!("fleet {fleet} is being rolled; what is its is left alone"));
     }
     let mut removed = reap(&store, &Qemu::new(store.clone()), &running, &busy)?;
-    removed.extend(publications(context, &store)?);
+    let failed = publications(context, &store, &mut removed)?;
     context.output.json(&serde_json::json!({ "event": "reaped", "removed": removed, "rolling": busy }));
     for line in &removed {
         context.output.line(format!("removed {line}"));
     }
-    if removed.is_empty() {
+    if removed.is_empty() && failed.is_none() {
         context.output.line("nothing to remove");
     }
-    Ok(0)
+    failed.map_or(Ok(0), Err)
 }
 
-/// Removes what unfinished publications made, says what is left alone, and returns what was removed.
+/// Removes what unfinished publications made, and says what is left alone. Returns what could not be removed, when all
+/// else was.
 #[cfg(feature = "aws")]
-fn publications(context: &Context, store: &Store) -> Result<Vec<String>> {
-    let reaped = context.block_on(crate::publish::reap::reap(store))?;
+fn publications(context: &Context, store: &Store, removed: &mut Vec<String>) -> Result<Option<Error>> {
+    let work = || context.block_on(crate::publish::reap::reap(store));
+    let mut reaped = crate::interrupt::stoppable(work)?;
     reaped.left.iter().for_each(|line| context.output.line(line));
-    Ok(reaped.removed)
+    removed.extend(reaped.removed);
+    let last = reaped.failed.pop();
+    reaped.failed.iter().for_each(|error| context.output.error(error));
+    Ok(last)
 }
 
 /// Without AWS nothing can be removed there; nothing is claimed to be.
 #[cfg(not(feature = "aws"))]
-fn publications(context: &Context, store: &Store) -> Result<Vec<String>> {
+fn publications(context: &Context, store: &Store, _removed: &mut [String]) -> Result<Option<Error>> {
     let unfinished = crate::publish::ledger::entries(store)?.iter().filter(|e| e.published.is_none()).count();
     if unfinished > 0 {
         context.output.line(format!(
             "{unfinished} unfinished publications are left alone: this rekiln was built without AWS"
         ));
     }
-    Ok(Vec::new())
+    Ok(None)
 }
 
 /// Returns the fleets that a living process rolls: what it makes may have no record for a moment.

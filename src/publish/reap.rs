@@ -2,49 +2,61 @@
 
 use super::ledger::{Entry, Ledger, entries};
 use super::plan::{RUN_TAG, ami_name};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
 use crate::provider::aws::{Aws, CallError, Patience};
 use crate::store::Store;
 
 /// What was removed, and what was left.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Reaped {
     /// A line for each thing that was removed.
     pub removed: Vec<String>,
     /// A line for each publication that is left alone, and why.
     pub left: Vec<String>,
+    /// What could not be removed; what was removed until then is removed.
+    pub failed: Vec<Error>,
 }
 
-/// Removes everything that unfinished publications of the store made. AWS is asked only when there are any.
+/// Removes everything that unfinished publications of the store made. AWS is asked only when there are any, and one that
+/// cannot be removed keeps no other from it.
 ///
 /// # Errors
-/// A ledger entry that does not read; AWS cannot be asked. What was removed until then is removed.
+/// A ledger entry that does not read: what it made may be anything.
 pub async fn reap(store: &Store) -> Result<Reaped> {
     let mut reaped = Reaped::default();
     for found in entries(store)?.into_iter().filter(|entry| entry.published.is_none()) {
-        let place = format!("image {} in {} of account {}", found.image.short(), found.region, found.account);
-        let ledger = match Ledger::take(store, &found.account, &found.region, found.image) {
-            Ok(ledger) => ledger,
-            Err(error) if error.exit_code() == 3 => {
-                reaped.left.push(format!("{place} is being published; what is its is left alone"));
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        // It may have been finished since it was read.
-        let Some(entry) = ledger.entry()?.filter(|entry| entry.published.is_none()) else { continue };
-        let aws = Aws::connect(&entry.region).await?;
-        if aws.account != entry.account {
-            reaped.left.push(format!("{place} was begun; these credentials are of account {}", aws.account));
-            continue;
+        interrupt::check()?;
+        if let Err(error) = reap_one(store, &found, &mut reaped).await {
+            let what = format!("removing what was made of image {} in {}", found.image.short(), found.region);
+            reaped.failed.push(error.during(what));
         }
-        let mut patience = Patience::default();
-        while let Err(error) = remove(&aws, &entry, &mut reaped.removed).await {
-            patience.after(error, &entry.region).await?;
-        }
-        ledger.remove()?;
     }
     Ok(reaped)
+}
+
+async fn reap_one(store: &Store, found: &Entry, reaped: &mut Reaped) -> Result<()> {
+    let place = format!("image {} in {} of account {}", found.image.short(), found.region, found.account);
+    let ledger = match Ledger::take(store, &found.account, &found.region, found.image) {
+        Ok(ledger) => ledger,
+        Err(error) if matches!(error.kind(), Kind::Holding) => {
+            reaped.left.push(format!("{place} is being published; what is its is left alone"));
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    // It may have been finished since it was read.
+    let Some(entry) = ledger.entry()?.filter(|entry| entry.published.is_none()) else { return Ok(()) };
+    let aws = Aws::connect(&entry.region).await?;
+    if aws.account != entry.account {
+        reaped.left.push(format!("{place} was begun; these credentials are of account {}", aws.account));
+        return Ok(());
+    }
+    let mut patience = Patience::default();
+    while let Err(error) = remove(&aws, &entry, &mut reaped.removed).await {
+        patience.after(error, &entry.region).await?;
+    }
+    ledger.remove()
 }
 
 async fn remove(aws: &Aws, entry: &Entry, removed: &mut Vec<String>) -> Result<(), CallError> {

@@ -67,7 +67,6 @@ fn what_changes_in_the_recipe_changes_and_nothing_else() {
         ("[\"210987654321\"]", "[\"111122223333\"]", &["ModifyImageAttribute"][..]),
         ("o-exampleorgid", "o-otherorgid00", &["ModifyImageAttribute"]),
         ("\"90d\"", "\"30d\"", &["EnableImageDeprecation"]),
-        ("deprecate_after = \"30d\"\n", "", &["DisableImageDeprecation"]),
         ("/images/web", "/images/other", &["PutParameter"]),
         ("protect = true", "protect = false", &["DisableImageDeregistrationProtection"]),
     ] {
@@ -93,10 +92,23 @@ fn what_changes_in_the_recipe_changes_and_nothing_else() {
     permissions.sort();
     assert_eq!(permissions.len(), 2, "{permissions:?}");
     assert!(permissions[0].contains("o-otherorgid00") && permissions[1].contains("111122223333"));
-    assert_eq!((&ami["deprecation"], &ami["protection"]), (&Value::Null, &json!("disabled")));
+    assert_eq!(ami["protection"], "disabled");
     let named = parameters(&stage);
     let other = named.iter().find(|parameter| parameter["name"] == "/images/other").expect("the new one");
     assert_eq!((&other["value"], &other["pending"]), (&ami["id"], &json!(false)));
+}
+
+#[test]
+fn an_end_that_the_recipe_does_not_say_any_more_is_none() {
+    let stage = Stage::new();
+    stage.publish_section(EVERYTHING);
+    let image = stage.usual_image();
+    stage.publish(&image);
+    stage.publish_section(&EVERYTHING.replace("deprecate_after = \"90d\"\n", ""));
+    stage.cloud.forget_calls();
+    assert_eq!(stage.publish(&image)[0]["changed"], true);
+    assert_eq!(stage.cloud.changes(), ["DisableImageDeprecation"]);
+    assert_eq!(stage.only(REGION).0["deprecation"], Value::Null);
 }
 
 #[test]

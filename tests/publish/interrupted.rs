@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::lanes::every;
-use super::stage::{DATA, REGION, Stage};
+use super::stage::{REGION, Stage};
 use crate::fleet::stage::signal;
 
 #[test]
@@ -28,7 +28,7 @@ fn after_ctrl_c_it_is_finished_or_removed() {
         let said = &stage.publish(&image)[0];
         stage.must_have(REGION, &image);
         if *then == "publish" && ["CompleteSnapshot", "RegisterImage"].contains(call) {
-            assert_eq!((&said["sent"], &said["blocks"]), (&json!(0), &json!(DATA)));
+            assert_eq!(said["sent"], 0, "{said}");
         }
     });
 }

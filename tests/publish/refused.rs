@@ -15,8 +15,8 @@ use super::stage::{REGION, Stage, ended, verdict};
 fn only_what_a_fleet_may_run_is_published() {
     let stage = Stage::new();
     for (what, part) in [
-        ("failed", "verdict"),
-        ("not booted", "verdict"),
+        ("failed", "boot"),
+        ("not booted", "booted"),
         ("debug", "debug"),
         ("quarantined", "quarantine"),
         ("another disk", "disk"),
