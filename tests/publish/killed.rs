@@ -94,7 +94,7 @@ fn killed_at_any_call_it_is_finished_or_removed() {
             }
         }
         stage.must_have(REGION, &image);
-        assert_eq!(stage.shape(), shape);
+        stage.must_be_as(&shape);
     });
 }
 

@@ -141,6 +141,6 @@ fn who_may_not_is_told_at_once_what_and_where() {
         stage.cloud.rules(&json!([]));
         stage.publish(&image);
         stage.must_have(REGION, &image);
-        assert_eq!(stage.shape(), shape);
+        stage.must_be_as(&shape);
     });
 }

@@ -281,11 +281,22 @@ impl Stage {
                 }
             }
         }
-        for parameter in state["parameters"].as_array_mut().expect("a list") {
-            // A put whose answer was lost is put again.
-            parameter["version"] = Value::Null;
-        }
+        // A put whose answer was lost is put again: what counts is that every version says the same.
+        let parameters = state["parameters"].as_array_mut().expect("a list");
+        parameters.iter_mut().for_each(|parameter| parameter["version"] = Value::Null);
+        parameters.dedup();
         state
+    }
+
+    /// Fails unless the cloud's shape is this one, and shows what is different only.
+    pub fn must_be_as(&self, shape: &Value) {
+        let texts = [shape, &self.shape()].map(|shape| format!("{shape:#}"));
+        let [wanted, found] = texts.each_ref().map(|text| text.lines().collect::<Vec<_>>());
+        let without = |these: &[&str], those: &[&str]| {
+            these.iter().filter(|line| !those.contains(line)).copied().collect::<Vec<_>>().join("\n")
+        };
+        let (missing, new) = (without(&wanted, &found), without(&found, &wanted));
+        assert!(texts[0] == texts[1], "missing:\n{missing}\nnew:\n{new}");
     }
 }
 
