@@ -283,7 +283,9 @@ impl Stage {
         }
         // A put whose answer was lost is put again: what counts is that every version says the same.
         let parameters = state["parameters"].as_array_mut().expect("a list");
-        parameters.iter_mut().for_each(|parameter| parameter["version"] = Value::Null);
+        for parameter in &mut *parameters {
+            parameter["version"] = Value::Null;
+        }
         parameters.dedup();
         state
     }
