@@ -128,3 +128,20 @@ impl Store {
         self.root.join("tmp")
     }
 }
+
+/// Returns the directories in `dir`, in the order of their names; none when it is not there.
+///
+/// # Errors
+/// It cannot be listed.
+pub fn directories(dir: &Path) -> Result<Vec<PathBuf>> {
+    let doing = || format!("listing {}", dir.display());
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.doing(doing)?,
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<_> = paths.collect::<std::io::Result<_>>().doing(doing)?;
+    paths.retain(|path| path.is_dir());
+    paths.sort();
+    Ok(paths)
+}

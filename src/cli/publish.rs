@@ -6,12 +6,13 @@ use super::inspect::mib;
 use super::{Context, person};
 use crate::catalog::quarantine::Quarantine;
 use crate::catalog::{Catalog, Record};
-use crate::claim::Claimed;
+use crate::claim::{Claim, Claimed};
 use crate::error::{Doing as _, Error, Kind, Result};
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::publish::blocks::BLOCK;
-use crate::publish::run::{Disk, Publication, Published, publish};
+use crate::publish::publication::{Disk, Publication, Published};
+use crate::publish::run::publish;
 use crate::recipe::publish::Publish;
 use crate::repository::Repository;
 use crate::store::Store;
@@ -35,10 +36,7 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let store = context.store()?;
     let targets = Targets::find(context, &store, &args.images, &args.regions)?;
-    // Nothing of what is sent is collected meanwhile.
-    let images = targets.0.iter().map(|target| target.record.id).collect();
-    let claimed = Claimed { by: "a publication".to_owned(), images, ..Claimed::default() };
-    let _claim = claimed.hold(&store)?;
+    let _claim = targets.claim(&store, "a publication")?;
     for target in &targets.0 {
         target.may_be_published(&store)?;
     }
@@ -160,6 +158,15 @@ impl Targets {
             targets.push(Target { record, settings, regions });
         }
         Ok(Self(targets))
+    }
+
+    /// Keeps the images from being collected meanwhile.
+    ///
+    /// # Errors
+    /// As [`Claimed::hold`].
+    pub(super) fn claim(&self, store: &Store, by: &str) -> Result<Claim> {
+        let images = self.0.iter().map(|target| target.record.id).collect();
+        Claimed { by: by.to_owned(), images, ..Claimed::default() }.hold(store)
     }
 }
 

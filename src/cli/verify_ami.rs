@@ -3,10 +3,9 @@
 use super::Context;
 use super::publish::Targets;
 use crate::catalog::Catalog;
-use crate::claim::Claimed;
 use crate::error::Result;
 use crate::interrupt;
-use crate::publish::run::Disk;
+use crate::publish::publication::Disk;
 use crate::publish::verify::{Verified, verify};
 use crate::store::Store;
 
@@ -30,8 +29,7 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let store = context.store()?;
     let targets = Targets::find(context, &store, &args.images, &args.regions)?;
-    let images = targets.0.iter().map(|target| target.record.id).collect();
-    let _claim = Claimed { by: "a comparison".to_owned(), images, ..Claimed::default() }.hold(&store)?;
+    let _claim = targets.claim(&store, "a comparison")?;
     let differs = interrupt::stoppable(|| context.block_on(verify_all(context, &store, &targets)))?;
     if differs {
         context

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 
@@ -20,7 +20,7 @@ use crate::git;
 use crate::provider::local::InstanceRecord;
 use crate::repository::Repository;
 use crate::scratch::Scratch;
-use crate::store::Store;
+use crate::store::{Store, directories};
 
 /// Where to look.
 #[derive(Debug, Clone, Copy)]
@@ -212,19 +212,6 @@ fn on_disk(path: &Path) -> u64 {
         return found.blocks() * BLOCK + entries.map(|entry| on_disk(&entry.path())).sum::<u64>();
     }
     if found.nlink() > 1 { 0 } else { found.blocks() * BLOCK }
-}
-
-/// Returns the directories in `dir`; none when it is not there.
-fn directories(dir: &Path) -> Result<Vec<PathBuf>> {
-    let doing = || format!("listing {}", dir.display());
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.doing(doing)?,
-    };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut paths: Vec<_> = paths.collect::<std::io::Result<_>>().doing(doing)?;
-    paths.retain(|path| path.is_dir());
-    Ok(paths)
 }
 
 fn name_of(dir: &Path) -> String {

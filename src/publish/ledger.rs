@@ -21,7 +21,7 @@ use super::blocks::Blocks;
 use crate::atomic_write::atomic_write;
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
-use crate::store::Store;
+use crate::store::{Store, directories};
 
 /// The version of the format that this program writes.
 const VERSION: u32 = 1;
@@ -366,24 +366,6 @@ fn read(dir: &Path) -> Result<Option<Entry>> {
         .hint("use the rekiln that wrote it, or a newer one"));
     }
     serde_json::from_value(value).map(Some).doing(doing)
-}
-
-fn directories(dir: &Path) -> Result<Vec<PathBuf>> {
-    let doing = || format!("listing {}", dir.display());
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).doing(doing),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.doing(doing)?.path();
-        if path.is_dir() {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 #[cfg(test)]

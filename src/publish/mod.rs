@@ -11,6 +11,8 @@ pub mod pace;
 pub mod plan;
 
 #[cfg(feature = "aws")]
+pub mod publication;
+#[cfg(feature = "aws")]
 pub mod reap;
 #[cfg(feature = "aws")]
 pub mod run;

@@ -1,23 +1,19 @@
 //! Do: takes one image to one region, step by step, until it is published.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::OnceCell;
 
 use super::blocks::Blocks;
 use super::ledger::{Entry, Ledger, Named, Parent, newest};
-use super::plan::{DISK_TAG, IMAGE_TAG, RUN_TAG, Seen, State, Step, Wanted, ami_name, next};
-use crate::catalog::Record;
-use crate::digest::{Digest, ImageId};
-use crate::error::{Doing as _, Error, Result};
+use super::plan::{DISK_TAG, IMAGE_TAG, RUN_TAG, Seen, State, Step, Wanted, next};
+use super::publication::{Publication, Published};
+use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::provider::aws::{Aws, Beginning, CallError, Kind, Patience, Registration};
-use crate::recipe::publish::Publish;
 use crate::store::Store;
 
 /// The shortest and the longest time between two looks while something takes its time.
@@ -35,84 +31,6 @@ const ATTEMPTS: u32 = 3;
 
 /// How long a snapshot without an AMI is of use to anyone: its tag says so to other tools.
 const EXPIRY: SignedDuration = SignedDuration::from_hours(24);
-
-/// An image's disk, with its blocks, which are looked for once and only when something is sent.
-#[derive(Debug)]
-pub struct Disk {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// Its digest, as recorded.
-    pub sha256: Digest,
-    /// Bytes.
-    pub size: u64,
-    blocks: OnceCell<Blocks>,
-}
-
-impl Disk {
-    /// The disk of a recorded image.
-    #[must_use]
-    pub fn new(path: PathBuf, record: &Record) -> Self {
-        Self { path, sha256: record.disk.sha256, size: record.disk.size, blocks: OnceCell::new() }
-    }
-
-    /// Returns its blocks, after making sure that it is what was recorded.
-    ///
-    /// # Errors
-    /// It cannot be read, or is not what was recorded.
-    pub async fn blocks(&self) -> Result<&Blocks> {
-        let read = || async {
-            let (path, path2) = (self.path.clone(), self.path.clone());
-            let digest = tokio::task::spawn_blocking(move || Digest::of_file(&path));
-            let blocks = tokio::task::spawn_blocking(move || Blocks::of(&path2));
-            let doing = || format!("reading {}", self.path.display());
-            let digest = digest.await.doing(doing)?.doing(doing)?;
-            if digest != self.sha256 {
-                return Err(Error::failed(format!("{} is not the disk that was baked", self.path.display()))
-                    .hint("remove the image (`rekiln gc`) and bake it again: the same inputs give the same disk"));
-            }
-            blocks.await.doing(doing)?
-        };
-        self.blocks.get_or_try_init(read).await
-    }
-}
-
-/// What is to be published where.
-#[derive(Debug, Clone)]
-pub struct Publication {
-    /// The image.
-    pub image: ImageId,
-    /// Its recipe.
-    pub recipe: String,
-    /// Its disk.
-    pub disk: Arc<Disk>,
-    /// The commit it was baked at.
-    pub commit: Option<String>,
-    /// What the recipe says.
-    pub settings: Publish,
-    /// The region.
-    pub region: String,
-    /// Who publishes it.
-    pub owner: String,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
-    /// The account it is in.
-    pub account: String,
-    /// The AMI.
-    pub ami: String,
-    /// Its snapshot.
-    pub snapshot: Option<String>,
-    /// Blocks with data in the disk; `None` when nobody looked, since another store published it.
-    pub blocks: Option<usize>,
-    /// Blocks that were sent by this run.
-    pub sent: usize,
-    /// The snapshot that it was sent as a delta to.
-    pub parent: Option<String>,
-    /// Whether anything was changed.
-    pub changed: bool,
-}
 
 /// Publishes, or goes on where an earlier run was stopped.
 ///
@@ -158,40 +76,6 @@ pub async fn publish(
         named: None,
     };
     publisher.run().await
-}
-
-impl Publication {
-    /// What scope its progress has.
-    pub(super) fn scope(&self) -> String {
-        format!("{} in {}", self.recipe, self.region)
-    }
-
-    fn wanted(&self) -> Result<Wanted> {
-        let Publish { accounts, organisations, deprecate_after, protect, parameter, .. } = &self.settings;
-        let accounts = accounts.iter().cloned().map(super::plan::Grantee::Account);
-        let organisations = organisations.iter().map(|arn| super::plan::Grantee::of_arn(arn));
-        let deprecate_after = match deprecate_after {
-            Some(text) => {
-                let after = crate::notation::duration(text).map_err(|error| {
-                    Error::invalid(format!(
-                        "`deprecate_after = \"{text}\"` of recipe {}: {error}",
-                        self.recipe
-                    ))
-                })?;
-                Some(SignedDuration::try_from(after).doing(|| "reading `deprecate_after`")?)
-            }
-            None => None,
-        };
-        Ok(Wanted {
-            image: self.image,
-            disk: self.disk.sha256,
-            grantees: accounts.chain(organisations).collect(),
-            tags: self.settings.tags.clone(),
-            deprecate_after,
-            protect: *protect,
-            parameter: parameter.is_some(),
-        })
-    }
 }
 
 /// Why a step ended the work, or did not end it.
@@ -531,20 +415,5 @@ impl Publisher {
         let mut tags = self.tags();
         tags.insert("rekiln:expires".to_owned(), expires);
         tags
-    }
-}
-
-impl Publication {
-    fn ami_name(&self) -> String {
-        ami_name(&self.recipe, self.image)
-    }
-
-    fn gib(&self) -> u64 {
-        self.disk.size.div_ceil(1 << 30).max(1)
-    }
-
-    fn description(&self) -> String {
-        let commit = self.commit.as_deref().map_or_else(String::new, |commit| format!(", commit {commit}"));
-        format!("rekiln image {} of {}{commit}", self.image.short(), self.recipe)
     }
 }

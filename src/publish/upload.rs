@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::blocks::{check_block, read_block};
 use super::pace::{Pace, Window};
+use super::publication::Disk;
 use super::run::{Publisher, Stop};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
@@ -121,7 +122,7 @@ impl Publisher {
 struct Source {
     aws: Aws,
     snapshot: String,
-    disk: Arc<super::run::Disk>,
+    disk: Arc<Disk>,
     file: Arc<File>,
 }
 

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::blocks::{BLOCK, Blocks, zero};
 use super::plan::{DISK_TAG, IMAGE_TAG, State, ami_name};
-use super::run::Disk;
+use super::publication::Disk;
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
 use crate::interrupt;

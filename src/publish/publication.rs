@@ -1,0 +1,141 @@
+//! What is published where, and what came of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use tokio::sync::OnceCell;
+
+use super::blocks::Blocks;
+use super::plan::{Grantee, Wanted, ami_name};
+use crate::catalog::Record;
+use crate::digest::{Digest, ImageId};
+use crate::error::{Doing as _, Error, Result};
+use crate::notation;
+use crate::recipe::publish::Publish;
+
+/// An image's disk, with its blocks, which are looked for once and only when something is sent.
+#[derive(Debug)]
+pub struct Disk {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its digest, as recorded.
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Those that were looked for already.
+    pub(super) blocks: OnceCell<Blocks>,
+}
+
+impl Disk {
+    /// The disk of a recorded image.
+    #[must_use]
+    pub fn new(path: PathBuf, record: &Record) -> Self {
+        Self { path, sha256: record.disk.sha256, size: record.disk.size, blocks: OnceCell::new() }
+    }
+
+    /// Returns its blocks, after making sure that it is what was recorded.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not what was recorded.
+    pub async fn blocks(&self) -> Result<&Blocks> {
+        let read = || async {
+            let (path, path2) = (self.path.clone(), self.path.clone());
+            let digest = tokio::task::spawn_blocking(move || Digest::of_file(&path));
+            let blocks = tokio::task::spawn_blocking(move || Blocks::of(&path2));
+            let doing = || format!("reading {}", self.path.display());
+            let digest = digest.await.doing(doing)?.doing(doing)?;
+            if digest != self.sha256 {
+                return Err(Error::failed(format!("{} is not the disk that was baked", self.path.display()))
+                    .hint("remove the image (`rekiln gc`) and bake it again: the same inputs give the same disk"));
+            }
+            blocks.await.doing(doing)?
+        };
+        self.blocks.get_or_try_init(read).await
+    }
+}
+
+/// What is to be published where.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The image.
+    pub image: ImageId,
+    /// Its recipe.
+    pub recipe: String,
+    /// Its disk.
+    pub disk: Arc<Disk>,
+    /// The commit it was baked at.
+    pub commit: Option<String>,
+    /// What the recipe says.
+    pub settings: Publish,
+    /// The region.
+    pub region: String,
+    /// Who publishes it.
+    pub owner: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The account it is in.
+    pub account: String,
+    /// The AMI.
+    pub ami: String,
+    /// Its snapshot.
+    pub snapshot: Option<String>,
+    /// Blocks with data in the disk; `None` when nobody looked, since another store published it.
+    pub blocks: Option<usize>,
+    /// Blocks that were sent by this run.
+    pub sent: usize,
+    /// The snapshot that it was sent as a delta to.
+    pub parent: Option<String>,
+    /// Whether anything was changed.
+    pub changed: bool,
+}
+
+impl Publication {
+    /// What scope its progress has.
+    pub(super) fn scope(&self) -> String {
+        format!("{} in {}", self.recipe, self.region)
+    }
+
+    pub(super) fn wanted(&self) -> Result<Wanted> {
+        let Publish { accounts, organisations, deprecate_after, protect, parameter, .. } = &self.settings;
+        let accounts = accounts.iter().cloned().map(Grantee::Account);
+        let organisations = organisations.iter().map(|arn| Grantee::of_arn(arn));
+        let deprecate_after = match deprecate_after {
+            Some(text) => {
+                let after = notation::duration(text).map_err(|error| {
+                    Error::invalid(format!(
+                        "`deprecate_after = \"{text}\"` of recipe {}: {error}",
+                        self.recipe
+                    ))
+                })?;
+                Some(SignedDuration::try_from(after).doing(|| "reading `deprecate_after`")?)
+            }
+            None => None,
+        };
+        Ok(Wanted {
+            image: self.image,
+            disk: self.disk.sha256,
+            grantees: accounts.chain(organisations).collect(),
+            tags: self.settings.tags.clone(),
+            deprecate_after,
+            protect: *protect,
+            parameter: parameter.is_some(),
+        })
+    }
+
+    pub(super) fn ami_name(&self) -> String {
+        ami_name(&self.recipe, self.image)
+    }
+
+    pub(super) fn gib(&self) -> u64 {
+        self.disk.size.div_ceil(1 << 30).max(1)
+    }
+
+    pub(super) fn description(&self) -> String {
+        let commit = self.commit.as_deref().map_or_else(String::new, |commit| format!(", commit {commit}"));
+        format!("rekiln image {} of {}{commit}", self.image.short(), self.recipe)
+    }
+}
