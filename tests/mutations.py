@@ -66,6 +66,10 @@ FAULTS = [
     ("what may serve by now is ended for being outdated", [
         (PLAN + "members.rs", "_ if !served && may_begin => Kind::Starting,", ""),
     ]),
+    ("what may serve by now is ended as one too many", [
+        (PLAN + "replace.rs", "starting.into_iter().rev().filter(|(_, known)| !may_begin(known.member, now));",
+         "starting.into_iter().rev().filter(|_| now == self.situation.now);"),
+    ]),
     ("one that is given requests again is replaced all the same", [
         (PLAN + "launch.rs", "self.living() + readmitted.len()", "self.living()"),
     ]),

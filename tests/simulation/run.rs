@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rekiln::fleet::Fleet;
-use rekiln::fleet::census::{Census, State};
+use rekiln::fleet::census::{Census, Health, State};
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::Event;
 use rekiln::fleet::journal::{Entry, Journal};
@@ -30,6 +30,9 @@ const ROLLS: usize = 30;
 
 /// The journal of every so manieth schedule is replayed: each replay plans all looks again, and so costs as much as the run.
 const REPLAYED: u64 = 16;
+
+/// A load balancer has so long to send requests to what it was told to: as long as the engine says it may take.
+const REGISTERS: SignedDuration = SignedDuration::from_secs(10);
 
 /// So many entries of a journal show how it came to what they end with.
 const LAST: usize = 120;
@@ -74,6 +77,7 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
         ground.no_churn(fleet)?;
         ground.orderly(fleet)?;
         ground.reserved(fleet)?;
+        ground.drained(fleet)?;
         if schedule.seed.is_multiple_of(REPLAYED) {
             ground.replays(fleet)?;
         }
@@ -321,6 +325,39 @@ impl Ground<'_> {
                         if serve < floor {
                             return Err(format!(
                                 "reserve: entry {number} ends {id}, and {serve} were seen to serve, {floor} must"
+                            ));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        self.fleets[fleet].read(walk)
+    }
+
+    /// What was just given requests and is healthy may serve though no list says so yet: it is drained before it is ended.
+    /// The world sees only those that serve by then, and a provider refuses to end them.
+    fn drained(&self, fleet: usize) -> Result<(), String> {
+        let walk = |journal: &Journal| {
+            let mut census = Census { at: Timestamp::UNIX_EPOCH, instances: Vec::new(), trouble: None };
+            let mut given = BTreeMap::new();
+            for Entry { number, at, event, .. } in journal.entries() {
+                match event {
+                    Event::Seen { changed, gone, .. } => census.advance(*at, changed, gone),
+                    Event::Intent { action: Action::Admit { id } } => drop(given.insert(id, *at)),
+                    Event::Outcome { action: Action::Drain { id, .. }, result: Ok(outcome) }
+                        if matches!(outcome, Outcome::Applied | Outcome::AlreadyDone) =>
+                    {
+                        given.remove(id);
+                    }
+                    Event::Intent { action: Action::Terminate { id, healthy: false, reason } } => {
+                        let seen = census.instances.iter().find(|seen| seen.id == *id);
+                        let well = seen.is_some_and(|seen| seen.health == Health::Healthy);
+                        let since = given.get(id).map(|since| at.duration_since(*since).abs());
+                        if well && since.is_some_and(|since| since < REGISTERS) {
+                            return Err(format!(
+                                "drain: entry {number} ends {id}, which may serve by now: {reason}"
                             ));
                         }
                     }
