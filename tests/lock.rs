@@ -2,6 +2,7 @@
 
 mod archive;
 mod fetch;
+mod layout;
 
 use std::fs;
 use std::path::Path;
@@ -47,6 +48,22 @@ fn lock(archive: &Archive, store: &Store, recipe: &Recipe, parents: &[&Lock]) ->
 
 fn fill(archive: &Archive, store: &Store, lock: &Lock) -> Result<()> {
     rekiln::lock::fetch::fetch_all(store, &archive.settings(), &[lock], &Silent)
+}
+
+/// Runs `rekiln lock` in a repository with a store in `store`, and returns what it said.
+fn command(archive: &Archive, repo: &Path, args: &[&str], mirror: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_rekiln"))
+        .arg("-C")
+        .arg(repo)
+        .arg("lock")
+        .args(args)
+        .env("REKILN_MIRROR", mirror)
+        .env("REKILN_KEYRING", archive.path("keyring.gpg"))
+        .env("REKILN_STORE", repo.join("store"))
+        .output()
+        .expect("rekiln runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn package_names(lock: &Lock) -> Vec<&str> {
@@ -184,20 +201,7 @@ fn the_command_locks_chains_and_says_what_changed() {
     fs::write(images.join("base.toml"), "[source]\ndebian = \"bookworm\"\n").expect("written");
     fs::write(images.join("web.toml"), "packages = [\"web\"]\n[source]\nimage = \"base\"\n")
         .expect("written");
-    let run = |archive: &Archive, args: &[&str], mirror: &str| -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_rekiln"))
-            .arg("-C")
-            .arg(repo.path())
-            .arg("lock")
-            .args(args)
-            .env("REKILN_MIRROR", mirror)
-            .env("REKILN_KEYRING", archive.path("keyring.gpg"))
-            .env("REKILN_STORE", repo.path().join("store"))
-            .output()
-            .expect("rekiln runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
+    let run = |archive: &Archive, args: &[&str], mirror: &str| command(archive, repo.path(), args, mirror);
     let mirror = format!("file:{}", archive.path("debian").display());
     let locks = || {
         ["base", "web"].map(|name| fs::read_to_string(images.join(format!("{name}.lock"))).expect("a lock"))

@@ -116,6 +116,7 @@ fn lock() -> Lock {
             package("linux-image-6.1.0-amd64", "6.1.1-1", Role::Kernel),
             package("systemd-boot-efi", "252.39-1~deb12u2", Role::Stub),
         ],
+        layout: None,
         fetches: vec![
             fetch("https://example.invalid/a/app.tar.gz"),
             fetch("https://example.invalid/a/?file=my app.tar.gz"),

@@ -90,6 +90,7 @@ impl Identity {
                     LayerKind::Packages => Make::Packages {
                         locked: link.lock.packages.clone(),
                         privileged: privileged(&link.recipe),
+                        basis: link.lock.layout.clone(),
                     },
                     LayerKind::Files => Make::Files(files_plan(link, index == 0)?),
                 };

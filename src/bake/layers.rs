@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use super::files::{Staging, tidy};
 use super::sandbox::{self, Spec, Step};
-use super::seal::{Sealed, seal};
+use super::seal::{Origin, Sealed, seal};
 use super::{deb, packages, trim};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Result};
-use crate::lock::{Package, vault};
+use crate::lock::{Package, Places, vault};
 use crate::progress::Progress;
 use crate::recipe::render::Rendered;
 use crate::recipe::{Fetch, Services};
@@ -40,6 +40,8 @@ pub enum Make {
         locked: Vec<Package>,
         /// Files that keep their set-user-id bits, by the recipe's exceptions.
         privileged: Vec<String>,
+        /// Where packages lay before.
+        basis: Option<Places>,
     },
     /// A recipe's own content.
     Files(FilesPlan),
@@ -126,7 +128,7 @@ impl<'a> Layers<'a> {
             seconds.insert(name.to_owned(), start.elapsed().as_secs_f64());
         };
         let mut steps = match &plan.make {
-            Make::Packages { locked, privileged } => {
+            Make::Packages { locked, privileged, .. } => {
                 let rooted = packages::rooted(locked);
                 let start = Instant::now();
                 let what = format!("unpacking {} packages", rooted.len());
@@ -169,7 +171,11 @@ impl<'a> Layers<'a> {
         }
         let excluded = trim::excluded_expressions();
         self.progress.step(&plan.image, &format!("sealing the {} layer", plan.kind()), || {
-            seal(self.store, &dir, plan.key, plan.epoch, &excluded, seconds)
+            let origin = match &plan.make {
+                Make::Packages { locked, basis, .. } => Origin::Packages { locked, basis: basis.as_ref() },
+                Make::Files(_) => Origin::Files,
+            };
+            seal(self.store, &dir, (plan.key, plan.epoch), origin, &excluded, seconds)
         })
     }
 

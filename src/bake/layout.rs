@@ -28,6 +28,13 @@ const PARTITION_ALIGNMENT: u64 = 1 << 20;
 /// change is the same blocks in an upload.
 pub const LAYER_ALIGNMENT: u64 = 512 << 10;
 
+/// A layer has room up to a multiple of this at least, 4 MiB of it, and of an eighth of its size where that is more (as a
+/// power of two): what grows a little moves no layer behind it. Room is a hole, and costs nothing but its hashes.
+const LAYER_ROOM: u64 = 4 << 20;
+
+/// See [`LAYER_ROOM`].
+const LAYER_ROOM_SHARE: u64 = 8;
+
 /// Bytes of the EFI system partition: one UKI of 15 MiB at most with room for its successor's growth, and just
 /// above the 32.5 MiB that FAT32 needs with 512-byte clusters (the UEFI specification asks for FAT32).
 pub const ESP_SIZE: u64 = 34 << 20;
@@ -69,16 +76,24 @@ impl Layout {
 /// Returns the offset of each layer in the root partition and the partition's size, in bytes.
 #[must_use]
 pub fn place_layers(sizes: &[u64]) -> (Vec<u64>, u64) {
-    let mut end = 0_u64;
+    let (mut next, mut end) = (0_u64, 0_u64);
     let offsets = sizes
         .iter()
         .map(|size| {
-            let offset = end.next_multiple_of(LAYER_ALIGNMENT);
+            let offset = next;
             end = offset + size.next_multiple_of(BLOCK);
+            next = offset + room(*size);
             offset
         })
         .collect();
     (offsets, end)
+}
+
+/// Returns the bytes that a layer of this size takes when another one follows it; a multiple of [`LAYER_ALIGNMENT`].
+fn room(size: u64) -> u64 {
+    let share = size / LAYER_ROOM_SHARE;
+    let share = share.checked_ilog2().map_or(0, |power| 1 << power);
+    size.next_multiple_of(share.max(LAYER_ROOM))
 }
 
 /// Returns a UUID for `purpose` that is the same for the same image or layer and differs for any other.
@@ -157,6 +172,17 @@ mod tests {
         assert!(before.iter().all(|offset| offset % LAYER_ALIGNMENT == 0));
         assert_eq!(size % BLOCK, 0);
         assert!(size >= before[2] + 9_000_000);
+    }
+
+    #[test]
+    fn layers_keep_their_place_when_one_below_grows_a_little() {
+        let sizes = [70_000_000, 300_000, 9_000_000, 100_000];
+        let (before, _) = place_layers(&sizes);
+        assert_eq!(before, [0, 72 << 20, 76 << 20, 88 << 20]);
+        let (after, _) = place_layers(&sizes.map(|size| size + size / 32));
+        assert_eq!(before, after);
+        // A whole eighth is another matter.
+        assert_ne!(before, place_layers(&sizes.map(|size| size + size / 8)).0);
     }
 
     #[test]

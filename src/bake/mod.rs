@@ -1,5 +1,6 @@
 //! From a lock to a sealed disk.
 
+pub mod arrange;
 pub mod deb;
 pub mod disk;
 pub mod files;
@@ -8,7 +9,9 @@ pub mod image;
 pub mod initrd;
 pub mod layers;
 pub mod layout;
+pub mod owners;
 pub mod packages;
+pub mod relocate;
 pub mod sandbox;
 pub mod seal;
 pub mod trim;

@@ -21,7 +21,7 @@ const NOT_UNPACKED: [&str; 8] = [
 ];
 
 /// The top directories that Debian 12 keeps in `/usr`.
-const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
+pub const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 
 /// Keeps services from starting while packages are configured (policy-rc.d; invoke-rc.d(8)).
 const POLICY: &str = "#!/bin/sh\nexit 101\n";

@@ -6,11 +6,15 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use super::arrange::{Arrangement, arrange};
 use super::layout::derived_uuid;
+use super::owners::owners;
+use super::relocate::Made;
 use crate::digest::Digest;
 use crate::error::{Doing as _, Result};
+use crate::lock::{Package, Places};
 use crate::process::Run as _;
-use crate::store::Store;
+use crate::store::{Store, directories};
 
 /// A layer in the store: `layers/<key>/{tree,layer.erofs,layer.json}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +27,31 @@ pub struct Sealed {
     pub size: u64,
     /// Wall-clock seconds that making it took, by step.
     pub seconds: BTreeMap<String, f64>,
+    /// Where its packages lie, when it is a layer of packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub places: Option<Places>,
+    /// The digest of its packages, in their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<Digest>,
+}
+
+/// What a layer is made from, as far as that decides where its files lie.
+#[derive(Debug, Clone, Copy)]
+pub enum Origin<'a> {
+    /// Debian packages.
+    Packages {
+        /// In the order of installation.
+        locked: &'a [Package],
+        /// Where packages lay before.
+        basis: Option<&'a Places>,
+    },
+    /// A recipe's own content.
+    Files,
+}
+
+fn packages_digest(packages: &[Package]) -> Digest {
+    let digests: String = packages.iter().map(|package| package.sha256.to_string()).collect();
+    Digest::of(digests.as_bytes())
 }
 
 impl Sealed {
@@ -32,6 +61,22 @@ impl Sealed {
         let text = std::fs::read(store.layer(key).join("layer.json")).ok()?;
         let sealed: Self = serde_json::from_slice(&text).ok()?;
         (sealed.key == key).then_some(sealed)
+    }
+
+    /// Returns where packages lie in the newest layer of just these, if the store has one.
+    ///
+    /// # Errors
+    /// A directory that cannot be listed.
+    pub fn places_of(store: &Store, packages: &[Package]) -> Result<Option<Places>> {
+        let wanted = packages_digest(packages);
+        let layers = directories(&store.layers())?;
+        let keys = layers.iter().filter_map(|dir| dir.file_name()?.to_str()?.parse().ok());
+        let sealed = keys.filter_map(|key| Self::load(store, key));
+        let made =
+            |layer: &Self| std::fs::metadata(Self::bytes(store, layer.key)).and_then(|it| it.modified());
+        let newest =
+            sealed.filter(|layer| layer.packages == Some(wanted)).max_by_key(|layer| made(layer).ok());
+        Ok(newest.and_then(|layer| layer.places))
     }
 
     /// Returns the tree that children are built on.
@@ -55,8 +100,8 @@ impl Sealed {
 pub fn seal(
     store: &Store,
     dir: &Path,
-    key: Digest,
-    epoch: i64,
+    (key, epoch): (Digest, i64),
+    origin: Origin<'_>,
     excluded: &[String],
     mut seconds: BTreeMap<String, f64>,
 ) -> Result<Sealed> {
@@ -69,21 +114,43 @@ pub fn seal(
     command
         .env("LC_ALL", "C")
         .env("SOURCE_DATE_EPOCH", epoch.to_string())
-        .args(["--quiet", "-x", "1"])
+        // Each file has blocks of its own, which can be placed; inside inodes, tails would move with every name.
+        .args(["--quiet", "-x", "1", "-E", "noinline_data"])
         .arg(format!("-T{epoch}"));
     command.arg(format!("-U{}", derived_uuid("layer", key)));
     if !excluded.is_empty() {
         command.arg(format!("--exclude-regex={}", excluded.join("|")));
     }
-    command.arg(&bytes).arg(&tree).run()?;
+    let made = dir.join("made.erofs");
+    command.arg(&made).arg(&tree).run()?;
+    let places =
+        place(&made, &bytes, &tree, origin).map_err(|error| error.during("placing the layer's files"))?;
+    std::fs::remove_file(&made).doing(|| "removing the layer as it was made")?;
     let size = std::fs::metadata(&bytes).doing(|| "measuring the layer")?.len();
     let sha256 = Digest::of_file(&bytes).doing(|| "digesting the layer")?;
     seconds.insert("seal".to_owned(), start.elapsed().as_secs_f64());
-    let sealed = Sealed { key, sha256, size, seconds };
+    let packages = match origin {
+        Origin::Packages { locked, .. } => Some(packages_digest(locked)),
+        Origin::Files => None,
+    };
+    let sealed = Sealed { key, sha256, size, seconds, places, packages };
     let record = serde_json::to_vec_pretty(&sealed).doing(|| "describing the layer")?;
     std::fs::write(dir.join("layer.json"), record).doing(|| "recording the layer")?;
     publish(dir, &store.layer(key))?;
     Ok(sealed)
+}
+
+/// Writes the file system in `made` to `bytes`, with each file where it is to lie. Returns where packages lie.
+fn place(made: &Path, bytes: &Path, tree: &Path, origin: Origin<'_>) -> Result<Option<Places>> {
+    let made = Made::read(made)?;
+    let owners = owners(tree)?;
+    let arrangement = match origin {
+        Origin::Packages { basis, .. } => Arrangement::Packages { owners: &owners, basis },
+        Origin::Files => Arrangement::Files,
+    };
+    let arranged = arrange(made.metadata(), made.extents(), arrangement);
+    made.write(bytes, &arranged.first, arranged.end)?;
+    Ok(arranged.places)
 }
 
 /// Moves a finished directory to its place; when another process was faster, its equal is kept.

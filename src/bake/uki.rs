@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use super::initrd::Kernel;
-use super::layout::{ESP_SIZE, derived_uuid};
+use super::layout::ESP_SIZE;
 use crate::digest::ImageId;
 use crate::error::{Doing as _, Result};
 use crate::process::Run as _;
@@ -15,6 +15,10 @@ const BOOT_PATH: [&str; 2] = ["EFI", "BOOT"];
 
 /// The name UEFI gives it for `x86_64`.
 const BOOT_FILE: &str = "BOOTX64.EFI";
+
+/// The file system's serial number. Nothing looks for it by that; one of each image's own would be a block more that
+/// differs from the image before.
+const SERIAL: &str = "52454b49";
 
 /// Where the sections lie in memory: above the stub's own, each with room for its largest content. The values
 /// are those of systemd's own example for `objcopy` (systemd-stub(7) of version 252).
@@ -39,9 +43,8 @@ pub fn esp(dir: &Path, id: ImageId, kernel: &Kernel, cmdline: &str, epoch: i64) 
     let image = dir.join("esp.img");
     let file = std::fs::File::create(&image).doing(|| "making the EFI system partition")?;
     file.set_len(ESP_SIZE).doing(|| "sizing the EFI system partition")?;
-    let serial = &derived_uuid("esp", id).simple().to_string()[..8];
     Command::new("mkfs.vfat")
-        .args(["--invariant", "-F", "32", "-S", "512", "-s", "1", "-n", "REKILN", "-i", serial])
+        .args(["--invariant", "-F", "32", "-S", "512", "-s", "1", "-n", "REKILN", "-i", SERIAL])
         .arg(&image)
         .env("SOURCE_DATE_EPOCH", epoch.to_string())
         .run()?;

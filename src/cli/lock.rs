@@ -1,18 +1,20 @@
 //! `rekiln lock`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::Context;
 use crate::atomic_write::atomic_write;
+use crate::bake::seal::Sealed;
 use crate::claim::Claimed;
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::lock::apt::{Apt, architecture};
 use crate::lock::change::{changes, same_inputs};
+use crate::lock::places::OTHERS;
 use crate::lock::settings::Settings;
 use crate::lock::stale::stale;
-use crate::lock::{Lock, fetch, resolve};
+use crate::lock::{Lock, Places, fetch, resolve};
 use crate::recipe::{Recipe, Source};
 use crate::repository::{Repository, lock_file};
 use crate::store::Store;
@@ -141,7 +143,7 @@ impl Work<'_> {
         let claimed = Claimed { by: "`rekiln lock`".to_owned(), inputs: claimed, ..Claimed::default() };
         let _until_the_lock_names_them = claimed.hold(&self.store)?;
         let fetches = fetch::artifacts(&self.store, &recipe.fetches, progress)?;
-        let new = progress.step(image, "resolving packages", || {
+        let mut new = progress.step(image, "resolving packages", || {
             resolve::resolve(recipe, &parents, parent_lock, fetches, apt, &self.store)
                 .map_err(|error| error.during(format!("locking `{image}`")))
         })?;
@@ -150,6 +152,8 @@ impl Work<'_> {
                 self.context.output.line(format!("{image}: the archive has nothing newer for it"));
                 return Ok((old, text));
             }
+            new.layout = self.layout(&old, &new)?;
+            new.version = new.format();
             self.tell(image, Some(&old), &new);
         } else {
             self.tell(image, None, &new);
@@ -157,6 +161,18 @@ impl Work<'_> {
         let text = new.to_text();
         atomic_write(&lock_path(self.context, image), text.as_bytes())?;
         Ok((new, text))
+    }
+
+    /// Returns where the packages of the new lock lay in the layer of the old one, if that is in the store; else where the
+    /// old lock says that they lay before it.
+    fn layout(&self, old: &Lock, new: &Lock) -> Result<Option<Places>> {
+        let Some(mut layout) = Sealed::places_of(&self.store, &old.packages)?.or_else(|| old.layout.clone())
+        else {
+            return Ok(None);
+        };
+        let names: BTreeSet<_> = new.packages.iter().map(|package| package.name.as_str()).collect();
+        layout.places.retain(|name, _| name == OTHERS || names.contains(name.as_str()));
+        Ok(Some(layout))
     }
 
     /// Returns the locks of all images that `recipe` stands on, the nearest first.

@@ -37,11 +37,13 @@ pub fn changes(old: &Lock, new: &Lock) -> Vec<Change> {
     all
 }
 
-/// Tells whether a new lock has the same inputs as the old one, and only newer dates of the archive. Such a
+/// Tells whether a new lock has the same inputs as the old one, and only newer dates of the archive
+/// or other places in the layer. Such a
 /// lock is not worth a commit: it would give every image another id for nothing.
 #[must_use]
 pub fn same_inputs(old: &Lock, new: &Lock) -> bool {
-    let undated = |lock: &Lock| Lock { epoch: 0, suites: Vec::new(), ..lock.clone() };
+    let undated =
+        |lock: &Lock| Lock { version: 0, epoch: 0, suites: Vec::new(), layout: None, ..lock.clone() };
     undated(old) == undated(new)
 }
 

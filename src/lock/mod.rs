@@ -6,6 +6,7 @@ pub mod change;
 mod credentials;
 mod download;
 pub mod fetch;
+pub mod places;
 pub mod resolve;
 pub mod settings;
 pub mod sources;
@@ -21,9 +22,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+pub use places::{Place, Places};
 
-/// The version of the lock format that this program writes. Readers refuse a higher one.
-pub const VERSION: u32 = 1;
+/// The newest version of the lock format that this program knows. Readers refuse a higher one.
+///
+/// 2: [`Lock::layout`]. A lock without one is written as version 1, which every rekiln reads.
+pub const VERSION: u32 = 2;
 
 /// The inputs of one recipe: `images/<name>.lock`. Those of the recipe it stands on are in that one's lock.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,9 +50,18 @@ pub struct Lock {
     /// Artifacts from outside.
     #[serde(default, rename = "fetch")]
     pub fetches: Vec<LockedFetch>,
+    /// Where packages lay in this recipe's layer when `rekiln lock` last found the image before in the store.
+    #[serde(default)]
+    pub layout: Option<Places>,
 }
 
 impl Lock {
+    /// Returns the oldest format that can say this.
+    #[must_use]
+    pub const fn format(&self) -> u32 {
+        if self.layout.is_some() { VERSION } else { 1 }
+    }
+
     /// Returns the digests of all inputs.
     pub fn inputs(&self) -> impl Iterator<Item = Digest> {
         let packages = self.packages.iter().map(|package| package.sha256);

@@ -7,7 +7,7 @@ use super::apt::{Apt, Choice};
 use super::archive::Archives;
 use super::stale::asked_source;
 use super::stanza::{self, Stanza};
-use super::{Asked, Lock, LockedFetch, Package, Role, VERSION, tools, vault};
+use super::{Asked, Lock, LockedFetch, Package, Role, tools, vault};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::process::Run as _;
@@ -77,13 +77,14 @@ pub fn resolve(
     let suites = apt.suites()?;
     let epoch = suites.iter().map(|suite| suite.date.as_second()).max().unwrap_or_default();
     Ok(Lock {
-        version: VERSION,
+        version: 1,
         asked: asked(recipe, parent_lock, apt.architecture()),
         epoch,
         tools: tools::host_tools()?,
         suites,
         packages,
         fetches,
+        layout: None,
     })
 }
 

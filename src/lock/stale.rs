@@ -74,6 +74,7 @@ mod tests {
             epoch: 0,
             tools: [].into(),
             suites: Vec::new(),
+            layout: None,
             packages: Vec::new(),
             fetches: recipe
                 .fetches

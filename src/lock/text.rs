@@ -20,7 +20,7 @@ impl Lock {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "version = {}\nepoch = {}", self.version, self.epoch)?;
+        writeln!(out, "version = {}\nepoch = {}", self.format(), self.epoch)?;
         writeln!(out, "\n[asked]\nsource = {}", quoted(&self.asked.source))?;
         if let Some(digest) = self.asked.parent_lock {
             writeln!(out, "parent_lock = \"{digest}\"")?;
@@ -47,7 +47,8 @@ impl Lock {
             writeln!(out, "\n[[fetch]]\nurl = {}\nsha256 = \"{}\"", quoted(&fetch.url), fetch.sha256)?;
             writeln!(out, "size = {}", fetch.size)?;
         }
-        self.packages.iter().try_for_each(|package| write_package(out, package))
+        self.packages.iter().try_for_each(|package| write_package(out, package))?;
+        self.layout.as_ref().map_or(Ok(()), |layout| write_layout(out, layout))
     }
 
     /// Reads a lock file's text.
@@ -69,6 +70,13 @@ impl Lock {
         }
         toml::from_str(text).doing(|| "reading the lock")
     }
+}
+
+/// Where each package lay: its first block of 4096 bytes in the layer, and for how many there is room.
+fn write_layout(out: &mut String, layout: &super::Places) -> std::fmt::Result {
+    writeln!(out, "\n[layout]\nstart = {}\n\n[layout.places]", layout.start)?;
+    let mut places = layout.places.iter();
+    places.try_for_each(|(name, place)| writeln!(out, "{} = [{}, {}]", quoted(name), place.at, place.room))
 }
 
 fn write_package(out: &mut String, package: &super::Package) -> std::fmt::Result {
@@ -93,7 +101,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::digest::Digest;
-    use crate::lock::{Asked, LockedFetch, Package, Role, Suite};
+    use crate::lock::{Asked, LockedFetch, Package, Place, Places, Role, Suite};
 
     pub fn package(name: &str, version: &str, role: Role) -> Package {
         Package {
@@ -110,7 +118,7 @@ pub(super) mod tests {
 
     pub fn lock() -> Lock {
         Lock {
-            version: VERSION,
+            version: 1,
             asked: Asked {
                 source: "image:base".to_owned(),
                 parent_lock: Some(Digest::of(b"parent")),
@@ -134,12 +142,22 @@ pub(super) mod tests {
                 sha256: Digest::of(b"f"),
                 size: 3,
             }],
+            layout: None,
         }
     }
 
     #[test]
     fn text_round_trip() {
-        for lock in [lock(), Lock { packages: vec![], fetches: vec![], suites: vec![], ..lock() }] {
+        let places = BTreeMap::from([
+            ("-".to_owned(), Place { at: 7, room: 1 }),
+            ("b".to_owned(), Place { at: 9, room: 5 }),
+        ]);
+        let laid = Lock { version: 2, layout: Some(Places { start: 7, places }), ..lock() };
+        assert!(
+            laid.to_text()
+                .ends_with("\n[layout]\nstart = 7\n\n[layout.places]\n\"-\" = [7, 1]\n\"b\" = [9, 5]\n")
+        );
+        for lock in [lock(), laid, Lock { packages: vec![], fetches: vec![], suites: vec![], ..lock() }] {
             let text = lock.to_text();
             assert_eq!(Lock::parse(&text).expect("it parses"), lock, "{text}");
             assert_eq!(Lock::parse(&text).expect("it parses").to_text(), text);
@@ -149,8 +167,8 @@ pub(super) mod tests {
     #[test]
     fn newer_formats_and_unknown_keys_are_refused() {
         let text = lock().to_text();
-        let newer = text.replace("version = 1\n", "version = 2\nnews = true\n");
-        assert!(Lock::parse(&newer).expect_err("newer").chain().contains("format 2"));
+        let newer = text.replace("version = 1\n", "version = 3\nnews = true\n");
+        assert!(Lock::parse(&newer).expect_err("newer").chain().contains("format 3"));
         let without = Lock::parse(&text.replace("version = 1\n", "")).expect_err("no version");
         assert!(without.chain().contains("missing field `version`"), "{without:?}");
         assert!(Lock::parse(&text.replace("epoch", "epock")).is_err());

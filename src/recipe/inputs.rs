@@ -11,12 +11,12 @@ use serde::Serialize;
 use super::render::{Rendered, RenderedRecipe};
 use super::{Exception, Fetch, Recipe};
 use crate::digest::{Digest, ImageId};
-use crate::lock::{Lock, Package, Role};
+use crate::lock::{Lock, Package, Places, Role};
 use crate::notation;
 
 /// The version of the meaning of [`Inputs`]. It must grow with every change to what a bake does with the
 /// same inputs, so that an old image never passes for a new one.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One recipe of a chain with everything that was read for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +83,9 @@ pub struct PackagesInputs {
     pub modules: BTreeSet<String>,
     /// Exceptions from the strict profile: rule and path.
     pub exceptions: BTreeSet<(String, Option<String>)>,
+    /// Where packages lay before, as far as the lock says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Places>,
 }
 
 /// One package.
@@ -220,6 +223,7 @@ impl PackagesInputs {
             packages: link.lock.packages.iter().map(PackageInputs::of).collect(),
             modules: link.recipe.kernel.modules.clone(),
             exceptions: link.recipe.harden.allow.iter().map(exception).collect(),
+            layout: link.lock.layout.clone(),
         }
     }
 }
@@ -326,6 +330,7 @@ mod tests {
                 archive: "debian".to_owned(),
             }],
             fetches: Vec::new(),
+            layout: None,
         }
     }
 
@@ -378,6 +383,9 @@ mod tests {
         ("package order", 2, |w| w.web_lock.packages.extend(lock("zlib", 0).packages)),
         ("parent image's package", 0, |w| w.base_lock.packages[0].version = "2".to_owned()),
         ("parent image's recipe", 1, |w| w.base.push_str("services = { enable = ['x'] }\n")),
+        ("where packages lay", 2, |w| {
+            w.web_lock.layout = Some(Places { start: 1, places: BTreeMap::new() });
+        }),
         ("epoch", 2, |w| w.web_lock.epoch = 201),
         ("parent's epoch", 0, |w| w.base_lock.epoch = 99),
         ("tool version", 2, |w| {
@@ -459,7 +467,7 @@ mod tests {
     #[test]
     fn the_id_of_known_inputs_stays() {
         // A change here is a change of every image id in the world: `FORMAT` must have grown with it.
-        assert_eq!(FORMAT, 1);
-        insta::assert_snapshot!(world().compute().0, @"764ea52b9fb99063cf839931bacd68294706d6eb4783323217ece563034c4858");
+        assert_eq!(FORMAT, 2);
+        insta::assert_snapshot!(world().compute().0, @"9a673a970e2a808bc3077768fa7c45649d2c394749206bc9888fffb0b64f4113");
     }
 }

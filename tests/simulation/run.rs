@@ -346,11 +346,10 @@ impl Ground<'_> {
                 match event {
                     Event::Seen { changed, gone, .. } => census.advance(*at, changed, gone),
                     Event::Intent { action: Action::Admit { id } } => drop(given.insert(id, *at)),
-                    Event::Outcome { action: Action::Drain { id, .. }, result: Ok(outcome) }
-                        if matches!(outcome, Outcome::Applied | Outcome::AlreadyDone) =>
-                    {
-                        given.remove(id);
-                    }
+                    Event::Outcome {
+                        action: Action::Drain { id, .. },
+                        result: Ok(Outcome::Applied | Outcome::AlreadyDone),
+                    } => drop(given.remove(id)),
                     Event::Intent { action: Action::Terminate { id, healthy: false, reason } } => {
                         let seen = census.instances.iter().find(|seen| seen.id == *id);
                         let well = seen.is_some_and(|seen| seen.health == Health::Healthy);

@@ -13,6 +13,15 @@ const COPY: u64 = 1 << 18;
 /// A chunk that was never written (`erofs_fs.h`): zeros.
 const HOLE: u32 = u32::MAX;
 
+/// Where the data of an inode lies: byte offsets and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pieces {
+    /// Blocks of its own, from the beginning of the data; the last one may not be full.
+    pub(crate) blocks: (u64, u64),
+    /// The rest, beside the inode.
+    pub(crate) tail: (u64, u64),
+}
+
 impl Erofs {
     /// Returns the data of an inode.
     ///
@@ -33,18 +42,30 @@ impl Erofs {
     /// Damaged places, and reads and writes that fail.
     pub fn copy(&self, inode: &Inode, to: &mut dyn Write) -> Result<()> {
         match inode.layout {
-            DataLayout::Plain => self.copy_range(self.offset(inode.union), inode.size, to),
+            DataLayout::Plain | DataLayout::Inline => {
+                let Pieces { blocks, tail } = self.pieces(inode)?;
+                self.copy_range(blocks.0, blocks.1, to)?;
+                self.copy_range(tail.0, tail.1, to)
+            }
+            DataLayout::Chunks => self.copy_chunks(inode, to),
+            DataLayout::CompressedFull | DataLayout::CompressedCompact => self.copy_compressed(inode, to),
+        }
+    }
+
+    /// Returns where the data of an inode lies that is neither compressed nor in chunks.
+    pub(crate) fn pieces(&self, inode: &Inode) -> Result<Pieces> {
+        let start = self.offset(inode.union);
+        match inode.layout {
+            DataLayout::Plain => Ok(Pieces { blocks: (start, inode.size), tail: (0, 0) }),
             DataLayout::Inline => {
                 let tail = inode.size % self.block();
-                self.copy_range(self.offset(inode.union), inode.size - tail, to)?;
                 let at = inode.at + inode.head + inode.xattrs;
                 if at % self.block() + tail > self.block() {
                     return Err(damaged(format!("the tail of inode {} crosses a block", inode.nid)));
                 }
-                self.copy_range(at, tail, to)
+                Ok(Pieces { blocks: (start, inode.size - tail), tail: (at, tail) })
             }
-            DataLayout::Chunks => self.copy_chunks(inode, to),
-            DataLayout::CompressedFull | DataLayout::CompressedCompact => self.copy_compressed(inode, to),
+            other => Err(Error::failed(format!("the data of inode {} lies as {other:?}", inode.nid))),
         }
     }
 

@@ -53,7 +53,7 @@ pub struct Inode {
     pub size: u64,
     pub(super) layout: DataLayout,
     /// Where it starts, and how many bytes its head has.
-    pub(super) at: u64,
+    pub(crate) at: u64,
     pub(super) head: u64,
     /// Bytes of extended attributes after the head.
     pub(super) xattrs: u64,

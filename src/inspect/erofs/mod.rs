@@ -19,7 +19,7 @@ pub use directory::Entry;
 pub use inode::{Inode, Kind};
 
 /// Where the superblock lies, and the number it starts with (`erofs_fs.h`).
-const SUPERBLOCK: u64 = 1024;
+pub(crate) const SUPERBLOCK: u64 = 1024;
 const MAGIC: u32 = 0xE0F5_E1E2;
 
 /// Incompatible features that the reader knows (`erofs_fs.h`): LZ4 data right-aligned in its blocks (0x1),
@@ -37,11 +37,12 @@ const REFUSED_FEATURES: &[(u32, &str)] = &[
 /// An erofs file system.
 #[derive(Clone)]
 pub struct Erofs {
-    window: Window,
+    pub(crate) window: Window,
     block_bits: u32,
     root: u64,
-    meta: u64,
-    xattrs: u64,
+    /// Byte offsets from which inodes, and extended attributes that several share, are counted.
+    pub(crate) meta: u64,
+    pub(crate) xattrs: u64,
     features: u32,
 }
 
@@ -87,7 +88,8 @@ impl Erofs {
         self.inode(self.root)
     }
 
-    fn block(&self) -> u64 {
+    /// Returns how many bytes a block has.
+    pub(crate) fn block(&self) -> u64 {
         1 << self.block_bits
     }
 
