@@ -66,6 +66,9 @@ FAULTS = [
     ("what may serve by now is ended for being outdated", [
         (PLAN + "members.rs", "_ if !served && may_begin => Kind::Starting,", ""),
     ]),
+    ("one that was given up and is needed again is ended at once", [
+        (PLAN + "members.rs", "let may_serve = may_begin || seen.in_service", "let may_serve = seen.in_service"),
+    ]),
     ("what may serve by now is ended as one too many", [
         (PLAN + "replace.rs", "starting.into_iter().rev().filter(|(_, known)| !may_begin(known.member, now));",
          "starting.into_iter().rev().filter(|_| now == self.situation.now);"),
@@ -119,7 +122,7 @@ FAULTS = [
         (PLAN + "waves.rs", "let sensible = policy.on_failure == OnFailure::Rollback", "let sensible = false && policy.on_failure == OnFailure::Rollback"),
     ]),
     ("a rollback leaves what was replaced already", [
-        (PLAN + "members.rs", "Some(generation) if generation.id == target.generation.id => {}", "Some(_) if history.retreat.is_some() => {}\n        Some(generation) if generation.id == target.generation.id => {}"),
+        (PLAN + "members.rs", "Some(generation) if generation.id == target.generation.id => {}", "Some(_) if situation.history.retreat.is_some() => {}\n        Some(generation) if generation.id == target.generation.id => {}"),
     ]),
     ("a wave is one too large", [
         (PLAN + "waves.rs", "Stage { number, limit: *limit })", "Stage { number, limit: (*limit + 1).min(policy.size) })"),

@@ -77,7 +77,7 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
         ground.no_churn(fleet)?;
         ground.orderly(fleet)?;
         ground.reserved(fleet)?;
-        ground.drained(fleet)?;
+        ground.drained(fleet).map_err(|why| format!("{why}\n{}", ground.tail(fleet)))?;
         if schedule.seed.is_multiple_of(REPLAYED) {
             ground.replays(fleet)?;
         }

@@ -127,7 +127,10 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
     let trial = own == Some(situation.target.generation.id) && own != proven;
     let given_up = member.and_then(|member| member.failed.as_ref());
     // One that was given up and serves all the same, or may, is drained like any other before it is ended.
-    let may_serve = seen.in_service && seen.health != Health::Unhealthy;
+    // So is one that was drained, and was needed again: its requests may begin at any moment.
+    let well = seen.health == Health::Healthy && seen.state != State::Dead;
+    let may_begin = well && may_begin(member, now);
+    let may_serve = may_begin || seen.in_service && seen.health != Health::Unhealthy;
     if let Some(reason) = given_up.filter(|_| !may_serve && seen.state != State::Draining) {
         return Kind::Failed(reason.clone());
     }
@@ -147,10 +150,9 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
     let why = why(situation, seen, known, given_up);
     // What completed before may be launched to fill a gap while a wave of the new one soaks.
     let fills = proven.is_some() && own == proven;
-    // What may serve by now is drained before it is ended; and it is no gap that a launch would have to cure.
-    let may_begin = seen.health == Health::Healthy && may_begin(member, now);
     match (seen.health, why) {
         (Health::Unknown, _) => Kind::Unknown,
+        // What may serve by now is drained before it is ended; and it is no gap that a launch would have to cure.
         _ if !served && may_begin => Kind::Starting,
         (_, Some(why)) if !served && (!fills || why.urgency != Urgency::Differs) => Kind::Outdated,
         (Health::Unhealthy, _) if served && trial => {

@@ -34,7 +34,8 @@ fn generation(name: &str) -> Generation {
 /// long), `up` (healthy, without requests), `drained`, `busy` (drained, still serving), `dead`, `fog` (unknown),
 /// `touched`, `begun` (launch interrupted), `lost` (seen no more), `gone` (for long), `asked` (its drain was begun, and
 /// nobody heard the answer), `doubted` (given up, in service, and its health cannot be told), `given` (an old one that
-/// may serve by now: it was told to, and nobody heard the answer), `fill` (a launch of the old image, interrupted).
+/// may serve by now: it was told to, and nobody heard the answer), `rescued` (given up and drained, then needed again and
+/// told to serve), `late` (the same, and so long ago that it does not), `fill` (a launch of the old image, interrupted).
 struct Row {
     instances: Vec<Instance>,
     history: History,
@@ -92,6 +93,10 @@ impl Row {
             "asked" => member.draining = Some(since(1)),
             "doubted" => {
                 (seen.health, member.failed) = (Health::Unknown, Some("it served".to_owned()));
+            }
+            "rescued" | "late" => {
+                (seen.in_service, member.failed) = (false, Some("it served".to_owned()));
+                member.given = Some(since(if word == "late" { 10 } else { 9 }));
             }
             "touched" => seen.touched = Some("a shell".to_owned()),
             "given" => {
@@ -157,6 +162,8 @@ fn with_one_above_the_size() {
         ("drained new new dead", "give web-1 requests; end web-4 (its machine ended)"),
         ("new new asked", "give web-3 requests"),
         ("new new new doubted", "[the health of web-4 cannot be told]"),
+        ("new new rescued", "give web-3 requests"),
+        ("new new late", "end web-3 (it failed); launch web-4"),
         ("new new new new", "drain web-4"),
         ("new new new boot", "end web-4 (one too many)"),
         ("new new dead", "end web-3 (its machine ended); launch web-4"),
