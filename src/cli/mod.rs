@@ -9,6 +9,7 @@ use crate::error::{Doing as _, Result};
 use crate::progress::Progress;
 use crate::store::Store;
 
+pub mod aws;
 pub mod bake;
 pub mod boot;
 pub mod breaker;
@@ -99,6 +100,8 @@ enum Command {
     /// Reads published AMIs back and says whether they are byte for byte the images in the store.
     #[cfg(feature = "aws")]
     VerifyAmi(verify_ami::Args),
+    /// Says what AWS has to allow.
+    Aws(aws::Args),
     /// Says for each instance what it is and what will happen, changing nothing.
     Plan(plan::Args),
     /// Rolls a fleet to the image that Git asks for, or to another one.
@@ -227,6 +230,7 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Publish(args) => publish::run(&context, args),
         #[cfg(feature = "aws")]
         Command::VerifyAmi(args) => verify_ami::run(&context, args),
+        Command::Aws(args) => aws::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
         Command::Roll(args) => roll::run(&context, args),
         Command::Rotate(args) => rotate::run(&context, args),

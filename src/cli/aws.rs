@@ -1,0 +1,53 @@
+//! `rekiln aws`.
+
+use std::collections::BTreeMap;
+
+use super::Context;
+use crate::error::{Doing as _, Error, Result};
+use crate::publish::policy::policy;
+use crate::repository::Repository;
+
+/// Arguments of `rekiln aws`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Prints the least IAM policy for publishing these images, verifying them and reaping.
+    ///
+    /// It follows from the recipes' [publish] sections: their regions, keys and parameters. What changes or removes
+    /// something is allowed only where it has these recipes' tags.
+    Policy {
+        /// Recipes [default: all that are published]
+        images: Vec<String>,
+    },
+}
+
+/// Runs the command and returns the exit code.
+///
+/// # Errors
+/// A recipe that is not there or not valid, and none that is published.
+pub fn run(context: &Context, args: Args) -> Result<u8> {
+    let What::Policy { images } = args.what;
+    let repository = Repository::open(&context.repo)?;
+    let names: Vec<&str> = match images.as_slice() {
+        [] => repository.recipe_names().collect(),
+        images => images.iter().map(String::as_str).collect(),
+    };
+    let recipes = names.into_iter().map(|name| Ok((name, &repository.recipe(name)?.publish)));
+    let recipes: BTreeMap<_, _> = recipes.collect::<Result<_>>()?;
+    let policy = policy(&recipes).ok_or_else(|| {
+        let names: Vec<&str> = recipes.into_keys().collect();
+        Error::invalid(format!("nothing is published: no [publish] regions in {}", names.join(", ")))
+            .hint("name them in the recipe: [publish] regions = [\"eu-west-1\"]")
+    })?;
+    if context.output.is_json() {
+        context.output.json(&policy);
+    } else {
+        context.output.line(serde_json::to_string_pretty(&policy).doing(|| "writing the policy")?);
+    }
+    Ok(0)
+}
