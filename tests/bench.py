@@ -13,12 +13,16 @@ What is compared, and what keeps it fair:
     initramfs-tools and Debian's default units, booted from ext4 (initramfs-tools leaves the erofs module out).
     Same machine type, processors, memory and poll; the two take turns, so that both meet the same load.
 (e) Apparent size of the disk.
+(f) What has to be sent of a disk when the image before is published already, as a share of all that is not zero, in the
+    blocks of 512 KiB that AWS cuts it into: one value in one file changed; one small package more in the ground, which
+    everything else stands on; the kernel updated. With locks that know where packages lay, as they are after a bake.
 
 Needs root, `cargo build --release`, and mmdebstrap, e2fsprogs and rekiln's own programs.
 """
 
 import argparse
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -44,6 +48,11 @@ MEMORY_MIB = 256
 CPUS = 2
 # Room for the stock tree (about 400 MiB) with ext4's own tables; the file is sparse.
 EXT4_SIZE = "1G"
+
+# A block of the EBS direct APIs.
+SNAPSHOT_BLOCK = 512 << 10
+# What the recipe of the ground names for its kernel: always the newest.
+KERNEL = "linux-image-cloud-amd64"
 
 # The keys of Debian's archives, as apt has them.
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -261,6 +270,61 @@ def change_greeting(repo, text):
     path.write_text("\n".join(lines) + "\n")
 
 
+def blocks(disk):
+    """Returns a digest of each block, and None for zeros, which nobody sends."""
+    found = []
+    with open(disk, "rb") as file:
+        while block := file.read(SNAPSHOT_BLOCK):
+            found.append(hashlib.sha256(block).digest() if block.strip(b"\0") else None)
+    return found
+
+
+def share(before, after):
+    """Returns how much of a disk has to be sent in percent of what a whole upload is."""
+    before, after = blocks(before), blocks(after)
+    before += [None] * (len(after) - len(before))
+    differ = sum(old != new for old, new in zip(before, after))
+    return 100 * differ / sum(block is not None for block in after)
+
+
+def older_kernel():
+    """Returns the name of the second newest kernel that this machine's apt knows, or None."""
+    names = run(["apt-cache", "pkgnames", "linux-image-"]).split()
+    kernels = [name for name in names if name.endswith("-cloud-amd64") and name[len("linux-image-")].isdigit()]
+    version = lambda name: [int(part) for part in name.replace("-", ".").split(".") if part.isdigit()]
+    real = [name for name in sorted(kernels, key=version) if "unsigned" not in name]
+    return real[-2] if len(real) > 1 else None
+
+
+def deltas(rekiln, work):
+    """Returns rows with what differs between an image and the next."""
+    store, ground = rekiln.empty_store(work / "deltas"), rekiln.repo / "images" / "base.toml"
+    recipe = ground.read_text()
+    bake = lambda: rekiln.call(store, "bake", "web", "--no-boot")[1]["disk"]
+
+    def updated(old, new):
+        ground.write_text(recipe.replace(*old) if old else recipe)
+        rekiln.call(store, "lock", "--all")
+        before = bake()
+        ground.write_text(recipe.replace(*new) if new else recipe)
+        rekiln.call(store, "lock", "--all")
+        return share(before, bake())
+
+    say("what differs between images")
+    change_greeting(rekiln.repo, "hello")
+    before = bake()
+    change_greeting(rekiln.repo, "hello again")
+    rows = [row("f", "to send: a value changed", "%", share(before, bake()), None, "value", 3.0)]
+    more = updated(None, ('"udev",', '"udev",\n    "tree",'))
+    rows.append(row("f", "to send: a package more", "%", more, None, "value", 10.0))
+    if kernel := older_kernel():
+        newer = updated((KERNEL, kernel), None)
+        rows.append(row("f", "to send: a newer kernel", "%", newer, None, "value", 40.0))
+    else:
+        say("this machine's apt knows one kernel only: its update is not measured")
+    return rows
+
+
 def machine_words(accel):
     model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
@@ -329,6 +393,7 @@ def measure(work, runs):
             row("c", "bake, nothing changed", "s", median(unchanged), None, "value", 0.2, unchanged),
             row("d", "start to first HTTP 200", "s", median(own_boot), median(stock_boot), "ratio", 0.5, own_boot, stock_boot),
             row("e", "disk", "MiB", disk.stat().st_size / mib, stock_size / mib, "value", 160.0),
+            *deltas(rekiln, work),
         ],
     }
 
