@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use super::Context;
 use crate::atomic_write::atomic_write;
 use crate::error::{Error, Result};
+use crate::fleet::policy::Policy;
 use crate::notation;
 use crate::provider::sim::rehearsal::{Ending, Rehearsal, Report, Trouble};
 use crate::repository::Repository;
@@ -72,6 +73,9 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     };
     let rehearsal =
         Rehearsal { name: &name, fleet: &fleet, seed, bad_boots: u64::from(percent) * 10, trouble };
+    if let Some(hint) = slow(&Policy::of(&fleet)?) {
+        context.output.hint(hint);
+    }
     let report = context
         .progress()
         .step(&name, "rolling in a simulated world", || context.block_on(rehearsal.run()))?;
@@ -104,6 +108,25 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         report.broken.join("\n  ")
     ))
     .hint("this is a defect of rekiln and not of the fleet file; please report it with the fleet file and the seed"))
+}
+
+/// Says so when it will take long: few at a time, and each look sees the whole fleet.
+fn slow(policy: &Policy) -> Option<String> {
+    // Measured in a release build: ten looks a step, and a second for 1.3 million instances seen.
+    const LOOKS: usize = 10;
+    const SEEN_PER_SECOND: usize = 1_300_000;
+    // Shorter is not worth a word.
+    const WORTH: usize = 30;
+    let at_once = policy.surge.max(policy.size - policy.floor()).max(1);
+    let steps = policy.size.div_ceil(at_once);
+    let seconds = steps.saturating_mul(LOOKS).saturating_mul(policy.size) / SEEN_PER_SECOND;
+    (seconds >= WORTH).then(|| {
+        format!(
+            "replacing {}, {at_once} at a time, takes some {} min to simulate; with `surge = \"5%\"` it takes seconds",
+            policy.size,
+            seconds.div_ceil(60)
+        )
+    })
 }
 
 /// What a reader wants to know, in the order in which one asks.
@@ -166,4 +189,24 @@ fn json(rehearsal: &Rehearsal<'_>, report: &Report) -> serde_json::Value {
 /// Whole seconds in the units that people read.
 fn shown(time: SignedDuration) -> String {
     format!("{:#}", SignedDuration::from_secs(time.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_takes_long_is_announced() {
+        let policy = |size: u32, surge: &str| {
+            let text = format!(
+                "image = 'web'\nsize = {size}\n[local]\nlisten = '127.0.0.1:1'\nport = 80\n\
+                 [health]\nhttp = {{ port = 80, path = '/' }}\n[roll]\nsurge = {surge}\n"
+            );
+            Policy::of(&toml::from_str(&text).expect("a fleet")).expect("a policy")
+        };
+        assert_eq!(slow(&policy(3, "1")), None);
+        assert_eq!(slow(&policy(10_000, "'10%'")), None);
+        let hint = slow(&policy(10_000, "1")).expect("it takes long");
+        assert!(hint.contains("replacing 10000, 1 at a time, takes some 13 min"), "{hint}");
+    }
 }
