@@ -29,8 +29,8 @@
 //!   (do); [`git`] says at which revision.
 //! * [`recipe`]: what a person wrote for an image, its templates rendered, and the image id (decide).
 //! * [`lock`]: every input by digest. `Lock` and its comparisons decide; apt, downloads and the vault do.
-//! * [`bake`]: from a lock to a sealed disk (do). `layout` and `trim`, the strict profile, are values
-//!   (decide).
+//! * [`bake`]: from a lock to a sealed disk (do). `layout`, `arrange` (where each file lies) and `trim`, the strict
+//!   profile, are values (decide).
 //! * [`inspect`]: what is on a sealed disk and what is wrong with it; reads GPT, FAT, erofs and dm-verity
 //!   itself.
 //! * [`vm`]: virtual machines, and the boot verdict of an image (do).
@@ -42,7 +42,8 @@
 //! * [`cli`]: one file a command (tell).
 //!
 //! What they share: [`store`] (everything that is not in Git) and [`scratch`] (what is half made),
-//! [`claim`] (what a process uses of the store and must not be collected), [`digest`], [`cpio`], [`notation`] (the small languages inside values: sizes, durations, paths, ports),
+//! [`claim`] (what a process uses of the store and must not be collected), [`digest`], [`cpio`], [`holes`] (what of a
+//! file is data), [`notation`] (the small languages inside values: sizes, durations, paths, ports),
 //! [`diagnostic`] and [`error`] (what is wrong, where, and what to do next), [`process`] (the one way to run
 //! another program), [`curl`] (the one way to reach an URL), [`interrupt`] (Ctrl-C in the middle of work),
 //! [`mod@atomic_write`] (files that are never half there), [`progress`], [`load`] (steady requests, to see that none is
@@ -118,6 +119,7 @@ pub mod error;
 pub mod fleet;
 pub mod gc;
 pub mod git;
+pub mod holes;
 pub mod inspect;
 pub mod interrupt;
 pub mod load;

@@ -1,7 +1,7 @@
 //! Layers, hash tree and kernel become one disk file.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,6 +14,7 @@ use super::uki;
 use crate::catalog::{Disk, Partition};
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
+use crate::holes;
 use crate::process::Run as _;
 
 /// What a disk is made from.
@@ -85,11 +86,17 @@ fn stack(root: &Path, layers: &[(PathBuf, u64)], offsets: &[u64], size: u64) -> 
     Ok(())
 }
 
-/// Copies a whole file to an offset of another; the kernel does it without passing the bytes to us.
+/// Copies a whole file to an offset of another, where there is nothing yet; the kernel does it without passing the bytes
+/// to us. Holes stay holes.
 fn copy_at(from: &Path, to: &mut File, offset: u64) -> Result<()> {
+    let doing = || format!("copying {} (is the disk full?)", from.display());
     let mut source = File::open(from).doing(|| format!("opening {}", from.display()))?;
-    to.seek(SeekFrom::Start(offset)).doing(|| format!("placing {}", from.display()))?;
-    std::io::copy(&mut source, to).doing(|| format!("copying {} (is the disk full?)", from.display()))?;
+    let size = source.metadata().doing(doing)?.len();
+    for part in holes::data(&source, size).doing(doing)? {
+        source.seek(SeekFrom::Start(part.start)).doing(doing)?;
+        to.seek(SeekFrom::Start(offset + part.start)).doing(doing)?;
+        std::io::copy(&mut (&source).take(part.end - part.start), to).doing(doing)?;
+    }
     Ok(())
 }
 

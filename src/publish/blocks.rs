@@ -6,12 +6,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{SeekFrom, seek};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
+use crate::holes;
 
 /// Bytes of a block: what the EBS direct APIs read and write, no more and no less.
 /// Source: EBS User Guide, "Use EBS direct APIs to access the contents of an EBS snapshot".
@@ -122,24 +121,13 @@ pub fn check_block(index: u32, block: &[u8], expected: Digest, disk: &Path) -> R
 fn candidates(file: &File, size: u64) -> std::io::Result<Vec<u32>> {
     let block = BLOCK as u64;
     let mut found: Vec<u32> = Vec::new();
-    let mut at = 0;
-    while at < size {
-        let data = match seek(file, SeekFrom::Data(at)) {
-            Ok(data) => data,
-            // Nothing but a hole is left.
-            Err(Errno::NXIO) => break,
-            // A file system that knows no holes: everything is data.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
-            Err(error) => return Err(error.into()),
-        };
-        let hole = seek(file, SeekFrom::Hole(data)).unwrap_or(size);
-        for index in data / block..hole.div_ceil(block) {
+    for part in holes::data(file, size)? {
+        for index in part.start / block..part.end.div_ceil(block) {
             let index = u32::try_from(index).map_err(|_| std::io::Error::other("the disk is too large"))?;
             if found.last() != Some(&index) {
                 found.push(index);
             }
         }
-        at = hole;
     }
     Ok(found)
 }
