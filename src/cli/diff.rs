@@ -1,5 +1,6 @@
 //! `rekiln diff`.
 
+use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,6 +11,7 @@ use crate::catalog::{Catalog, Record};
 use crate::digest::ImageId;
 use crate::error::Result;
 use crate::inspect::diff::Diff;
+use crate::publish::blocks::Blocks;
 
 /// Arguments of `rekiln diff`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +34,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let (old, old_record) = locate(&catalog, &args.old)?;
     let (new, new_record) = locate(&catalog, &args.new)?;
     let diff = Diff::between((&old, old_record.as_ref()), (&new, new_record.as_ref()))?;
+    let update = Update::between(&old, &new)?;
     let output = &context.output;
     let named = |record: &Option<Record>, disk: &Path| match record {
         Some(record) => format!("{} {}", record.name, record.id.short()),
@@ -45,9 +48,37 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     for line in lines {
         output.line(line);
     }
+    if update.blocks > 0 {
+        output.line(update.to_string());
+    }
     let id = |record: &Option<Record>| record.as_ref().map(|record| record.id);
-    output.json(&Whole { event: "diff", old: id(&old_record), new: id(&new_record), diff: &diff });
+    output.json(&Whole { event: "diff", old: id(&old_record), new: id(&new_record), update, diff: &diff });
     Ok(0)
+}
+
+/// What has to be sent to a provider that has the older image.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Update {
+    /// Blocks of 512 KiB that differ.
+    blocks: usize,
+    /// Blocks of the newer disk that are not zero.
+    of: usize,
+}
+
+impl Update {
+    fn between(old: &Path, new: &Path) -> Result<Self> {
+        let (old, new) = (Blocks::of(old)?, Blocks::of(new)?);
+        Ok(Self { blocks: new.changes_from(&old).len(), of: new.len() })
+    }
+}
+
+impl fmt::Display for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { blocks, of } = self;
+        // Tenths of a percent, rounded up: what is sent is never nothing.
+        let share = (blocks * 1000).div_ceil((*of).max(1));
+        write!(f, "to send: {blocks} of {of} blocks of 512 KiB ({}.{} %)", share / 10, share % 10)
+    }
 }
 
 /// The differences with what they are between; without a record, a disk has no id here.
@@ -56,6 +87,7 @@ struct Whole<'a> {
     event: &'static str,
     old: Option<ImageId>,
     new: Option<ImageId>,
+    update: Update,
     #[serde(flatten)]
     diff: &'a Diff,
 }

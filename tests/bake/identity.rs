@@ -43,4 +43,10 @@ fn a_greeting_makes_only_the_top_layer_anew() {
     assert_ne!(new.layers[3].sha256, old.layers[3].sha256);
     assert_ne!(new.root_hash, old.root_hash);
     assert_eq!(new.parents, old.parents);
+    // And so nearly nothing has to be sent: partition tables, command line, the page, the hash tree.
+    let said = site.done(&["diff", "--json", &old.id.to_string(), "web"]);
+    let diff: serde_json::Value = serde_json::from_str(said.trim()).expect("one line");
+    let [blocks, of] = ["blocks", "of"].map(|key| diff["update"][key].as_u64().expect("a number"));
+    assert!(blocks > 0 && of > 100, "{said}");
+    assert!(blocks * 100 <= of * 3, "{blocks} of {of} blocks are more than 3 %");
 }
