@@ -9,6 +9,7 @@ mod interrupted;
 mod killed;
 mod lanes;
 mod refused;
+mod roles;
 mod stage;
 mod tools;
 mod verify;

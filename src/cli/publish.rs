@@ -53,14 +53,15 @@ async fn publish_all(context: &Context, store: &Store, targets: &Targets) -> Res
     let mut work = tokio::task::JoinSet::new();
     for target in &targets.0 {
         let disk = Arc::new(Disk::new(Catalog::new(store.clone()).disk(target.record.id), &target.record));
-        for region in &target.regions {
+        for (region, role) in target.places() {
             let publication = Publication {
                 image: target.record.id,
                 recipe: target.record.name.clone(),
                 disk: Arc::clone(&disk),
                 commit: target.record.commit.clone(),
                 settings: target.settings.clone(),
-                region: region.clone(),
+                region: region.to_owned(),
+                role: role.map(str::to_owned),
                 owner: person(),
             };
             let (store, progress): (_, Arc<dyn Progress>) = (store.clone(), Arc::clone(&context.output) as _);
@@ -171,6 +172,13 @@ impl Targets {
 }
 
 impl Target {
+    /// Returns every region, with each role to assume there.
+    pub(super) fn places(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let own = self.settings.roles.is_empty().then_some(None);
+        let roles = move || self.settings.roles.iter().map(|role| Some(role.as_str())).chain(own);
+        self.regions.iter().flat_map(move |region| roles().map(move |role| (region.as_str(), role)))
+    }
+
     fn may_be_published(&self, store: &Store) -> Result<()> {
         let Record { id, name, verdict, debug, .. } = &self.record;
         let refused = |why: &str, hint: String| {

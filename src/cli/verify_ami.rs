@@ -45,8 +45,9 @@ async fn verify_all(context: &Context, store: &Store, targets: &Targets) -> Resu
     for target in &targets.0 {
         let (id, name) = (target.record.id, &target.record.name);
         let disk = Disk::new(Catalog::new(store.clone()).disk(id), &target.record);
-        for region in &target.regions {
-            let Verified { ami, snapshot, blocks, differences } = verify(region, name, id, &disk).await?;
+        for (region, role) in target.places() {
+            let Verified { ami, snapshot, blocks, differences } =
+                verify((region, role), name, id, &disk).await?;
             differs |= !differences.is_empty();
             context.output.json(&serde_json::json!({
                 "event": "verified", "image": id, "name": name, "region": region, "ami": ami,

@@ -41,6 +41,9 @@ pub struct Entry {
     pub account: String,
     /// The region it is made in.
     pub region: String,
+    /// The role that was assumed for it, by ARN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// What tells all that was made for this entry from all else: a tag of it.
     pub run: String,
     /// Who began it.
@@ -104,6 +107,7 @@ impl Entry {
             disk,
             account: account.to_owned(),
             region: region.to_owned(),
+            role: None,
             run: Digest::of(seed.as_bytes()).short(),
             owner: owner.to_owned(),
             begun: now,

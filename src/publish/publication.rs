@@ -70,6 +70,8 @@ pub struct Publication {
     pub settings: Publish,
     /// The region.
     pub region: String,
+    /// The role to assume, by ARN.
+    pub role: Option<String>,
     /// Who publishes it.
     pub owner: String,
 }
@@ -94,9 +96,25 @@ pub struct Published {
 }
 
 impl Publication {
+    /// Makes sure that it comes into the account that the recipe says.
+    ///
+    /// # Errors
+    /// These credentials are of another one.
+    pub(super) fn owned_by(&self, account: &str) -> Result<()> {
+        match self.settings.account.as_deref().filter(|wanted| *wanted != account) {
+            None => Ok(()),
+            Some(wanted) => Err(Error::failed(format!(
+                "recipe {} is published in account {wanted}, and these credentials are of account {account}",
+                self.recipe
+            ))
+            .hint("nothing was changed; choose other credentials, such as with AWS_PROFILE, or let `roles` in [publish] name one to assume")),
+        }
+    }
+
     /// What scope its progress has.
     pub(super) fn scope(&self) -> String {
-        format!("{} in {}", self.recipe, self.region)
+        let role = self.role.as_ref().map_or_else(String::new, |role| format!(" by {role}"));
+        format!("{} in {}{role}", self.recipe, self.region)
     }
 
     pub(super) fn wanted(&self) -> Result<Wanted> {

@@ -47,7 +47,7 @@ async fn reap_one(store: &Store, found: &Entry, reaped: &mut Reaped) -> Result<(
     };
     // It may have been finished since it was read.
     let Some(entry) = ledger.entry()?.filter(|entry| entry.published.is_none()) else { return Ok(()) };
-    let aws = Aws::connect(&entry.region).await?;
+    let aws = Aws::connect(&entry.region, entry.role.as_deref()).await?;
     if aws.account != entry.account {
         reaped.left.push(format!("{place} was begun; these credentials are of account {}", aws.account));
         return Ok(());

@@ -41,10 +41,11 @@ pub async fn publish(
     publication: Publication,
     progress: Arc<dyn Progress>,
 ) -> Result<Published> {
-    let aws = Aws::connect(&publication.region).await?;
+    let aws = Aws::connect(&publication.region, publication.role.as_deref()).await?;
+    publication.owned_by(&aws.account)?;
     let ledger = Ledger::take(store, &aws.account, &aws.region, publication.image)?;
     let now = Timestamp::now();
-    let entry = match ledger.entry()? {
+    let mut entry = match ledger.entry()? {
         Some(entry) if entry.disk == publication.disk.sha256 => entry,
         Some(_) => {
             return Err(Error::failed(format!(
@@ -59,6 +60,8 @@ pub async fn publish(
             Entry::new(what, (&aws.account, &aws.region), &publication.owner, now)
         }
     };
+    // Who goes on with it may have come another way.
+    entry.role.clone_from(&publication.role);
     let wanted = publication.wanted()?;
     let mut publisher = Publisher {
         aws,

@@ -33,8 +33,13 @@ pub struct Verified {
 ///
 /// # Errors
 /// There is no AMI, or it cannot be read.
-pub async fn verify(region: &str, recipe: &str, image: ImageId, disk: &Disk) -> Result<Verified> {
-    let aws = Aws::connect(region).await?;
+pub async fn verify(
+    (region, role): (&str, Option<&str>),
+    recipe: &str,
+    image: ImageId,
+    disk: &Disk,
+) -> Result<Verified> {
+    let aws = Aws::connect(region, role).await?;
     let own = disk.blocks().await?;
     let name = ami_name(recipe, image);
     let none = || {

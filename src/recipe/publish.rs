@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct Publish {
     /// AWS regions that get the image, such as `eu-west-1`.
     pub regions: BTreeSet<String>,
+    /// The AWS account (12 digits) that it is published in: with credentials of another one, nothing is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Roles, by ARN, that are assumed to publish it, one after the other: it is published in the account of each.
+    pub roles: BTreeSet<String>,
     /// AWS accounts (12 digits) that may launch it.
     pub accounts: BTreeSet<String>,
     /// ARNs of AWS organisations or organisational units whose accounts may launch it.

@@ -10,8 +10,10 @@ mod snapshots;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sts::config::SharedCredentialsProvider;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -27,6 +29,9 @@ use crate::error::{Error, Result};
 const CONNECT: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(15);
 
+/// What a session of an assumed role is called in AWS's logs.
+const SESSION: &str = "rekiln";
+
 /// One account in one region.
 #[derive(Debug, Clone)]
 pub struct Aws {
@@ -41,21 +46,28 @@ pub struct Aws {
 
 impl Aws {
     /// Finds credentials as every AWS tool does (environment, profiles, SSO, web identity, container and instance
-    /// roles), and asks whose they are.
+    /// roles), assumes `role` with them if that is asked for, and asks whose they are then.
     ///
     /// # Errors
     /// There are none, or they are not valid.
-    pub async fn connect(region: &str) -> Result<Self> {
+    pub async fn connect(region: &str, role: Option<&str>) -> Result<Self> {
         let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let timeouts =
             TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(CALL).build();
-        let config = aws_config::defaults(BehaviorVersion::latest())
+        let mut config = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(region.to_owned()))
             .http_client(http)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             .load()
             .await;
+        if let Some(role) = role {
+            assume(&config, region, role).await?;
+            // Sessions end after an hour, and this renews them.
+            let session = AssumeRoleProvider::builder(role).session_name(SESSION).configure(&config).build();
+            let session = SharedCredentialsProvider::new(session.await);
+            config = config.into_builder().credentials_provider(session).build();
+        }
         let sts = aws_sdk_sts::Client::new(&config);
         let mut waited = Patience::default();
         let identity = loop {
@@ -74,6 +86,24 @@ impl Aws {
             ec2: aws_sdk_ec2::Client::new(&config),
             ssm: aws_sdk_ssm::Client::new(&config),
         })
+    }
+}
+
+/// Makes sure that a role may be assumed: what comes from within the SDK's own provider does not say what AWS said.
+async fn assume(config: &SdkConfig, region: &str, role: &str) -> Result<()> {
+    let sts = aws_sdk_sts::Client::new(config);
+    let mut waited = Patience::default();
+    loop {
+        match sts.assume_role().role_arn(role).role_session_name(SESSION).send().await {
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                let doing = || format!("assuming {role}");
+                waited
+                    .after(CallError::of("AssumeRole", &error), region)
+                    .await
+                    .map_err(|error| error.during(doing()))?;
+            }
+        }
     }
 }
 
