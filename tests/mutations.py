@@ -69,6 +69,9 @@ FAULTS = [
     ("one that was given up and is needed again is ended at once", [
         (PLAN + "members.rs", "let may_serve = may_begin || seen.in_service", "let may_serve = seen.in_service"),
     ]),
+    ("what was drained and is told to serve again is done with draining", [
+        (PLAN + "members.rs", "member.is_some_and(drained)) && !may_begin {", "member.is_some_and(drained)) {"),
+    ]),
     ("what may serve by now is ended as one too many", [
         (PLAN + "replace.rs", "starting.into_iter().rev().filter(|(_, known)| !may_begin(known.member, now));",
          "starting.into_iter().rev().filter(|_| now == self.situation.now);"),

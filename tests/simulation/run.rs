@@ -347,10 +347,10 @@ impl Ground<'_> {
                     Event::Seen { changed, gone, .. } => census.advance(*at, changed, gone),
                     Event::Intent { action: Action::Admit { id } } => drop(given.insert(id, *at)),
                     Event::Outcome {
-                        action: Action::Drain { id, .. },
+                        action: Action::Drain { id, .. } | Action::Terminate { id, .. },
                         result: Ok(Outcome::Applied | Outcome::AlreadyDone),
                     } => drop(given.remove(id)),
-                    Event::Intent { action: Action::Terminate { id, healthy: false, reason } } => {
+                    Event::Intent { action: Action::Terminate { id, reason, .. } } => {
                         let seen = census.instances.iter().find(|seen| seen.id == *id);
                         let well = seen.is_some_and(|seen| seen.health == Health::Healthy);
                         let since = given.get(id).map(|since| at.duration_since(*since).abs());

@@ -144,7 +144,8 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
     }
     // A drain that no answer confirmed, or after which it was given requests again, is decided anew while it serves.
     let drained = |member: &Member| member.draining.is_some() && (member.drained || !seen.in_service);
-    if seen.state == State::Draining || member.is_some_and(drained) {
+    // Nor is one done with draining that may be given requests at this moment.
+    if (seen.state == State::Draining || member.is_some_and(drained)) && !may_begin {
         return Kind::Draining;
     }
     let why = why(situation, seen, known, given_up);

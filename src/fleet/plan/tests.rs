@@ -35,7 +35,7 @@ fn generation(name: &str) -> Generation {
 /// `touched`, `begun` (launch interrupted), `lost` (seen no more), `gone` (for long), `asked` (its drain was begun, and
 /// nobody heard the answer), `doubted` (given up, in service, and its health cannot be told), `given` (an old one that
 /// may serve by now: it was told to, and nobody heard the answer), `rescued` (given up and drained, then needed again and
-/// told to serve), `late` (the same, and so long ago that it does not), `fill` (a launch of the old image, interrupted).
+/// told to serve), `late` (the same, and so long ago that it does not), `told` (drained, and told to serve again), `fill` (a launch of the old image, interrupted).
 struct Row {
     instances: Vec<Instance>,
     history: History,
@@ -97,6 +97,10 @@ impl Row {
             "rescued" | "late" => {
                 (seen.in_service, member.failed) = (false, Some("it served".to_owned()));
                 member.given = Some(since(if word == "late" { 10 } else { 9 }));
+            }
+            "told" => {
+                (seen.state, seen.in_service) = (State::Draining, false);
+                (member.draining, member.given) = (Some(since(5)), Some(since(1)));
             }
             "touched" => seen.touched = Some("a shell".to_owned()),
             "given" => {
@@ -163,6 +167,7 @@ fn with_one_above_the_size() {
         ("new new asked", "give web-3 requests"),
         ("new new new doubted", "[the health of web-4 cannot be told]"),
         ("new new rescued", "give web-3 requests"),
+        ("new new new told", "give web-4 requests"),
         ("new new late", "end web-3 (it failed); launch web-4"),
         ("new new new new", "drain web-4"),
         ("new new new boot", "end web-4 (one too many)"),
