@@ -4,22 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::relocate::Extent;
-use crate::lock::Places;
-use crate::lock::places::OTHERS;
-
-/// What kind of layer is arranged.
-#[derive(Debug, Clone, Copy)]
-pub enum Arrangement<'a> {
-    /// Package by package, in each by path.
-    Packages {
-        /// Which package a file belongs to, by path without the leading slash.
-        owners: &'a BTreeMap<String, String>,
-        /// Where packages lay before.
-        basis: Option<&'a Places>,
-    },
-    /// The largest files first: artifacts are large and seldom change, configuration is small and often does.
-    Files,
-}
+use crate::lock::places::{self, OTHERS, Places};
 
 /// Where everything lies, in blocks of 4096 bytes from the start of the layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,16 +17,10 @@ pub struct Arranged {
     pub places: Option<Places>,
 }
 
-/// Arranges files behind so many blocks of metadata.
+/// Arranges the files of packages behind so many blocks of metadata: package by package, in each by path. `owners` says
+/// which package a file belongs to, by path without the leading slash, and `basis` where packages lay before.
 #[must_use]
-pub fn arrange(metadata: u64, extents: &[Extent], arrangement: Arrangement<'_>) -> Arranged {
-    match arrangement {
-        Arrangement::Packages { owners, basis } => packages(metadata, extents, owners, basis),
-        Arrangement::Files => files(metadata, extents),
-    }
-}
-
-fn packages(
+pub fn packages(
     metadata: u64,
     extents: &[Extent],
     owners: &BTreeMap<String, String>,
@@ -65,12 +44,14 @@ fn packages(
     Arranged { first, end: places.end(), places: Some(places) }
 }
 
-fn files(metadata: u64, extents: &[Extent]) -> Arranged {
+/// Arranges a recipe's own files behind so many blocks of metadata, the largest first: artifacts are large and seldom
+/// change, configuration is small and often does.
+#[must_use]
+pub fn files(metadata: u64, extents: &[Extent]) -> Arranged {
     let mut order: Vec<usize> = (0..extents.len()).collect();
     order.sort_by_key(|index| (Reverse(extents[*index].blocks), *index));
     let mut first = vec![0; extents.len()];
-    // As for packages: a few names more move nothing.
-    let mut end = Places::settle(None, metadata, &BTreeMap::new()).start;
+    let mut end = places::start(metadata);
     for index in order {
         first[index] = end;
         end += extents[index].blocks;
@@ -91,7 +72,7 @@ mod tests {
         let owners = [("usr/a", "late"), ("usr/b", "early"), ("usr/c", "late")];
         let owners = owners.map(|(path, package)| (path.to_owned(), package.to_owned())).into();
         let all = extents(&[("etc/made", 2), ("usr/a", 3), ("usr/b", 1), ("usr/c", 5)]);
-        let arranged = arrange(4, &all, Arrangement::Packages { owners: &owners, basis: None });
+        let arranged = packages(4, &all, &owners, None);
         let places = arranged.places.expect("places");
         let at = |name: &str| places.places[name].at;
         assert_eq!((places.start, at(OTHERS), at("early"), at("late")), (5, 5, 8, 10));
@@ -101,9 +82,8 @@ mod tests {
 
     #[test]
     fn a_small_file_that_grows_moves_no_large_one() {
-        let before =
-            arrange(3, &extents(&[("etc/a", 1), ("etc/b", 1), ("opt/app", 900)]), Arrangement::Files);
-        let after = arrange(3, &extents(&[("etc/a", 2), ("etc/b", 1), ("opt/app", 900)]), Arrangement::Files);
+        let before = files(3, &extents(&[("etc/a", 1), ("etc/b", 1), ("opt/app", 900)]));
+        let after = files(3, &extents(&[("etc/a", 2), ("etc/b", 1), ("opt/app", 900)]));
         assert_eq!((before.first, before.end), (vec![904, 905, 4], 906));
         assert_eq!((after.first, after.end), (vec![904, 906, 4], 907));
     }

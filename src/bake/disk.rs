@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -86,18 +87,24 @@ fn stack(root: &Path, layers: &[(PathBuf, u64)], offsets: &[u64], size: u64) -> 
     Ok(())
 }
 
-/// Copies a whole file to an offset of another, where there is nothing yet; the kernel does it without passing the bytes
-/// to us. Holes stay holes.
+/// Copies a whole file to an offset of another, where there is nothing yet. Holes stay holes.
 fn copy_at(from: &Path, to: &mut File, offset: u64) -> Result<()> {
     let doing = || format!("copying {} (is the disk full?)", from.display());
-    let mut source = File::open(from).doing(|| format!("opening {}", from.display()))?;
+    let source = File::open(from).doing(|| format!("opening {}", from.display()))?;
     let size = source.metadata().doing(doing)?.len();
     for part in holes::data(&source, size).doing(doing)? {
-        source.seek(SeekFrom::Start(part.start)).doing(doing)?;
-        to.seek(SeekFrom::Start(offset + part.start)).doing(doing)?;
-        std::io::copy(&mut (&source).take(part.end - part.start), to).doing(doing)?;
+        let at = offset + part.start;
+        copy_part(&source, part, to, at).doing(doing)?;
     }
     Ok(())
+}
+
+/// Copies a part of a file to an offset of another, and returns how many bytes there were; the kernel copies, and no byte
+/// passes through us.
+pub(super) fn copy_part(mut source: &File, part: Range<u64>, to: &mut File, at: u64) -> std::io::Result<u64> {
+    source.seek(SeekFrom::Start(part.start))?;
+    to.seek(SeekFrom::Start(at))?;
+    std::io::copy(&mut source.take(part.end - part.start), to)
 }
 
 fn hash_tree(root: &Path, hash: &Path, id: ImageId) -> Result<Digest> {

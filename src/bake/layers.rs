@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::files::{Staging, tidy};
 use super::sandbox::{self, Spec, Step};
-use super::seal::{Origin, Sealed, seal};
+use super::seal::{Sealed, seal};
 use super::{deb, packages, trim};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Result};
@@ -171,11 +171,7 @@ impl<'a> Layers<'a> {
         }
         let excluded = trim::excluded_expressions();
         self.progress.step(&plan.image, &format!("sealing the {} layer", plan.kind()), || {
-            let origin = match &plan.make {
-                Make::Packages { locked, basis, .. } => Origin::Packages { locked, basis: basis.as_ref() },
-                Make::Files(_) => Origin::Files,
-            };
-            seal(self.store, &dir, (plan.key, plan.epoch), origin, &excluded, seconds)
+            seal(self.store, &dir, plan, &excluded, seconds)
         })
     }
 

@@ -30,7 +30,7 @@ pub const LAYER_ALIGNMENT: u64 = 512 << 10;
 
 /// A layer has room up to a multiple of this at least, 4 MiB of it, and of an eighth of its size where that is more (as a
 /// power of two): what grows a little moves no layer behind it. Room is a hole, and costs nothing but its hashes.
-const LAYER_ROOM: u64 = 4 << 20;
+const LAYER_ROOM: u64 = 8 * LAYER_ALIGNMENT;
 
 /// See [`LAYER_ROOM`].
 const LAYER_ROOM_SHARE: u64 = 8;

@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
+use super::disk::copy_part;
 use super::layout::BLOCK;
 use crate::error::{Doing as _, Error, Result};
 use crate::inspect::erofs::{Entry, Erofs, Inode, Kind, SUPERBLOCK};
@@ -190,12 +191,8 @@ impl Made {
         let mut order: Vec<_> = self.extents.iter().zip(places).collect();
         order.sort_by_key(|(extent, _)| extent.first);
         for (extent, at) in order {
-            let mut source = &self.source;
-            source.seek(SeekFrom::Start(extent.first * BLOCK)).doing(doing)?;
-            file.seek(SeekFrom::Start(at * BLOCK)).doing(doing)?;
-            let len = extent.blocks * BLOCK;
-            // The kernel copies; no byte passes through us.
-            let copied = std::io::copy(&mut source.take(len), &mut file).doing(doing)?;
+            let (start, len) = (extent.first * BLOCK, extent.blocks * BLOCK);
+            let copied = copy_part(&self.source, start..start + len, &mut file, at * BLOCK).doing(doing)?;
             if copied != len {
                 return Err(Error::failed(format!("{} ends within {}", to.display(), extent.path)));
             }

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use super::arrange::{Arrangement, arrange};
+use super::arrange;
+use super::layers::{LayerPlan, Make};
 use super::layout::derived_uuid;
 use super::owners::owners;
 use super::relocate::Made;
@@ -33,20 +34,6 @@ pub struct Sealed {
     /// The digest of its packages, in their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<Digest>,
-}
-
-/// What a layer is made from, as far as that decides where its files lie.
-#[derive(Debug, Clone, Copy)]
-pub enum Origin<'a> {
-    /// Debian packages.
-    Packages {
-        /// In the order of installation.
-        locked: &'a [Package],
-        /// Where packages lay before.
-        basis: Option<&'a Places>,
-    },
-    /// A recipe's own content.
-    Files,
 }
 
 fn packages_digest(packages: &[Package]) -> Digest {
@@ -92,7 +79,7 @@ impl Sealed {
     }
 }
 
-/// Seals the tree in `dir/tree` as `dir/layer.erofs`, leaving out what `excluded` (extended regular
+/// Seals the tree in `dir/tree`, made as `plan` says, as `dir/layer.erofs`, leaving out what `excluded` (extended regular
 /// expressions over paths without the leading slash) matches, and moves `dir` into the store.
 ///
 /// # Errors
@@ -100,12 +87,12 @@ impl Sealed {
 pub fn seal(
     store: &Store,
     dir: &Path,
-    (key, epoch): (Digest, i64),
-    origin: Origin<'_>,
+    plan: &LayerPlan,
     excluded: &[String],
     mut seconds: BTreeMap<String, f64>,
 ) -> Result<Sealed> {
     let start = std::time::Instant::now();
+    let LayerPlan { key, epoch, ref make, .. } = *plan;
     let tree = dir.join("tree");
     strip_overlay_marks(&tree)?;
     let bytes = dir.join("layer.erofs");
@@ -124,14 +111,14 @@ pub fn seal(
     let made = dir.join("made.erofs");
     command.arg(&made).arg(&tree).run()?;
     let places =
-        place(&made, &bytes, &tree, origin).map_err(|error| error.during("placing the layer's files"))?;
+        place(&made, &bytes, &tree, make).map_err(|error| error.during("placing the layer's files"))?;
     std::fs::remove_file(&made).doing(|| "removing the layer as it was made")?;
     let size = std::fs::metadata(&bytes).doing(|| "measuring the layer")?.len();
     let sha256 = Digest::of_file(&bytes).doing(|| "digesting the layer")?;
     seconds.insert("seal".to_owned(), start.elapsed().as_secs_f64());
-    let packages = match origin {
-        Origin::Packages { locked, .. } => Some(packages_digest(locked)),
-        Origin::Files => None,
+    let packages = match make {
+        Make::Packages { locked, .. } => Some(packages_digest(locked)),
+        Make::Files(_) => None,
     };
     let sealed = Sealed { key, sha256, size, seconds, places, packages };
     let record = serde_json::to_vec_pretty(&sealed).doing(|| "describing the layer")?;
@@ -140,16 +127,15 @@ pub fn seal(
     Ok(sealed)
 }
 
-/// Writes the file system in `made` to `bytes`, with each file where it is to lie. Returns where packages lie.
-fn place(made: &Path, bytes: &Path, tree: &Path, origin: Origin<'_>) -> Result<Option<Places>> {
-    let made = Made::read(made)?;
-    let owners = owners(tree)?;
-    let arrangement = match origin {
-        Origin::Packages { basis, .. } => Arrangement::Packages { owners: &owners, basis },
-        Origin::Files => Arrangement::Files,
+/// Writes the file system in `from` to `to`, with each file where it is to lie. Returns where packages lie.
+fn place(from: &Path, to: &Path, tree: &Path, make: &Make) -> Result<Option<Places>> {
+    let whole = Made::read(from)?;
+    let (metadata, extents) = (whole.metadata(), whole.extents());
+    let arranged = match make {
+        Make::Packages { basis, .. } => arrange::packages(metadata, extents, &owners(tree)?, basis.as_ref()),
+        Make::Files(_) => arrange::files(metadata, extents),
     };
-    let arranged = arrange(made.metadata(), made.extents(), arrangement);
-    made.write(bytes, &arranged.first, arranged.end)?;
+    whole.write(to, &arranged.first, arranged.end)?;
     Ok(arranged.places)
 }
 

@@ -37,9 +37,8 @@ pub fn changes(old: &Lock, new: &Lock) -> Vec<Change> {
     all
 }
 
-/// Tells whether a new lock has the same inputs as the old one, and only newer dates of the archive
-/// or other places in the layer. Such a
-/// lock is not worth a commit: it would give every image another id for nothing.
+/// Tells whether a new lock has the same inputs as the old one, and only newer dates of the archive or
+/// other places in the layer. Such a lock is not worth a commit: it would give every image another id for nothing.
 #[must_use]
 pub fn same_inputs(old: &Lock, new: &Lock) -> bool {
     let undated =

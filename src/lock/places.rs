@@ -59,6 +59,12 @@ pub struct Places {
     pub places: BTreeMap<String, Place>,
 }
 
+/// Returns the first block for data behind so many blocks of metadata: a few names more move nothing.
+#[must_use]
+pub const fn start(metadata: u64) -> u64 {
+    metadata + metadata.div_ceil(METADATA_SPARE)
+}
+
 impl Places {
     /// Decides where everything lies that needs so many blocks; nothing needs 0. The same arguments give the same places.
     ///
@@ -69,10 +75,9 @@ impl Places {
         let based = basis.map(|basis| basis.kept(metadata, needs).fill(needs));
         let used = needs.values().sum::<u64>().saturating_add(metadata);
         let sparse = |places: &Self| places.end() > used.saturating_mul(WASTE);
-        based.filter(|places| !sparse(places)).unwrap_or_else(|| {
-            let start = metadata + metadata.div_ceil(METADATA_SPARE);
-            Self { start, places: BTreeMap::new() }.fill(needs)
-        })
+        based
+            .filter(|places| !sparse(places))
+            .unwrap_or_else(|| Self { start: start(metadata), places: BTreeMap::new() }.fill(needs))
     }
 
     /// Returns the first block after all of it.
@@ -83,8 +88,7 @@ impl Places {
 
     /// Keeps what still fits. A lock may have been edited: of places that overlap, the first stays.
     fn kept(&self, metadata: u64, needs: &BTreeMap<String, u64>) -> Self {
-        let grown = metadata > self.start;
-        let start = if grown { metadata + metadata.div_ceil(METADATA_SPARE) } else { self.start };
+        let start = if metadata > self.start { start(metadata) } else { self.start };
         let mut fitting: Vec<_> = self
             .places
             .iter()

@@ -48,10 +48,10 @@ pub fn policy(recipes: &BTreeMap<&str, &Publish>) -> Option<Value> {
         return None;
     }
     let of = |kinds: &[&str]| -> Vec<String> {
-        let each = |partition: &&str| {
-            kinds.iter().map(move |kind| format!("arn:{partition}:ec2:*::{kind}/*")).collect()
-        };
-        partitions.iter().flat_map(|partition: &&str| -> Vec<String> { each(partition) }).collect()
+        partitions
+            .iter()
+            .flat_map(|partition| kinds.iter().map(move |kind| format!("arn:{partition}:ec2:*::{kind}/*")))
+            .collect()
     };
     let there = json!({ "aws:RequestedRegion": regions });
     let tagged =

@@ -11,7 +11,7 @@ use super::publication::Disk;
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
 use crate::interrupt;
-use crate::provider::aws::{Aws, CallError, Patience};
+use crate::provider::aws::{Aws, insist};
 
 /// How many blocks are read at once: half of what one uploads with, since reading is only for looking.
 const AT_ONCE: usize = 32;
@@ -50,7 +50,7 @@ pub async fn verify(
         ))
         .hint(format!("`rekiln publish {} --region {region}` publishes it", image.short()))
     };
-    let seen = insist(&aws, || aws.image(&name)).await?.ok_or_else(none)?;
+    let seen = insist(region, || aws.image(&name)).await?.ok_or_else(none)?;
     let (ami, Some(snapshot)) = (seen.id.clone(), seen.snapshot.clone()) else { return Err(none()) };
     let mut differences = Vec::new();
     if seen.state != State::Ready {
@@ -69,7 +69,7 @@ pub async fn verify(
 
 /// Returns the digest of every block that was written.
 async fn read(aws: &Aws, snapshot: &str) -> Result<BTreeMap<u32, Digest>> {
-    let mut blocks = insist(aws, || aws.blocks(snapshot)).await?.into_iter();
+    let mut blocks = insist(&aws.region, || aws.blocks(snapshot)).await?.into_iter();
     let (mut calls, mut found) = (JoinSet::new(), BTreeMap::new());
     let (aws, snapshot) = (Arc::new(aws.clone()), Arc::new(snapshot.to_owned()));
     loop {
@@ -79,7 +79,7 @@ async fn read(aws: &Aws, snapshot: &str) -> Result<BTreeMap<u32, Digest>> {
         {
             let (aws, snapshot) = (Arc::clone(&aws), Arc::clone(&snapshot));
             calls.spawn(async move {
-                let data = insist(&aws, || aws.get_block(&snapshot, &block)).await?;
+                let data = insist(&aws.region, || aws.get_block(&snapshot, &block)).await?;
                 Ok::<_, Error>((block.index, Digest::of(&data), data.len()))
             });
         }
@@ -107,20 +107,6 @@ fn compare(own: &Blocks, found: &BTreeMap<u32, Digest>) -> Vec<String> {
         format!("block {index}, bytes {at} to {}, differs", at + BLOCK as u64 - 1)
     };
     indices.iter().filter(differs).map(|index| words(index)).collect()
-}
-
-/// Asks until there is an answer, or it fails for too long.
-async fn insist<T, F>(aws: &Aws, ask: impl Fn() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T, CallError>>,
-{
-    let mut patience = Patience::default();
-    loop {
-        match ask().await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => patience.after(error, &aws.region).await?,
-        }
-    }
 }
 
 #[cfg(test)]

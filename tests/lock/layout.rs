@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use rekiln::bake::seal::{Origin, Sealed, seal};
+use rekiln::bake::layers::{LayerPlan, Make};
+use rekiln::bake::seal::{Sealed, seal};
 use rekiln::digest::Digest;
 use rekiln::lock::places::OTHERS;
 use rekiln::lock::{Lock, Places};
@@ -39,9 +40,14 @@ fn sealed(store: &Store, lock: &Lock, key: &str, files: impl Fn(&str) -> usize) 
         fs::write(info.join(format!("{}:amd64.list", package.name)), list.join("\n")).expect("written");
     }
     fs::write(tree.join("usr/lib/made-by-a-script"), [7; 5000]).expect("written");
-    let origin = Origin::Packages { locked: &lock.packages, basis: lock.layout.as_ref() };
-    let excluded = ["var/lib/dpkg".to_owned()];
-    seal(store, &dir, (Digest::of(key.as_bytes()), 0), origin, &excluded, BTreeMap::new()).expect("sealed")
+    let (locked, basis) = (lock.packages.clone(), lock.layout.clone());
+    let plan = LayerPlan {
+        image: "base".to_owned(),
+        key: Digest::of(key.as_bytes()),
+        epoch: 0,
+        make: Make::Packages { locked, privileged: Vec::new(), basis },
+    };
+    seal(store, &dir, &plan, &["var/lib/dpkg".to_owned()], BTreeMap::new()).expect("sealed")
 }
 
 /// The blocks of a snapshot that differ between two layers.
@@ -69,7 +75,10 @@ fn blocks_of(places: &Places, names: &[&str]) -> Vec<usize> {
     blocks
 }
 
-fn lock_of(repo: &Path) -> Lock {
+/// Locks the image anew.
+fn update(archive: &Archive, repo: &Path) -> Lock {
+    let mirror = format!("file:{}", archive.path("debian").display());
+    command(archive, repo, &["--all", "--update"], &mirror);
     Lock::parse(&fs::read_to_string(repo.join("images/base.lock")).expect("a lock")).expect("a lock")
 }
 
@@ -85,22 +94,20 @@ fn repository() -> (TempDir, Store, Archive) {
 #[test]
 fn an_update_changes_its_own_blocks_only() {
     let (repo, store, mut archive) = repository();
-    let mirror = format!("file:{}", archive.path("debian").display());
-    let lock = |archive: &Archive| {
-        command(archive, repo.path(), &["--all", "--update"], &mirror);
-        lock_of(repo.path())
-    };
     let files = |name: &str| if name.starts_with("systemd") { 6 } else { 3 };
 
-    let first = lock(&archive);
+    let first = update(&archive, repo.path());
     assert_eq!((first.version, &first.layout), (1, &None), "there is nothing to go by");
     let before = sealed(&store, &first, "first", files);
-    assert!(!lock(&archive).to_text().contains("[layout]"), "places alone are not worth another image");
+    assert!(
+        !update(&archive, repo.path()).to_text().contains("[layout]"),
+        "places alone are not worth another image"
+    );
 
     // A package in the middle of the layer is updated and needs more than it had; the others stay.
     archive.add("debian", "libc6", "2.36-10", "");
     archive.publish();
-    let second = lock(&archive);
+    let second = update(&archive, repo.path());
     let places = before.places.clone().expect("a layer of packages has places");
     assert_eq!((second.version, second.layout.as_ref()), (2, Some(&places)));
     let grown = |name: &str| if name == "libc6" { 4 } else { files(name) };
@@ -127,17 +134,12 @@ fn an_update_changes_its_own_blocks_only() {
 #[test]
 fn places_outlive_the_store_and_forget_what_is_gone() {
     let (repo, store, mut archive) = repository();
-    let mirror = format!("file:{}", archive.path("debian").display());
-    let lock = |archive: &Archive| {
-        command(archive, repo.path(), &["--all", "--update"], &mirror);
-        lock_of(repo.path())
-    };
     let toml = repo.path().join("images/base.toml");
     let recipe = fs::read_to_string(&toml).expect("a recipe");
     fs::write(&toml, format!("packages = [\"unwanted\"]\n{recipe}")).expect("written");
-    let before = sealed(&store, &lock(&archive), "first", |_| 1);
+    let before = sealed(&store, &update(&archive, repo.path()), "first", |_| 1);
     fs::write(&toml, &recipe).expect("written");
-    let without = lock(&archive);
+    let without = update(&archive, repo.path());
     let mut expected = before.places.expect("places");
     assert!(expected.places.contains_key(OTHERS), "what no package has");
     assert!(expected.places.remove("unwanted").is_some());
@@ -146,5 +148,5 @@ fn places_outlive_the_store_and_forget_what_is_gone() {
     fs::remove_dir_all(store.layers()).expect("removed");
     archive.add("debian", "udev", "253", "");
     archive.publish();
-    assert_eq!(lock(&archive).layout, Some(expected), "the lock before says it too");
+    assert_eq!(update(&archive, repo.path()).layout, Some(expected), "the lock before says it too");
 }

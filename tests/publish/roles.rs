@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
+use super::refused::refusal;
 use super::stage::{REGION, Stage};
 
 /// Whose the tests' credentials are, and somebody else's.
@@ -54,8 +55,7 @@ fn a_reap_takes_the_role_that_began_it() {
     let stage = Stage::new();
     by_roles(&stage, &[OTHER]);
     let image = stage.usual_image();
-    stage.cloud.rules(&json!([{ "operation": "RegisterImage", "do": "error", "times": -1,
-        "code": "UnauthorizedOperation", "status": 403, "message": "You are not authorized." }]));
+    stage.cloud.rules(&refusal("ec2", "RegisterImage"));
     stage.run(&["publish", &image.short()]).must(1);
     stage.cloud.rules(&json!([]));
     assert_eq!(accounts(&stage, "snapshots"), [OTHER]);
@@ -70,8 +70,7 @@ fn a_role_that_may_not_be_assumed_is_named_and_nothing_is_made() {
     let stage = Stage::new();
     by_roles(&stage, &[OTHER]);
     let image = stage.usual_image();
-    stage.cloud.rules(&json!([{ "operation": "AssumeRole", "do": "error", "times": -1,
-        "code": "AccessDenied", "status": 403, "message": "You are not authorized to perform: sts:AssumeRole" }]));
+    stage.cloud.rules(&refusal("sts", "AssumeRole"));
     let ended = stage.run(&["publish", &image.short()]).must(1);
     for words in ["AssumeRole", &role(OTHER), "not authorized", REGION] {
         assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);

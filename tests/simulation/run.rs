@@ -311,61 +311,68 @@ impl Ground<'_> {
 
     /// What was drained and is healthy is kept for as long as too few others were seen to serve: it is the quickest cure.
     fn reserved(&self, fleet: usize) -> Result<(), String> {
-        let walk = |journal: &Journal| {
-            let mut census = Census { at: Timestamp::UNIX_EPOCH, instances: Vec::new(), trouble: None };
-            let mut floor = 0;
-            for Entry { number, at, event, .. } in journal.entries() {
-                match event {
-                    Event::Opened { fleet: Some(fleet), .. } => {
-                        floor = Policy::of(fleet).expect("a policy").floor();
-                    }
-                    Event::Seen { changed, gone, .. } => census.advance(*at, changed, gone),
-                    Event::Intent { action: Action::Terminate { id, healthy: true, .. } } => {
-                        let serve = census.instances.iter().filter(|seen| seen.serves()).count();
-                        if serve < floor {
-                            return Err(format!(
-                                "reserve: entry {number} ends {id}, and {serve} were seen to serve, {floor} must"
-                            ));
-                        }
-                    }
-                    _ => {}
+        let mut floor = 0;
+        self.seen_along(fleet, |census, Entry { number, event, .. }| {
+            match event {
+                Event::Opened { fleet: Some(fleet), .. } => {
+                    floor = Policy::of(fleet).expect("a policy").floor();
                 }
+                Event::Intent { action: Action::Terminate { id, healthy: true, .. } } => {
+                    let serve = census.instances.iter().filter(|seen| seen.serves()).count();
+                    if serve < floor {
+                        return Err(format!(
+                            "reserve: entry {number} ends {id}, and {serve} were seen to serve, {floor} must"
+                        ));
+                    }
+                }
+                _ => {}
             }
             Ok(())
-        };
-        self.fleets[fleet].read(walk)
+        })
     }
 
     /// What was just given requests and is healthy may serve though no list says so yet: it is drained before it is ended.
     /// The world sees only those that serve by then, and a provider refuses to end them.
     fn drained(&self, fleet: usize) -> Result<(), String> {
-        let walk = |journal: &Journal| {
-            let mut census = Census { at: Timestamp::UNIX_EPOCH, instances: Vec::new(), trouble: None };
-            let mut given = BTreeMap::new();
-            for Entry { number, at, event, .. } in journal.entries() {
-                match event {
-                    Event::Seen { changed, gone, .. } => census.advance(*at, changed, gone),
-                    Event::Intent { action: Action::Admit { id } } => drop(given.insert(id, *at)),
-                    Event::Outcome {
-                        action: Action::Drain { id, .. } | Action::Terminate { id, .. },
-                        result: Ok(Outcome::Applied | Outcome::AlreadyDone),
-                    } => drop(given.remove(id)),
-                    Event::Intent { action: Action::Terminate { id, reason, .. } } => {
-                        let seen = census.instances.iter().find(|seen| seen.id == *id);
-                        let well = seen.is_some_and(|seen| seen.health == Health::Healthy);
-                        let since = given.get(id).map(|since| at.duration_since(*since).abs());
-                        if well && since.is_some_and(|since| since < REGISTERS) {
-                            return Err(format!(
-                                "drain: entry {number} ends {id}, which may serve by now: {reason}"
-                            ));
-                        }
+        let mut given = BTreeMap::new();
+        self.seen_along(fleet, |census, Entry { number, at, event, .. }| {
+            match event {
+                Event::Intent { action: Action::Admit { id } } => drop(given.insert(id.clone(), *at)),
+                Event::Outcome {
+                    action: Action::Drain { id, .. } | Action::Terminate { id, .. },
+                    result: Ok(Outcome::Applied | Outcome::AlreadyDone),
+                } => drop(given.remove(id)),
+                Event::Intent { action: Action::Terminate { id, reason, .. } } => {
+                    let seen = census.instances.iter().find(|seen| seen.id == *id);
+                    let well = seen.is_some_and(|seen| seen.health == Health::Healthy);
+                    let since = given.get(id).map(|since| at.duration_since(*since).abs());
+                    if well && since.is_some_and(|since| since < REGISTERS) {
+                        return Err(format!(
+                            "drain: entry {number} ends {id}, which may serve by now: {reason}"
+                        ));
                     }
-                    _ => {}
                 }
+                _ => {}
             }
             Ok(())
-        };
-        self.fleets[fleet].read(walk)
+        })
+    }
+
+    /// Judges each entry of the journal beside what was seen until then.
+    fn seen_along(
+        &self,
+        fleet: usize,
+        mut judge: impl FnMut(&Census, &Entry) -> Result<(), String>,
+    ) -> Result<(), String> {
+        self.fleets[fleet].read(|journal| {
+            let mut census = Census { at: Timestamp::UNIX_EPOCH, instances: Vec::new(), trouble: None };
+            journal.entries().iter().try_for_each(|entry| {
+                if let Event::Seen { changed, gone, .. } = &entry.event {
+                    census.advance(entry.at, changed, gone);
+                }
+                judge(&census, entry)
+            })
+        })
     }
 
     /// No law is broken.

@@ -35,7 +35,8 @@ fn generation(name: &str) -> Generation {
 /// `touched`, `begun` (launch interrupted), `lost` (seen no more), `gone` (for long), `asked` (its drain was begun, and
 /// nobody heard the answer), `doubted` (given up, in service, and its health cannot be told), `given` (an old one that
 /// may serve by now: it was told to, and nobody heard the answer), `rescued` (given up and drained, then needed again and
-/// told to serve), `late` (the same, and so long ago that it does not), `told` (drained, and told to serve again), `fill` (a launch of the old image, interrupted).
+/// told to serve), `late` (the same, and so long ago that it does not), `told` (drained, and told to serve again),
+/// `fill` (a launch of the old image, interrupted).
 struct Row {
     instances: Vec<Instance>,
     history: History,

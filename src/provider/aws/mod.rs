@@ -69,13 +69,11 @@ impl Aws {
             config = config.into_builder().credentials_provider(session).build();
         }
         let sts = aws_sdk_sts::Client::new(&config);
-        let mut waited = Patience::default();
-        let identity = loop {
-            match sts.get_caller_identity().send().await {
-                Ok(identity) => break identity,
-                Err(error) => waited.after(CallError::of("GetCallerIdentity", &error), region).await?,
-            }
-        };
+        let identity = insist(region, || async {
+            let identity = sts.get_caller_identity().send().await;
+            identity.map_err(|error| CallError::of("GetCallerIdentity", &error))
+        });
+        let identity = identity.await?;
         let Some(account) = identity.account else {
             return Err(Error::failed(format!("AWS does not say whose credentials these are in {region}")));
         };
@@ -92,17 +90,26 @@ impl Aws {
 /// Makes sure that a role may be assumed: what comes from within the SDK's own provider does not say what AWS said.
 async fn assume(config: &SdkConfig, region: &str, role: &str) -> Result<()> {
     let sts = aws_sdk_sts::Client::new(config);
-    let mut waited = Patience::default();
+    let assumed = insist(region, || async {
+        let assumed = sts.assume_role().role_arn(role).role_session_name(SESSION).send().await;
+        assumed.map_err(|error| CallError::of("AssumeRole", &error))
+    });
+    assumed.await.map(drop).map_err(|error| error.during(format!("assuming {role}")))
+}
+
+/// Asks until there is an answer, or it fails for too long.
+///
+/// # Errors
+/// As [`Patience::after`].
+pub async fn insist<T, F>(region: &str, ask: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let mut patience = Patience::default();
     loop {
-        match sts.assume_role().role_arn(role).role_session_name(SESSION).send().await {
-            Ok(_) => return Ok(()),
-            Err(error) => {
-                let doing = || format!("assuming {role}");
-                waited
-                    .after(CallError::of("AssumeRole", &error), region)
-                    .await
-                    .map_err(|error| error.during(doing()))?;
-            }
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => patience.after(error, region).await?,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Checks;
+use crate::diagnostic::Diagnostic;
 use crate::notation;
 use crate::recipe::publish::{Publish, is_region};
 use crate::recipe::shape::escape;
@@ -60,10 +61,7 @@ fn roles(found: &mut Checks<'_>, publish: &Publish) {
     if let Some(account) = publish.account.as_deref().filter(|account| !is_account(account)) {
         let (message, meant) = no_account(account);
         let finding = found.document.at("/publish/account", message);
-        found.found.push(match meant {
-            Some(meant) => finding.help(format!("did you mean `{meant}`?")),
-            None => finding,
-        });
+        say_meant(found, finding, meant);
     }
     if publish.account.is_some() && !publish.roles.is_empty() {
         found.say("/publish/account", "with `roles`, the accounts are those of the roles".to_owned());
@@ -88,6 +86,10 @@ fn role(text: &str) -> Result<(), String> {
 
 fn say_entry(found: &mut Checks<'_>, pointer: &str, entry: &str, message: String, meant: Option<String>) {
     let finding = found.document.at_entry(pointer, entry, message);
+    say_meant(found, finding, meant);
+}
+
+fn say_meant(found: &mut Checks<'_>, finding: Diagnostic, meant: Option<String>) {
     found.found.push(match meant {
         Some(meant) => finding.help(format!("did you mean `{meant}`?")),
         None => finding,
