@@ -41,7 +41,7 @@ bake IMAGE='web':
 
 # Simulates a million schedules of rollouts, or as many as are asked for, and prints how many a second
 soak SCHEDULES='1000000':
-    REKILN_SCHEDULES={{SCHEDULES}} cargo test --release --test integration simulation::what_must -- --nocapture
+    REKILN_SCHEDULES={{SCHEDULES}} cargo test --release --no-default-features --test integration simulation::what_must -- --nocapture
 
 # Puts faults into the rollout engine, one after the other, and prints which of them its simulation catches
 mutations *ARGS:
@@ -54,7 +54,7 @@ bench *ARGS:
 
 # Measures what a step of a rollout costs, from 10 instances to 50,000, or the cases whose name contains ARGS
 scale *ARGS:
-    cargo bench --bench scale -- --noplot {{ARGS}}
+    cargo bench --no-default-features --bench scale -- --noplot {{ARGS}}
 
 # Writes the JSON schemas of recipes and fleets
 schemas:

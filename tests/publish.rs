@@ -3,6 +3,7 @@
 
 mod attributes;
 mod cloud;
+mod collected;
 mod delta;
 mod faults;
 mod interrupted;

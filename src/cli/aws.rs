@@ -23,6 +23,9 @@ enum What {
     Policy {
         /// Recipes [default: all that are published]
         images: Vec<String>,
+        /// Allows what `rekiln gc` needs to see what reaches AMIs, too: among it every parameter's text.
+        #[arg(long)]
+        gc: bool,
     },
 }
 
@@ -31,7 +34,7 @@ enum What {
 /// # Errors
 /// A recipe that is not there or not valid, and none that is published.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let What::Policy { images } = args.what;
+    let What::Policy { images, gc } = args.what;
     let repository = Repository::open(&context.repo)?;
     let names: Vec<&str> = match images.as_slice() {
         [] => repository.recipe_names().collect(),
@@ -39,7 +42,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     };
     let recipes = names.into_iter().map(|name| Ok((name, &repository.recipe(name)?.publish)));
     let recipes: BTreeMap<_, _> = recipes.collect::<Result<_>>()?;
-    let policy = policy(&recipes).ok_or_else(|| {
+    let policy = policy(&recipes, gc).ok_or_else(|| {
         let names: Vec<&str> = recipes.into_keys().collect();
         Error::invalid(format!("nothing is published: no [publish] regions in {}", names.join(", ")))
             .hint("name them in the recipe: [publish] regions = [\"eu-west-1\"]")

@@ -1,9 +1,11 @@
 //! `rekiln gc`.
 
+mod amis;
 mod pins;
 
 use std::time::Duration;
 
+use amis::{Amis, Count};
 use jiff::{SignedDuration, Timestamp};
 
 use super::fleet::table;
@@ -11,13 +13,14 @@ use super::inspect::mib;
 use super::{Context, confirm};
 use crate::error::{Doing as _, Error, Result};
 use crate::gc::look::{Sources, know_revisions};
-use crate::gc::remove::{Removed, remove};
+use crate::gc::remove::remove;
 use crate::gc::{Decision, Kind, Plan, Rules, plan};
 use crate::notation;
 
 /// Arguments of `rekiln gc`.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Args {
     #[command(subcommand)]
     action: Option<pins::Action>,
@@ -36,6 +39,13 @@ pub struct Args {
     /// Removes without asking.
     #[arg(long)]
     yes: bool,
+    /// Leaves out what is published in AWS.
+    #[arg(long)]
+    local: bool,
+    /// AMIs go although they are shared with accounts that rekiln publishes nothing in, where it cannot see who needs
+    /// them.
+    #[arg(long, conflicts_with = "local")]
+    shared: bool,
 }
 
 /// Runs the command and returns the exit code.
@@ -57,29 +67,41 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
             .hint("nothing was removed, as this may reach anything")
     })?;
     let plan = plan(&seen, rules, Timestamp::now());
+    let amis = if args.local { None } else { Some(Amis::look(context, &seen, rules, args.shared)?) };
     show(context, &plan);
+    if let Some(amis) = &amis {
+        amis.show(context);
+    }
     let going = Sum::of(plan.removed());
+    let published = amis.as_ref().map(Amis::going).unwrap_or_default();
     if args.dry_run {
-        context.output.line(format!("would go: {going}"));
-        told(context, true, &going);
+        context.output.line(format!("would go: {going}{published}"));
+        told(context, true, &going, published);
         return Ok(0);
     }
-    if going.count() == 0 {
+    if going.count() == 0 && published == Count::default() {
         context.output.line("nothing to remove");
-        told(context, false, &going);
+        told(context, false, &going, published);
         return Ok(0);
     }
-    confirm::require(args.yes, "gc", &format!("it removes {going}"))?;
-    let removed = context.block_on(remove(sources, rules, &plan, context.progress()))?;
-    let Removed { gone, left } = &removed;
-    let gone = Sum::of(plan.removed().filter(|decision| gone.contains(&(decision.kind, decision.digest))));
-    for Decision { kind, digest, .. } in left {
-        let kind = word(*kind);
-        context.output.line(format!("{kind} {} stays: something reaches it by now", digest.short()));
+    confirm::require(args.yes, "gc", &format!("it removes {going}{published}"))?;
+    let mut gone = Sum::default();
+    if going.count() > 0 {
+        let removed = context.block_on(remove(sources, rules, &plan, context.progress()))?;
+        for Decision { kind, digest, .. } in &removed.left {
+            let kind = word(*kind);
+            context.output.line(format!("{kind} {} stays: something reaches it by now", digest.short()));
+        }
+        let is_gone = |decision: &&Decision| removed.gone.contains(&(decision.kind, decision.digest));
+        gone = Sum::of(plan.removed().filter(is_gone));
     }
-    context.output.line(format!("gone: {gone}"));
-    told(context, false, &gone);
-    Ok(0)
+    let (mut withdrawn, mut failed) = (Count::default(), None);
+    if let Some(amis) = amis.filter(|_| published != Count::default()) {
+        (withdrawn, failed) = amis.remove(context, sources, rules)?;
+    }
+    context.output.line(format!("gone: {gone}{withdrawn}"));
+    told(context, false, &gone, withdrawn);
+    failed.map_or(Ok(0), Err)
 }
 
 /// How much of what.
@@ -113,11 +135,14 @@ impl Sum {
 impl std::fmt::Display for Sum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { images, layers, inputs, bytes } = self;
-        let count =
-            |kind, count: &usize| format!("{count} {}{}", word(kind), if *count == 1 { "" } else { "s" });
+        let count = |kind, count: &usize| plural(*count, word(kind));
         let (images, layers) = (count(Kind::Image, images), count(Kind::Layer, layers));
         write!(f, "{images}, {layers} and {} ({:.1} MiB)", count(Kind::Input, inputs), mib(*bytes))
     }
+}
+
+fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 const fn word(kind: Kind) -> &'static str {
@@ -155,11 +180,13 @@ fn show(context: &Context, plan: &Plan) {
 }
 
 /// For machines: what it came to.
-fn told(context: &Context, dry_run: bool, sum: &Sum) {
+fn told(context: &Context, dry_run: bool, sum: &Sum, published: Count) {
     let Sum { images, layers, inputs, bytes } = sum;
+    let Count { amis, snapshots } = published;
     context.output.json(&serde_json::json!({
         "event": "collected", "dry_run": dry_run,
         "images": images, "layers": layers, "inputs": inputs, "bytes": bytes,
+        "amis": amis, "snapshots": snapshots,
     }));
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use super::amis::Published;
 use super::{Image, Part, Place, Root, Roots, Seen, State, of_journal};
 use crate::bake::identity::Identity;
 use crate::catalog::pins::pins;
@@ -18,6 +19,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::fleet::journal::{Journal, Writer};
 use crate::git;
 use crate::provider::local::InstanceRecord;
+use crate::publish::ledger;
 use crate::repository::Repository;
 use crate::scratch::Scratch;
 use crate::store::{Store, directories};
@@ -39,8 +41,9 @@ impl Sources<'_> {
     /// # Errors
     /// Anything that may reach something cannot be read.
     pub async fn look(&self, measured: bool) -> Result<Seen> {
-        let mut roots = Roots::default();
-        self.git(&mut roots)?;
+        let (mut roots, mut published) = (Roots::default(), Published::default());
+        self.git(&mut roots, &mut published)?;
+        ledger::entries(self.store)?.iter().for_each(|entry| published.entry(entry));
         self.journals(&mut roots).await?;
         instances(&self.store.locals(), Root::Machine, &mut roots)?;
         instances(&self.store.evidences(), Root::Evidence, &mut roots)?;
@@ -59,12 +62,14 @@ impl Sources<'_> {
             layers: parts(&layers, measured)?,
             inputs: parts(&inputs, measured)?,
             roots,
+            quarantined: Quarantine::new(self.store).list()?.into_iter().map(|entry| entry.image).collect(),
+            published,
         })
     }
 
     /// What Git asks for, in the work tree and at each revision.
-    fn git(&self, roots: &mut Roots) -> Result<()> {
-        asked(&Repository::open(self.repo)?, &Place::WorkTree, roots)?;
+    fn git(&self, roots: &mut Roots, published: &mut Published) -> Result<()> {
+        asked(&Repository::open(self.repo)?, &Place::WorkTree, roots, published)?;
         let head = "HEAD".to_owned();
         let head = git::revision(self.repo)?.commit.map(|_| head);
         let names: BTreeSet<&String> = self.revisions.iter().chain(&head).collect();
@@ -74,7 +79,7 @@ impl Sources<'_> {
             // Before the first recipe there was nothing to ask for.
             if scratch.dir().join("images").is_dir() {
                 let repository = Repository::open(scratch.dir())?;
-                asked(&repository, &Place::Revision(name.clone()), roots)
+                asked(&repository, &Place::Revision(name.clone()), roots, published)
                     .map_err(|error| error.during(format!("reading the repository at {name}")))?;
             }
         }
@@ -93,8 +98,11 @@ impl Sources<'_> {
     }
 }
 
-/// Adds what the fleets and locks of a repository reach.
-fn asked(repository: &Repository, place: &Place, roots: &mut Roots) -> Result<()> {
+/// Adds what the fleets and locks of a repository reach, and where its recipes are published.
+fn asked(repository: &Repository, place: &Place, roots: &mut Roots, published: &mut Published) -> Result<()> {
+    for name in repository.recipe_names() {
+        published.recipe(name, &repository.recipe(name)?.publish);
+    }
     for name in repository.fleet_names() {
         let recipe = &repository.fleet(name)?.image;
         let identity = match Identity::of(repository, recipe, false) {

@@ -19,6 +19,7 @@
 //! * *A running machine's disk.* Instances are found by their records, not by the journal alone.
 //! * *Something of a name that rekiln did not give* is not looked at: only digests are names here.
 
+pub mod amis;
 pub mod look;
 mod reason;
 pub mod remove;
@@ -112,6 +113,10 @@ pub struct Seen {
     pub inputs: Vec<Part>,
     /// What reaches them.
     pub roots: Roots,
+    /// Images that no fleet may run, whether they are in the store or not.
+    pub quarantined: BTreeSet<ImageId>,
+    /// What is published where.
+    pub published: amis::Published,
 }
 
 /// What kind of thing is decided about.
@@ -178,8 +183,8 @@ pub fn plan(seen: &Seen, rules: Rules, now: Timestamp) -> Plan {
     let mut used: BTreeMap<Digest, ImageId> = BTreeMap::new();
     for image in images {
         let place = newer.entry(&image.name).or_default();
-        let mut why = roots(&seen.roots.images, &image.id);
-        why.extend(roots(&seen.roots.recipes, &image.name));
+        let mut why = reached(&seen.roots.images, &image.id);
+        why.extend(reached(&seen.roots.recipes, &image.name));
         if let State::Unreadable(text) = &image.state {
             why.push(Why::Unreadable(text.clone()));
         }
@@ -205,7 +210,7 @@ pub fn plan(seen: &Seen, rules: Rules, now: Timestamp) -> Plan {
         [(Kind::Layer, &seen.layers, &seen.roots.layers), (Kind::Input, &seen.inputs, &seen.roots.inputs)]
     {
         for Part { digest, made, size } in parts {
-            let mut why = roots(named, digest);
+            let mut why = reached(named, digest);
             why.extend(used.get(digest).map(|image| Why::Used(*image)));
             why.extend(young(*made));
             if why.is_empty() {
@@ -217,7 +222,7 @@ pub fn plan(seen: &Seen, rules: Rules, now: Timestamp) -> Plan {
     Plan(decisions)
 }
 
-fn roots<K: Ord + ?Sized, Q: Ord + std::borrow::Borrow<K>>(
+fn reached<K: Ord + ?Sized, Q: Ord + std::borrow::Borrow<K>>(
     of: &BTreeMap<Q, BTreeSet<Root>>,
     name: &K,
 ) -> Vec<Why> {

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use crate::digest::ImageId;
 use crate::fleet::moment::lasting;
+use crate::publish::plan::Grantee;
 
 /// Where something of Git was read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +53,17 @@ pub enum Root {
     Pin(String),
     /// A process uses it: what, and its number.
     Claim(String, String),
+    /// A launch template names it: the template, the version, and whether that is the default one; else it is the
+    /// latest.
+    Template(String, i64, bool),
+    /// An Auto Scaling group launches it.
+    Group(String),
+    /// A launch configuration names it.
+    Configuration(String),
+    /// So many instances were launched from it.
+    Instances(usize),
+    /// A parameter names it.
+    Parameter(String),
 }
 
 impl fmt::Display for Root {
@@ -71,6 +83,15 @@ impl fmt::Display for Root {
             Self::Evidence(fleet) => write!(f, "evidence of fleet {fleet} is of it"),
             Self::Pin(who) => write!(f, "pinned {who}"),
             Self::Claim(by, pid) => write!(f, "{by} (process {pid}) uses it"),
+            Self::Template(name, version, default) => {
+                let which = if *default { "default" } else { "latest" };
+                write!(f, "launch template {name} has it in its {which} version ({version})")
+            }
+            Self::Group(name) => write!(f, "Auto Scaling group {name} launches it"),
+            Self::Configuration(name) => write!(f, "launch configuration {name} has it"),
+            Self::Instances(1) => f.write_str("one instance is of it"),
+            Self::Instances(count) => write!(f, "{count} instances are of it"),
+            Self::Parameter(name) => write!(f, "parameter {name} names it"),
         }
     }
 }
@@ -88,16 +109,26 @@ pub enum Why {
     Young(SignedDuration),
     /// Nobody can tell what it is.
     Unreadable(String),
+    /// AWS is not done with it.
+    Pending,
+    /// Somebody disabled it.
+    Disabled,
+    /// It is protected from deregistration, and Git does not ask for that.
+    Protected,
+    /// It is shared with somebody whose account was not looked at.
+    Shared(Grantee),
+    /// Publishing it was begun and is not finished.
+    Unfinished,
     /// Nothing reaches it, and there are newer ones.
     Older {
         /// How many images of its recipe that a fleet may run are newer.
         newer: usize,
-        /// How long ago it was baked.
+        /// How long ago it was made.
         age: SignedDuration,
     },
     /// Nothing reaches it, and no fleet may run it.
     Useless {
-        /// How long ago it was baked.
+        /// How long ago it was made.
         age: SignedDuration,
     },
     /// It is no image.
@@ -107,13 +138,25 @@ pub enum Why {
         /// How long ago it was made or fetched.
         age: SignedDuration,
     },
+    /// A snapshot that no AMI was made of in time.
+    Expired {
+        /// How long ago that time ended.
+        ago: SignedDuration,
+    },
 }
 
 impl Why {
     /// Tells whether it is a reason to remove.
     #[must_use]
     pub const fn removes(&self) -> bool {
-        matches!(self, Self::Older { .. } | Self::Useless { .. } | Self::Half | Self::Unused { .. })
+        matches!(
+            self,
+            Self::Older { .. }
+                | Self::Useless { .. }
+                | Self::Half
+                | Self::Unused { .. }
+                | Self::Expired { .. }
+        )
     }
 }
 
@@ -126,11 +169,21 @@ impl fmt::Display for Why {
             Self::Newest(place) => write!(f, "the newest but {} of its recipe", place - 1),
             Self::Young(age) => write!(f, "made {} ago", lasting(*age)),
             Self::Unreadable(why) => write!(f, "its record does not read: {why}"),
+            Self::Pending => f.write_str("AWS is not done with it"),
+            Self::Disabled => f.write_str("somebody disabled it: enable it, or deregister it by hand"),
+            Self::Protected => f.write_str("protected from deregistration, which Git does not ask for"),
+            Self::Shared(grantee) => {
+                write!(f, "shared with {grantee}, who may need it (`--shared` removes it)")
+            }
+            Self::Unfinished => {
+                f.write_str("publishing it was begun: publish again to go on, or `rekiln reap` to remove it")
+            }
+            Self::Expired { ago } => write!(f, "no AMI was made of it in time, {} ago", lasting(*ago)),
             Self::Older { newer, age } => {
-                write!(f, "nothing reaches it, {newer} of its recipe are newer, baked {} ago", lasting(*age))
+                write!(f, "nothing reaches it, {newer} of its recipe are newer, made {} ago", lasting(*age))
             }
             Self::Useless { age } => {
-                write!(f, "nothing reaches it, no fleet may run it, baked {} ago", lasting(*age))
+                write!(f, "nothing reaches it, no fleet may run it, made {} ago", lasting(*age))
             }
             Self::Half => f.write_str("half an image: it has no record"),
             Self::Unused { age } => write!(f, "nothing that is kept uses it, made {} ago", lasting(*age)),

@@ -95,21 +95,21 @@ fn the_newest_that_a_fleet_may_run_stay() {
             [
                 ("fourth", "keep: the newest of its recipe"),
                 ("third", "keep: the newest but 1 of its recipe"),
-                ("second", "remove: nothing reaches it, 2 of its recipe are newer, baked 28 d ago"),
-                ("first", "remove: nothing reaches it, 3 of its recipe are newer, baked 29 d ago"),
-                ("failed", "remove: nothing reaches it, no fleet may run it, baked 25 d ago"),
+                ("second", "remove: nothing reaches it, 2 of its recipe are newer, made 28 d ago"),
+                ("first", "remove: nothing reaches it, 3 of its recipe are newer, made 29 d ago"),
+                ("failed", "remove: nothing reaches it, no fleet may run it, made 25 d ago"),
                 ("base", "keep: the newest of its recipe"),
             ],
         ),
         (
             0,
             [
-                ("fourth", "remove: nothing reaches it, 0 of its recipe are newer, baked 26 d ago"),
-                ("third", "remove: nothing reaches it, 1 of its recipe are newer, baked 27 d ago"),
-                ("second", "remove: nothing reaches it, 2 of its recipe are newer, baked 28 d ago"),
-                ("first", "remove: nothing reaches it, 3 of its recipe are newer, baked 29 d ago"),
-                ("failed", "remove: nothing reaches it, no fleet may run it, baked 25 d ago"),
-                ("base", "remove: nothing reaches it, 0 of its recipe are newer, baked 29 d ago"),
+                ("fourth", "remove: nothing reaches it, 0 of its recipe are newer, made 26 d ago"),
+                ("third", "remove: nothing reaches it, 1 of its recipe are newer, made 27 d ago"),
+                ("second", "remove: nothing reaches it, 2 of its recipe are newer, made 28 d ago"),
+                ("first", "remove: nothing reaches it, 3 of its recipe are newer, made 29 d ago"),
+                ("failed", "remove: nothing reaches it, no fleet may run it, made 25 d ago"),
+                ("base", "remove: nothing reaches it, 0 of its recipe are newer, made 29 d ago"),
             ],
         ),
     ] {
@@ -138,7 +138,7 @@ fn what_is_young_or_not_understood_stays() {
     let inputs = vec![part("old input", 22), part("young input", 24)];
     let plan = plan(&Seen { images, layers, inputs, ..Seen::default() }, rules(0, 7), day(30));
     for (name, words) in [
-        ("old", "remove: nothing reaches it, 2 of its recipe are newer, baked 8 d ago"),
+        ("old", "remove: nothing reaches it, 2 of its recipe are newer, made 8 d ago"),
         ("young", "keep: made 6 d ago"),
         ("of the future", "keep: made 0 s ago"),
         ("half", "remove: half an image: it has no record"),
@@ -185,6 +185,7 @@ fn parts_stay_with_kept_images_and_what_names_them() {
             inputs: asked(Root::Lock("web".to_owned(), Place::WorkTree), "input of asked"),
             ..Roots::default()
         },
+        ..Seen::default()
     };
     let plan = plan(&seen, rules(1, 7), day(30));
     let made = format!("keep: image {} was made from it", digest("kept").short());

@@ -21,6 +21,10 @@ pub const IMAGE_TAG: &str = "rekiln:image";
 pub const DISK_TAG: &str = "rekiln:disk";
 /// The tag that tells what was made for one ledger entry.
 pub const RUN_TAG: &str = "rekiln:run";
+/// The tag with the recipe's name.
+pub const RECIPE_TAG: &str = "rekiln:recipe";
+/// The tag of a snapshot that says until when it may have no AMI.
+pub const EXPIRES_TAG: &str = "rekiln:expires";
 
 /// Returns the name of an image's AMI: names are unique in an account and region, which is what keeps a registration
 /// that is asked for twice from making two.
@@ -51,12 +55,24 @@ pub struct Wanted {
 /// Who may launch an image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grantee {
+    /// Everyone: no recipe can say so, but a person may have.
+    Everyone,
     /// An account, by its number.
     Account(String),
     /// An organisation, by ARN.
     Organisation(String),
     /// An organisational unit, by ARN.
     Unit(String),
+}
+
+impl fmt::Display for Grantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everyone => f.write_str("everyone"),
+            Self::Account(number) => write!(f, "account {number}"),
+            Self::Organisation(arn) | Self::Unit(arn) => f.write_str(arn),
+        }
+    }
 }
 
 impl Grantee {
@@ -88,6 +104,8 @@ pub enum State {
 pub struct SeenImage {
     /// Its id.
     pub id: String,
+    /// Its name.
+    pub name: String,
     /// How far it is.
     pub state: State,
     /// When it was registered.

@@ -36,9 +36,22 @@ const NAME: [&str; 3] = ["ssm:GetParameter", "ssm:PutParameter", "ssm:DeletePara
 const KEY: [&str; 4] =
     ["kms:DescribeKey", "kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*"];
 
-/// Returns the policy for these recipes by name, or nothing when none names a region.
+/// What a collection looks at to see what reaches an image: none of it knows resources.
+const REACH: [&str; 5] = [
+    "ec2:DescribeInstances",
+    "ec2:DescribeLaunchTemplateVersions",
+    "autoscaling:DescribeAutoScalingGroups",
+    "autoscaling:DescribeLaunchConfigurations",
+    "ssm:DescribeParameters",
+];
+
+/// What a collection reads: of every parameter, since any may name an image. Those that are encrypted stay closed.
+const READ: [&str; 2] = ["ssm:GetParameter", "ssm:GetParameters"];
+
+/// Returns the policy for these recipes by name, or nothing when none names a region; `collect` says whether AMIs that
+/// nothing reaches are to be removed with it too.
 #[must_use]
-pub fn policy(recipes: &BTreeMap<&str, &Publish>) -> Option<Value> {
+pub fn policy(recipes: &BTreeMap<&str, &Publish>, collect: bool) -> Option<Value> {
     let regions: BTreeSet<&str> =
         recipes.values().flat_map(|publish| &publish.regions).map(String::as_str).collect();
     let partitions: BTreeSet<&str> = regions.iter().map(|region| partition(region)).collect();
@@ -63,6 +76,11 @@ pub fn policy(recipes: &BTreeMap<&str, &Publish>) -> Option<Value> {
         statement("Send", &SEND, &of(&["snapshot"]), &tagged("ResourceTag")),
         statement("Change", &CHANGE, &of(&["image", "snapshot"]), &tagged("ResourceTag")),
     ];
+    if collect {
+        let all = partitions.iter().map(|partition| format!("arn:{partition}:ssm:*:*:parameter/*"));
+        statements.push(statement("Reach", &REACH, &["*".to_owned()], &there));
+        statements.push(statement("ReadNames", &READ, &all.collect::<Vec<_>>(), &there));
+    }
     let parameters = parameters(recipes);
     if !parameters.is_empty() {
         statements.push(statement("Name", &NAME, &parameters, &there));
@@ -141,7 +159,7 @@ mod tests {
         let web = publish("regions = ['eu-west-1', 'us-east-1']\nparameter = '/images/web'\n");
         let base = publish("");
         let recipes = BTreeMap::from([("web", &web), ("base", &base)]);
-        let all = actions(&policy(&recipes).expect("a policy"));
+        let all = actions(&policy(&recipes, false).expect("a policy"));
         let regions = json!(["eu-west-1", "us-east-1"]);
         assert_eq!(
             all["ec2:DescribeImages"],
@@ -161,11 +179,11 @@ mod tests {
             ])
         );
         assert!(!all.keys().any(|action| action.starts_with("kms:")), "no recipe has a key");
-        assert_eq!(policy(&BTreeMap::from([("base", &base)])), None);
+        assert_eq!(policy(&BTreeMap::from([("base", &base)]), false), None);
 
         let key = "arn:aws-cn:kms:cn-north-1:123456789012:key/1";
         let china = publish(&format!("regions = ['cn-north-1']\nkms = {{ cn-north-1 = '{key}' }}\n"));
-        let all = actions(&policy(&BTreeMap::from([("web", &china)])).expect("a policy"));
+        let all = actions(&policy(&BTreeMap::from([("web", &china)]), false).expect("a policy"));
         assert_eq!(all["ebs:StartSnapshot"][0], json!(["arn:aws-cn:ec2:*::snapshot/*"]));
         assert_eq!(all["kms:Decrypt"][0], json!([key]));
         assert_eq!(all["kms:CreateGrant"][1]["Bool"], json!({ "kms:GrantIsForAWSResource": "true" }));
@@ -185,7 +203,7 @@ mod tests {
         assert!(called.contains("StartSnapshot"), "{called:?}");
         let all =
             publish("regions = ['eu-west-1']\nparameter = 'x'\nkms = { eu-west-1 = 'arn:aws:kms:x' }\n");
-        let policy = policy(&BTreeMap::from([("web", &all)])).expect("a policy");
+        let policy = policy(&BTreeMap::from([("web", &all)]), true).expect("a policy");
         let named = |action: &String| action.split_once(':').map(|(_, name)| name.to_owned());
         let mut allowed: BTreeSet<String> =
             actions(&policy).keys().filter(|action| !action.starts_with("kms:")).filter_map(named).collect();

@@ -79,7 +79,7 @@ async fn remove(aws: &Aws, entry: &Entry, removed: &mut Vec<String>) -> Result<(
         aws.deregister(&image.id).await?;
         removed.push(format!("{} {what}", image.id));
     }
-    let tagged = aws.snapshots(RUN_TAG, &entry.run).await?.into_iter().map(|snapshot| snapshot.id);
+    let tagged = aws.snapshots(RUN_TAG, Some(&entry.run)).await?.into_iter().map(|snapshot| snapshot.id);
     let mut snapshots: Vec<String> = tagged.collect();
     // The list may not have it yet.
     if let Some(known) = entry.snapshot.clone().filter(|known| !snapshots.contains(known)) {

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::blocks::Blocks;
 use super::ledger::{Entry, Ledger, Named, Parent, newest};
-use super::plan::{DISK_TAG, IMAGE_TAG, RUN_TAG, Seen, State, Step, Wanted, next};
+use super::plan::{DISK_TAG, EXPIRES_TAG, IMAGE_TAG, RECIPE_TAG, RUN_TAG, Seen, State, Step, Wanted, next};
 use super::publication::{Publication, Published};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -390,7 +390,7 @@ impl Publisher {
     }
 
     async fn sweep(&self, keep: Option<&str>) -> Result<(), CallError> {
-        for snapshot in self.aws.snapshots(RUN_TAG, &self.entry.run).await? {
+        for snapshot in self.aws.snapshots(RUN_TAG, Some(&self.entry.run)).await? {
             if Some(snapshot.id.as_str()) != keep {
                 self.aws.delete_snapshot(&snapshot.id).await?;
             }
@@ -404,7 +404,7 @@ impl Publisher {
             (IMAGE_TAG, self.entry.image.to_string()),
             (DISK_TAG, self.entry.disk.to_string()),
             (RUN_TAG, self.entry.run.clone()),
-            ("rekiln:recipe", self.entry.recipe.clone()),
+            (RECIPE_TAG, self.entry.recipe.clone()),
             ("rekiln:owner", self.entry.owner.clone()),
         ];
         let own = own.map(|(key, value)| (key.to_owned(), value));
@@ -416,7 +416,7 @@ impl Publisher {
         let begun = self.entry.started.unwrap_or(self.entry.begun);
         let expires = begun.checked_add(EXPIRY).unwrap_or(begun).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let mut tags = self.tags();
-        tags.insert("rekiln:expires".to_owned(), expires);
+        tags.insert(EXPIRES_TAG.to_owned(), expires);
         tags
     }
 }

@@ -47,6 +47,7 @@ import ebs
 import image_attributes
 import image_model
 import images
+import launch_templates
 import parameters
 import snapshots
 from world import WORLD, Snapshot
@@ -59,10 +60,11 @@ QUERY_SERVICES = {"sts", "iam", "autoscaling", "elasticloadbalancing", "sns", "c
 
 def install() -> None:
     """Put the corrections into moto's classes."""
-    for module in (snapshots, images, image_attributes):
+    for module in (snapshots, images, image_attributes, launch_templates):
         for action in module.ACTIONS:
             setattr(EC2Response, action.__name__, action)
     parameters.install()
+    launch_templates.install()
 
 
 class Request:

@@ -153,3 +153,17 @@ fn what_the_account_cannot_do_is_told() {
     let world = stage.cloud.state();
     assert_eq!((&world["images"], &world["snapshots"]), (&json!([]), &json!([])));
 }
+
+#[test]
+fn what_somebody_made_public_is_not_public_for_long() {
+    let stage = Stage::new();
+    let image = stage.usual_image();
+    stage.publish(&image);
+    let (ami, _) = stage.must_have(REGION, &image);
+    let id = ami["id"].as_str().expect("an id");
+    let everyone = "LaunchPermission.Add.1.Group=all";
+    stage.cloud.ec2(REGION, &format!("Action=ModifyImageAttribute&ImageId={id}&{everyone}"));
+    assert_eq!(stage.only(REGION).0["launch_permissions"], json!([{ "Group": "all" }]));
+    assert_eq!(stage.publish(&image)[0]["changed"], true);
+    assert_eq!(stage.only(REGION).0["launch_permissions"], json!([]));
+}

@@ -225,9 +225,25 @@ impl Cloud {
 
     /// Calls EC2 past the proxy, as somebody else would; the answer's XML.
     pub fn ec2(&self, region: &str, parameters: &str) -> String {
+        self.form(region, "ec2", &format!("Version=2016-11-15&{parameters}"))
+    }
+
+    /// Calls EC2 Auto Scaling past the proxy.
+    pub fn autoscaling(&self, region: &str, parameters: &str) -> String {
+        self.form(region, "autoscaling", &format!("Version=2011-01-01&{parameters}"))
+    }
+
+    fn form(&self, region: &str, service: &str, body: &str) -> String {
         let form = ("Content-Type", "application/x-www-form-urlencoded");
-        let body = format!("Version=2016-11-15&{parameters}");
-        self.call(region, "ec2", "POST", "/", &[form], body.as_bytes())
+        self.call(region, service, "POST", "/", &[form], body.as_bytes())
+    }
+
+    /// Writes a parameter past the proxy.
+    pub fn parameter(&self, region: &str, name: &str, value: &str) {
+        let headers =
+            [("Content-Type", "application/x-amz-json-1.1"), ("X-Amz-Target", "AmazonSSM.PutParameter")];
+        let body = json!({ "Name": name, "Value": value, "Type": "String", "Overwrite": true });
+        self.call(region, "ssm", "POST", "/", &headers, body.to_string().as_bytes());
     }
 
     /// Makes an AMI with an empty snapshot, as somebody else would.

@@ -8,17 +8,17 @@ use super::refused::refusal;
 use super::stage::{REGION, Stage};
 
 /// Whose the tests' credentials are, and somebody else's.
-const OWN: &str = "123456789012";
-const OTHER: &str = "210987654321";
+pub const OWN: &str = "123456789012";
+pub const OTHER: &str = "210987654321";
 
 fn role(account: &str) -> String {
     format!("arn:aws:iam::{account}:role/publisher")
 }
 
-/// Publishes in these accounts, by a role in each.
-fn by_roles(stage: &Stage, accounts: &[&str]) {
+/// Publishes in these accounts, by a role in each; `lines` is what else the section says.
+pub fn by_roles(stage: &Stage, accounts: &[&str], lines: &str) {
     let roles: Vec<String> = accounts.iter().map(|account| role(account)).collect();
-    stage.publish_section(&format!("regions = [\"{REGION}\"]\nroles = {roles:?}"));
+    stage.publish_section(&format!("regions = [\"{REGION}\"]\nroles = {roles:?}\n{lines}"));
 }
 
 /// The accounts that have one of a kind of thing.
@@ -34,7 +34,7 @@ fn accounts(stage: &Stage, kind: &str) -> Vec<String> {
 #[test]
 fn each_role_gets_it_in_its_account() {
     let stage = Stage::new();
-    by_roles(&stage, &[OTHER, OWN]);
+    by_roles(&stage, &[OTHER, OWN], "");
     let image = stage.usual_image();
     let published = stage.publish(&image);
     let said: BTreeSet<_> =
@@ -53,14 +53,14 @@ fn each_role_gets_it_in_its_account() {
 #[test]
 fn a_reap_takes_the_role_that_began_it() {
     let stage = Stage::new();
-    by_roles(&stage, &[OTHER]);
+    by_roles(&stage, &[OTHER], "");
     let image = stage.usual_image();
     stage.cloud.rules(&refusal("ec2", "RegisterImage"));
     stage.run(&["publish", &image.short()]).must(1);
     stage.cloud.rules(&json!([]));
     assert_eq!(accounts(&stage, "snapshots"), [OTHER]);
     // The recipe may say something else by then.
-    by_roles(&stage, &[OWN]);
+    by_roles(&stage, &[OWN], "");
     stage.run(&["reap"]).must(0);
     assert!(accounts(&stage, "snapshots").is_empty() && accounts(&stage, "images").is_empty());
 }
@@ -68,7 +68,7 @@ fn a_reap_takes_the_role_that_began_it() {
 #[test]
 fn a_role_that_may_not_be_assumed_is_named_and_nothing_is_made() {
     let stage = Stage::new();
-    by_roles(&stage, &[OTHER]);
+    by_roles(&stage, &[OTHER], "");
     let image = stage.usual_image();
     stage.cloud.rules(&refusal("sts", "AssumeRole"));
     let ended = stage.run(&["publish", &image.short()]).must(1);

@@ -136,6 +136,11 @@ impl Stage {
         fs::write(self.path("repo/images/web.toml"), &self.recipe).expect("written");
     }
 
+    /// The repository.
+    pub fn repo(&self) -> PathBuf {
+        self.path("repo")
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

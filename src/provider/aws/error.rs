@@ -27,6 +27,8 @@ pub enum Kind {
     Missing,
     /// The name is another's.
     Taken,
+    /// Something else needs it, or did a moment ago.
+    Used,
     /// These credentials may not.
     Denied,
     /// AWS does not want it so.
@@ -68,7 +70,7 @@ impl CallError {
     /// Tells whether asking again, after a look, may help.
     #[must_use]
     pub const fn may_pass(&self) -> bool {
-        matches!(self.kind, Kind::Throttled | Kind::Unclear | Kind::Missing)
+        matches!(self.kind, Kind::Throttled | Kind::Unclear | Kind::Missing | Kind::Used)
     }
 
     /// Makes it an error for people.
@@ -83,7 +85,7 @@ impl CallError {
             )),
             Kind::Throttled | Kind::Unclear => error
                 .hint("AWS or the way to it fails for long; what is begun is kept: run it again to go on"),
-            Kind::Missing | Kind::Taken | Kind::Refused => error,
+            Kind::Missing | Kind::Taken | Kind::Used | Kind::Refused => error,
         }
     }
 }
@@ -104,10 +106,15 @@ fn of_code(code: &str, status: u16) -> Kind {
         "InvalidSnapshot.NotFound"
         | "InvalidAMIID.NotFound"
         | "InvalidAMIID.Unavailable"
+        | "InvalidLaunchTemplateId.NotFound"
+        | "InvalidLaunchTemplateId.VersionNotFound"
+        | "InvalidLaunchTemplateName.NotFoundException"
         | "ResourceNotFoundException"
         | "ParameterNotFound"
         | "ParameterVersionNotFound" => Kind::Missing,
         "InvalidAMIName.Duplicate" => Kind::Taken,
+        // An AMI that was deregistered a moment ago may still count.
+        "InvalidSnapshot.InUse" => Kind::Used,
         "AccessDenied"
         | "AccessDeniedException"
         | "UnauthorizedOperation"
@@ -140,6 +147,8 @@ mod tests {
             ("InvalidSnapshot.NotFound", 400, Kind::Missing),
             ("ParameterNotFound", 400, Kind::Missing),
             ("InvalidAMIName.Duplicate", 400, Kind::Taken),
+            ("InvalidSnapshot.InUse", 400, Kind::Used),
+            ("InvalidLaunchTemplateId.VersionNotFound", 400, Kind::Missing),
             ("UnauthorizedOperation", 403, Kind::Denied),
             ("ExpiredTokenException", 400, Kind::Denied),
             ("InvalidParameterValue", 400, Kind::Refused),
@@ -153,7 +162,8 @@ mod tests {
     #[test]
     fn only_what_passes_by_itself_is_tried_again() {
         let passes = |kind| CallError { call: "PutSnapshotBlock", kind, words: String::new() }.may_pass();
-        assert!(passes(Kind::Throttled) && passes(Kind::Unclear) && passes(Kind::Missing));
+        assert!(passes(Kind::Throttled) && passes(Kind::Unclear));
+        assert!(passes(Kind::Missing) && passes(Kind::Used));
         assert!(!passes(Kind::Taken) && !passes(Kind::Denied) && !passes(Kind::Refused));
     }
 }

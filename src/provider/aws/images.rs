@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_ec2::types::{
     ArchitectureValues, BlockDeviceMapping, BootModeValues, EbsBlockDevice, Filter, Image,
     ImageAttributeName, ImageState, ImdsSupportValues, LaunchPermission, LaunchPermissionModifications,
-    ResourceType, Tag, TagSpecification, TpmSupportValues, VolumeType,
+    PermissionGroup, ResourceType, Tag, TagSpecification, TpmSupportValues, VolumeType,
 };
 use aws_sdk_ssm::types::ParameterType;
 use jiff::Timestamp;
 
 use super::error::Kind;
+use super::reach::FILTER;
 use super::{Aws, CallError};
 use crate::publish::plan::{Grantee, SeenImage, State};
 
@@ -37,13 +38,57 @@ impl Aws {
     /// It cannot be looked at.
     pub async fn image(&self, name: &str) -> Result<Option<SeenImage>, CallError> {
         let filter = Filter::builder().name("name").values(name).build();
-        let call = self.ec2.describe_images().owners("self").filters(filter);
-        let call = call.include_deprecated(true).include_disabled(true);
-        let found = call.send().await.map_err(|error| CallError::of("DescribeImages", &error))?;
         // One that is gone may be listed for a while beside its successor.
-        let mut images: Vec<_> = found.images().iter().filter_map(seen).collect();
+        let mut images: Vec<_> = self.list_images(filter).await?.iter().filter_map(seen).collect();
         images.sort_by_key(|image| image.state == State::Gone);
         Ok(images.into_iter().next())
+    }
+
+    /// Returns this account's AMIs that have a tag, those that are gone left out.
+    ///
+    /// # Errors
+    /// They cannot be looked at.
+    pub async fn images(&self, tag: &str) -> Result<Vec<SeenImage>, CallError> {
+        let filter = Filter::builder().name("tag-key").values(tag).build();
+        let images = self.list_images(filter).await?;
+        Ok(images.iter().filter_map(seen).filter(|image| image.state != State::Gone).collect())
+    }
+
+    /// Returns this account's AMIs that are made of these snapshots, whoever registered them, by snapshot.
+    ///
+    /// # Errors
+    /// They cannot be looked at.
+    pub async fn registered(
+        &self,
+        snapshots: &[String],
+    ) -> Result<BTreeMap<String, BTreeSet<String>>, CallError> {
+        let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for snapshots in snapshots.chunks(FILTER) {
+            let filter = Filter::builder().name("block-device-mapping.snapshot-id");
+            for image in self.list_images(filter.set_values(Some(snapshots.to_vec())).build()).await? {
+                let Some(ami) = image.image_id() else { continue };
+                if image.state() == Some(&ImageState::Deregistered) {
+                    continue;
+                }
+                for disk in image.block_device_mappings().iter().filter_map(|disk| disk.ebs()?.snapshot_id())
+                {
+                    found.entry(disk.to_owned()).or_default().insert(ami.to_owned());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn list_images(&self, filter: Filter) -> Result<Vec<Image>, CallError> {
+        let call = self.ec2.describe_images().owners("self").filters(filter);
+        let call = call.include_deprecated(true).include_disabled(true);
+        let mut pages = call.into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| CallError::of("DescribeImages", &error))?;
+            found.extend(page.images.unwrap_or_default());
+        }
+        Ok(found)
     }
 
     /// Registers an AMI and returns its id.
@@ -89,10 +134,11 @@ impl Aws {
         let answer = call.attribute(ImageAttributeName::LaunchPermission).send().await;
         let answer = answer.map_err(|error| CallError::of("DescribeImageAttribute", &error))?;
         let grantee = |permission: &LaunchPermission| {
-            let account = permission.user_id.clone().map(Grantee::Account);
+            let everyone = permission.group.is_some().then_some(Grantee::Everyone);
+            let account = || permission.user_id.clone().map(Grantee::Account);
             let organisation = || permission.organization_arn.clone().map(Grantee::Organisation);
             let unit = || permission.organizational_unit_arn.clone().map(Grantee::Unit);
-            account.or_else(organisation).or_else(unit)
+            everyone.or_else(account).or_else(organisation).or_else(unit)
         };
         Ok(answer.launch_permissions().iter().filter_map(grantee).collect())
     }
@@ -110,6 +156,7 @@ impl Aws {
         let permission = |grantee: &Grantee| {
             let builder = LaunchPermission::builder();
             match grantee {
+                Grantee::Everyone => builder.group(PermissionGroup::All),
                 Grantee::Account(number) => builder.user_id(number),
                 Grantee::Organisation(arn) => builder.organization_arn(arn),
                 Grantee::Unit(arn) => builder.organizational_unit_arn(arn),
@@ -227,6 +274,7 @@ fn seen(image: &Image) -> Option<SeenImage> {
     let tags = image.tags().iter();
     Some(SeenImage {
         id: image.image_id()?.to_owned(),
+        name: image.name().unwrap_or_default().to_owned(),
         state: match image.state() {
             Some(ImageState::Available) => State::Ready,
             Some(ImageState::Failed | ImageState::Error | ImageState::Invalid) => failed(),

@@ -5,6 +5,7 @@
 
 mod error;
 mod images;
+mod reach;
 mod snapshots;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 pub use error::{CallError, Kind};
 pub use images::Registration;
+pub use reach::{Group, Template, Version};
 pub use snapshots::{Beginning, Readable};
 
 use crate::error::{Error, Result};
@@ -39,6 +41,7 @@ pub struct Aws {
     pub account: String,
     /// The region's name.
     pub region: String,
+    autoscaling: aws_sdk_autoscaling::Client,
     ebs: aws_sdk_ebs::Client,
     ec2: aws_sdk_ec2::Client,
     ssm: aws_sdk_ssm::Client,
@@ -80,6 +83,7 @@ impl Aws {
         Ok(Self {
             account,
             region: region.to_owned(),
+            autoscaling: aws_sdk_autoscaling::Client::new(&config),
             ebs: aws_sdk_ebs::Client::new(&config),
             ec2: aws_sdk_ec2::Client::new(&config),
             ssm: aws_sdk_ssm::Client::new(&config),

@@ -149,12 +149,15 @@ impl Aws {
         }
     }
 
-    /// Returns the snapshots of this account that have a tag.
+    /// Returns the snapshots of this account that have a tag with this value, or with any.
     ///
     /// # Errors
     /// They cannot be looked at.
-    pub async fn snapshots(&self, tag: &str, value: &str) -> Result<Vec<SeenSnapshot>, CallError> {
-        let filter = Filter::builder().name(format!("tag:{tag}")).values(value).build();
+    pub async fn snapshots(&self, tag: &str, value: Option<&str>) -> Result<Vec<SeenSnapshot>, CallError> {
+        let filter = match value {
+            Some(value) => Filter::builder().name(format!("tag:{tag}")).values(value).build(),
+            None => Filter::builder().name("tag-key").values(tag).build(),
+        };
         let call = self.ec2.describe_snapshots().owner_ids("self").filters(filter);
         let mut pages = call.into_paginator().send();
         let mut found = Vec::new();

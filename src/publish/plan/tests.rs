@@ -60,6 +60,7 @@ fn seen(words: &str) -> Seen {
             }
             Some(("image", word)) => {
                 seen.image = Some(SeenImage {
+                    name: "rekiln/web/0".to_owned(),
                     id: "ami-1".to_owned(),
                     state: state(word),
                     created: Some(NOW + SignedDuration::from_secs(7)),

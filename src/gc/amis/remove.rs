@@ -1,0 +1,98 @@
+//! Do: takes what was decided out of AWS.
+
+use std::collections::BTreeSet;
+
+use super::look::Clouds;
+use super::{Decision, Kind};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::interrupt;
+use crate::progress::{Event, Progress};
+use crate::provider::aws::{Aws, insist};
+use crate::publish::ledger::Ledger;
+use crate::store::Store;
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Removed {
+    /// What is gone.
+    pub gone: Vec<Decision>,
+    /// A line for each thing that stays, although it was to go.
+    pub left: Vec<String>,
+    /// What could not be removed; what was removed until then is removed.
+    pub failed: Vec<Error>,
+}
+
+/// Removes what `agreed` removes, as far as `still`, a plan of this moment, removes it too. One that cannot be removed
+/// keeps no other from it.
+///
+/// # Errors
+/// It was interrupted.
+pub async fn remove(
+    store: &Store,
+    clouds: &Clouds,
+    agreed: &[Decision],
+    still: &[Decision],
+    progress: &dyn Progress,
+) -> Result<Removed> {
+    let still: BTreeSet<_> = still
+        .iter()
+        .filter(|decision| decision.removes())
+        .map(|decision| (&decision.site, &decision.id))
+        .collect();
+    let going: Vec<&Decision> = agreed.iter().filter(|decision| decision.removes()).collect();
+    let mut removed = Removed::default();
+    for (number, decision) in going.iter().enumerate() {
+        interrupt::check()?;
+        let what = format!("{} in {}", decision.id, decision.site);
+        let cloud = clouds.get(&decision.site);
+        let Some(aws) = cloud.filter(|_| still.contains(&(&decision.site, &decision.id))) else {
+            removed.left.push(format!("{what} stays: something reaches it by now"));
+            continue;
+        };
+        match remove_one(store, aws, decision).await {
+            Ok(None) => removed.gone.push((*decision).clone()),
+            Ok(Some(why)) => removed.left.push(format!("{what} stays: {why}")),
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted) => return Err(error),
+            Err(error) => removed.failed.push(error.during(format!("removing {what}"))),
+        }
+        let (scope, step) = ("gc".to_owned(), "removing AMIs".to_owned());
+        let (done, total) = (number as u64 + 1, going.len() as u64);
+        progress.tell(Event::Advanced { scope, step, done, total });
+    }
+    Ok(removed)
+}
+
+/// Returns why it stays, if it does.
+async fn remove_one(store: &Store, aws: &Aws, decision: &Decision) -> Result<Option<String>> {
+    let Decision { kind, site, id, snapshot, protected, image, .. } = decision;
+    let ledger = match Ledger::take(store, &site.account, &site.region, *image) {
+        Ok(ledger) => ledger,
+        Err(error) if matches!(error.kind(), ErrorKind::Holding) => {
+            return Ok(Some("it is being published".to_owned()));
+        }
+        Err(error) => return Err(error),
+    };
+    let region = &site.region;
+    let ids: Vec<String> = snapshot.iter().cloned().collect();
+    let others = insist(region, || aws.registered(&ids)).await?.into_values().flatten();
+    let others: Vec<String> = others.filter(|ami| ami != id).collect();
+    if *kind == Kind::Ami {
+        if *protected {
+            insist(region, || aws.protect(id, false)).await?;
+        }
+        insist(region, || aws.deregister(id)).await?;
+    }
+    // Who made another AMI of the snapshot needs it.
+    if let Some(snapshot) = snapshot.as_ref().filter(|_| others.is_empty()) {
+        insist(region, || aws.delete_snapshot(snapshot)).await?;
+    }
+    // What the entry says is what is gone.
+    let own = ledger.entry()?.is_some_and(|entry| {
+        entry.published.is_some() && (entry.ami.as_ref() == Some(id) || entry.snapshot.as_ref() == Some(id))
+    });
+    if own {
+        ledger.remove()?;
+    }
+    let others = others.join(", ");
+    Ok((!others.is_empty()).then(|| format!("{others} is made of its snapshot, and only the AMI went")))
+}
