@@ -8,6 +8,7 @@ default:
 check:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --no-default-features --lib --bins -- -D warnings
     cargo run --quiet -- check
 
 # Formats the code

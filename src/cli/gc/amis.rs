@@ -9,10 +9,12 @@ use super::plural;
 use crate::error::Kind as ErrorKind;
 use crate::error::{Error, Result};
 #[cfg(feature = "aws")]
+use crate::gc::amis::Basis;
+#[cfg(feature = "aws")]
 use crate::gc::amis::look::{Clouds, connect, look};
 #[cfg(feature = "aws")]
 use crate::gc::amis::remove::{Removed, remove};
-use crate::gc::amis::{Basis, Decision, Kind};
+use crate::gc::amis::{Decision, Kind};
 use crate::gc::look::Sources;
 use crate::gc::{Rules, Seen};
 
@@ -48,6 +50,7 @@ impl Amis {
 
     /// Without AWS nothing can be seen there; nothing is claimed to be.
     #[cfg(not(feature = "aws"))]
+    #[expect(clippy::unnecessary_wraps, reason = "with AWS it can fail")]
     pub(super) fn look(context: &Context, seen: &Seen, _: Rules, _: bool) -> Result<Self> {
         if !seen.published.places.is_empty() {
             context.output.line("what is published is left alone: this rekiln was built without AWS");
@@ -117,6 +120,7 @@ impl Amis {
     }
 
     #[cfg(not(feature = "aws"))]
+    #[expect(clippy::unnecessary_wraps, reason = "with AWS it can fail")]
     pub(super) fn remove(&self, _: &Context, _: Sources<'_>, _: Rules) -> Result<(Count, Option<Error>)> {
         Ok((self.going(), None))
     }
