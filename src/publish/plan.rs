@@ -50,6 +50,8 @@ pub struct Wanted {
     pub protect: bool,
     /// Whether a parameter is to name it.
     pub parameter: bool,
+    /// The firmware's variables, in base64.
+    pub uefi_data: Option<String>,
 }
 
 /// Who may launch an image.
@@ -144,6 +146,8 @@ pub struct Seen {
     pub grantees: BTreeSet<Grantee>,
     /// The snapshot that the entry speaks of.
     pub snapshot: Option<SeenSnapshot>,
+    /// The firmware's variables, in base64; looked at when the AMI is ready and some are wanted.
+    pub uefi_data: Option<String>,
     /// What the parameter says; looked at when the AMI is ready and one is wanted.
     pub parameter: Option<String>,
     /// How often in a row the same was seen ready, this time included.
@@ -208,6 +212,8 @@ pub enum Refusal {
     Taken(String),
     /// Someone took the AMI out of use.
     Disabled(String),
+    /// The AMI's firmware begins with other variables.
+    Firmware(String),
 }
 
 impl fmt::Display for Refusal {
@@ -215,6 +221,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::Taken(ami) => write!(f, "{ami} has the name of this image, and is not of its disk"),
             Self::Disabled(ami) => write!(f, "{ami} is of this image, and someone disabled it"),
+            Self::Firmware(ami) => {
+                write!(f, "{ami} is of this image, but has other `uefi_data`, which nothing can change")
+            }
         }
     }
 }
@@ -272,6 +281,10 @@ fn of_image(entry: &Entry, wanted: &Wanted, seen: &Seen, image: &SeenImage) -> R
             return Ok(Step::Wait(format!("{} to be available everywhere", image.id)));
         }
         State::Ready | State::Gone => {}
+    }
+    // What Git no longer says stays, as it does no harm that anybody could undo.
+    if wanted.uefi_data.is_some() && wanted.uefi_data != seen.uefi_data {
+        return Err(Refusal::Firmware(ami()));
     }
     let add: BTreeSet<_> = wanted.grantees.difference(&seen.grantees).cloned().collect();
     let remove: BTreeSet<_> = seen.grantees.difference(&wanted.grantees).cloned().collect();

@@ -118,7 +118,8 @@ impl Publication {
     }
 
     pub(super) fn wanted(&self) -> Result<Wanted> {
-        let Publish { accounts, organisations, deprecate_after, protect, parameter, .. } = &self.settings;
+        let Publish { accounts, organisations, deprecate_after, protect, parameter, uefi_data, .. } =
+            &self.settings;
         let accounts = accounts.iter().cloned().map(Grantee::Account);
         let organisations = organisations.iter().map(|arn| Grantee::of_arn(arn));
         let deprecate_after = match deprecate_after {
@@ -141,6 +142,7 @@ impl Publication {
             deprecate_after,
             protect: *protect,
             parameter: parameter.is_some(),
+            uefi_data: uefi_data.clone(),
         })
     }
 

@@ -206,6 +206,9 @@ impl Publisher {
                 if image.state == State::Ready {
                     ready = Some(image.id.clone());
                     seen.grantees = self.aws.grantees(&image.id).await?;
+                    if self.wanted.uefi_data.is_some() {
+                        seen.uefi_data = self.aws.uefi_data(&image.id).await?;
+                    }
                     if let Some(parameter) = &self.publication.settings.parameter {
                         seen.parameter = self.aws.parameter(parameter).await?;
                     }
@@ -297,6 +300,7 @@ impl Publisher {
             description: self.publication.description(),
             snapshot: snapshot.to_owned(),
             tags: self.tags(),
+            uefi_data: self.wanted.uefi_data.clone(),
         };
         match self.aws.register(&registration).await {
             Ok(ami) => {

@@ -30,6 +30,11 @@ pub struct Publish {
     /// The SSM parameter that names the AMI published last, such as `/images/web`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
+    /// The variables that its instances' firmware begins with, among them Secure Boot's keys, as `aws ec2
+    /// get-instance-uefi-data` and python-uefivars write them (base64). It does not change the image, and an AMI that
+    /// is there cannot be given another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uefi_data: Option<String>,
     /// Whether the AMI is protected from deregistration.
     pub protect: bool,
 }

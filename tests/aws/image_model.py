@@ -226,6 +226,7 @@ def state_of_images(backend: Any) -> list[dict[str, Any]]:
             "ena": getattr(image, "ena_support", None),
             "sriov": image.sriov,
             "imds": getattr(image, "imds_support", None),
+            "uefi_data": getattr(image, "uefi_data", None),
             "tpm": getattr(image, "tpm_support", None),
             "root_device": image.root_device_name,
             "mappings": image.block_device_mappings,

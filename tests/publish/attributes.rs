@@ -167,3 +167,25 @@ fn what_somebody_made_public_is_not_public_for_long() {
     assert_eq!(stage.publish(&image)[0]["changed"], true);
     assert_eq!(stage.only(REGION).0["launch_permissions"], json!([]));
 }
+
+#[test]
+fn the_firmwares_variables_are_given_once_and_for_all() {
+    let stage = Stage::new();
+    let image = stage.usual_image();
+    let section =
+        |data: &str| stage.publish_section(&format!("regions = [\"{REGION}\"]\nuefi_data = \"{data}\""));
+    section("QU1aTlVFRkk=");
+    stage.publish(&image);
+    let (ami, _) = stage.must_have(REGION, &image);
+    assert_eq!(ami["uefi_data"], "QU1aTlVFRkk=");
+    assert_eq!(stage.publish(&image)[0]["changed"], false);
+    section("QUJD");
+    let world = stage.cloud.state();
+    let ended = stage.run(&["publish", &image.short()]).must(1);
+    for words in [ami["id"].as_str().expect("an id"), "uefi_data"] {
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    }
+    assert_eq!(stage.cloud.state(), world);
+    stage.publish_section(&format!("regions = [\"{REGION}\"]"));
+    assert_eq!(stage.publish(&image)[0]["changed"], false);
+}

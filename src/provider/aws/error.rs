@@ -31,6 +31,8 @@ pub enum Kind {
     Used,
     /// These credentials may not.
     Denied,
+    /// The account has as many of these as it may have.
+    Quota,
     /// AWS does not want it so.
     Refused,
 }
@@ -79,10 +81,14 @@ impl CallError {
         let error = Error::failed(format!("AWS {} in {place}: {}", self.call, self.words));
         match self.kind {
             Kind::Denied => error.hint(format!(
-                "check the credentials (`aws sts get-caller-identity`) and that they allow {}; \
-                 `aws sts decode-authorization-message` reads an encoded reason",
+                "check the credentials (`aws sts get-caller-identity`) and that they allow {}: `rekiln aws policy` \
+                 prints all that is needed; `aws sts decode-authorization-message` reads an encoded reason",
                 self.call
             )),
+            Kind::Quota => error.hint(
+                "`rekiln gc` removes AMIs and snapshots that nothing reaches; else have the quota raised (AWS's console, \
+                 Service Quotas); what is begun is kept: run it again to go on",
+            ),
             Kind::Throttled | Kind::Unclear => error
                 .hint("AWS or the way to it fails for long; what is begun is kept: run it again to go on"),
             Kind::Missing | Kind::Taken | Kind::Used | Kind::Refused => error,
@@ -100,6 +106,7 @@ fn of_code(code: &str, status: u16) -> Kind {
         | "RequestThrottledException"
         | "TooManyRequestsException"
         | "SlowDown"
+        | "ConcurrentLimitExceededException"
         | "ConcurrentSnapshotLimitExceeded"
         | "PendingSnapshotLimitExceeded"
         | "ConcurrentCreateSnapshotLimitExceeded" => Kind::Throttled,
@@ -126,6 +133,10 @@ fn of_code(code: &str, status: u16) -> Kind {
         | "UnrecognizedClientException"
         | "SignatureDoesNotMatch"
         | "OptInRequired" => Kind::Denied,
+        // `SnapshotLimitExceeded`, `ResourceLimitExceeded`, `ParameterLimitExceeded`, and so on: there are many, and new
+        // ones come; those that are about rates are named above.
+        "ServiceQuotaExceededException" => Kind::Quota,
+        _ if code.ends_with("LimitExceeded") || code.ends_with("QuotaExceeded") => Kind::Quota,
         _ if status == 429 => Kind::Throttled,
         _ if status >= 500 => Kind::Unclear,
         _ => Kind::Refused,
@@ -148,6 +159,11 @@ mod tests {
             ("ParameterNotFound", 400, Kind::Missing),
             ("InvalidAMIName.Duplicate", 400, Kind::Taken),
             ("InvalidSnapshot.InUse", 400, Kind::Used),
+            ("ConcurrentLimitExceededException", 400, Kind::Throttled),
+            ("PendingSnapshotLimitExceeded", 400, Kind::Throttled),
+            ("ServiceQuotaExceededException", 402, Kind::Quota),
+            ("SnapshotLimitExceeded", 400, Kind::Quota),
+            ("ParameterLimitExceeded", 400, Kind::Quota),
             ("InvalidLaunchTemplateId.VersionNotFound", 400, Kind::Missing),
             ("UnauthorizedOperation", 403, Kind::Denied),
             ("ExpiredTokenException", 400, Kind::Denied),
@@ -164,6 +180,8 @@ mod tests {
         let passes = |kind| CallError { call: "PutSnapshotBlock", kind, words: String::new() }.may_pass();
         assert!(passes(Kind::Throttled) && passes(Kind::Unclear));
         assert!(passes(Kind::Missing) && passes(Kind::Used));
-        assert!(!passes(Kind::Taken) && !passes(Kind::Denied) && !passes(Kind::Refused));
+        assert!(
+            !passes(Kind::Quota) && !passes(Kind::Taken) && !passes(Kind::Denied) && !passes(Kind::Refused)
+        );
     }
 }

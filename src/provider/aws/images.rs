@@ -29,6 +29,8 @@ pub struct Registration {
     pub snapshot: String,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
+    /// The variables that its instances' firmware begins with, in base64.
+    pub uefi_data: Option<String>,
 }
 
 impl Aws {
@@ -118,6 +120,7 @@ impl Aws {
             .boot_mode(BootModeValues::Uefi)
             .tpm_support(TpmSupportValues::V20)
             .imds_support(ImdsSupportValues::V20)
+            .set_uefi_data(registration.uefi_data.clone())
             .root_device_name(ROOT)
             .block_device_mappings(root)
             .tag_specifications(tags.build());
@@ -141,6 +144,17 @@ impl Aws {
             everyone.or_else(account).or_else(organisation).or_else(unit)
         };
         Ok(answer.launch_permissions().iter().filter_map(grantee).collect())
+    }
+
+    /// Returns the variables that the firmware of an AMI's instances begins with, in base64.
+    ///
+    /// # Errors
+    /// They cannot be looked at.
+    pub async fn uefi_data(&self, ami: &str) -> Result<Option<String>, CallError> {
+        let call = self.ec2.describe_image_attribute().image_id(ami);
+        let answer = call.attribute(ImageAttributeName::UefiData).send().await;
+        let answer = answer.map_err(|error| CallError::of("DescribeImageAttribute", &error))?;
+        Ok(answer.uefi_data.and_then(|data| data.value).filter(|data| !data.is_empty()))
     }
 
     /// Changes who may launch an AMI.

@@ -13,6 +13,7 @@ fn wanted() -> Wanted {
         grantees: BTreeSet::new(),
         tags: BTreeMap::new(),
         deprecate_after: None,
+        uefi_data: None,
         protect: false,
         parameter: false,
     }

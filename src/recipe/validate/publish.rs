@@ -21,6 +21,9 @@ const LATEST_DEPRECATION: Duration = Duration::from_hours(3650 * 24);
 /// AWS's bounds of a parameter's name: characters (the ARN's are counted too, so not its 2048) and levels.
 const LONGEST_PARAMETER: (usize, usize) = (1011, 15);
 
+/// AWS's bound of `UefiData` of `RegisterImage`, in characters of base64 (EC2 API reference).
+const MOST_UEFI_DATA: usize = 64_000;
+
 /// Checks `[publish]`.
 pub(super) fn check(found: &mut Checks<'_>, publish: &Publish) {
     // In a document of which parts are wrong, the regions may be among them.
@@ -48,6 +51,27 @@ pub(super) fn check(found: &mut Checks<'_>, publish: &Publish) {
     if let Some(name) = &publish.parameter {
         parameter(found, name);
     }
+    if let Some(text) = &publish.uefi_data {
+        found.parsed("/publish/uefi_data", uefi_data(text));
+    }
+}
+
+fn uefi_data(text: &str) -> Result<(), String> {
+    if text.len() > MOST_UEFI_DATA {
+        return Err(format!("these are {} characters, and AWS takes {MOST_UEFI_DATA}", text.len()));
+    }
+    let digits = text.trim_end_matches('=');
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
+    if digits.is_empty()
+        || !text.len().is_multiple_of(4)
+        || text.len() - digits.len() > 2
+        || !digits.bytes().all(good)
+    {
+        return Err(
+            "this is not base64, in one line, as `aws ec2 get-instance-uefi-data` prints it".to_owned()
+        );
+    }
+    Ok(())
 }
 
 /// Says that this is no account, and which was meant: the console writes them in groups.

@@ -27,7 +27,7 @@ fn all_of_it() {
         "[publish]\nregions = ['eu-west-1', 'us-gov-east-1']\naccounts = ['111122223333']\n\
          organisations = ['arn:aws:organizations::111122223333:ou/o-a1b2c3d4e5/ou-ab12-11111111']\n\
          kms = {{ eu-west-1 = '{KEY}' }}\ndeprecate_after = '90d'\nparameter = '/images/web'\n\
-         protect = true\n[publish.tags]\nteam = 'web'\n'cost/centre' = ''\n"
+         protect = true\nuefi_data = 'QU1aTlVFRkk='\n[publish.tags]\nteam = 'web'\n'cost/centre' = ''\n"
     );
     assert_eq!(found(&text), [""; 0]);
     assert_eq!(found("[publish]\n"), [""; 0]);
@@ -253,4 +253,21 @@ fn lengths() {
     let name = |length: usize| found(&format!("{publish}parameter = '/{}'", "x".repeat(length - 1)));
     assert_eq!(name(1011), [""; 0]);
     assert_eq!(name(1012), ["4:13 the name has 1012 characters, and AWS allows 1011"]);
+}
+
+#[test]
+fn uefi_data_is_base64() {
+    let data = |text: &str| found(&format!("[publish]\nregions = ['eu-west-1']\nuefi_data = '{text}'"));
+    for good in ["QUJD", "QUI=", "QQ==", "+/9a"] {
+        assert_eq!(data(good), [""; 0], "{good}");
+    }
+    for bad in ["", "QUJ", "QU JD", "Q===", "====", "QUJD\\n", "QU-_"] {
+        let said = data(bad);
+        assert!(
+            said.len() == 1 && said[0].starts_with("4:") && said[0].contains("base64"),
+            "{bad}: {said:?}"
+        );
+    }
+    let said = data(&"QUJD".repeat(16_001));
+    assert!(said.len() == 1 && said[0].contains("64004 characters"), "{said:?}");
 }
