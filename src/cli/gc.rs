@@ -95,10 +95,13 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         let is_gone = |decision: &&Decision| removed.gone.contains(&(decision.kind, decision.digest));
         gone = Sum::of(plan.removed().filter(is_gone));
     }
-    let (mut withdrawn, mut failed) = (Count::default(), None);
-    if let Some(amis) = amis.filter(|_| published != Count::default()) {
-        (withdrawn, failed) = amis.remove(context, sources, rules)?;
-    }
+    let (withdrawn, failed) = match amis.filter(|_| published != Count::default()) {
+        // What is gone here is said, whatever happens there.
+        Some(amis) => {
+            amis.remove(context, sources, rules).unwrap_or_else(|error| (Count::default(), Some(error)))
+        }
+        None => (Count::default(), None),
+    };
     context.output.line(format!("gone: {gone}{withdrawn}"));
     told(context, false, &gone, withdrawn);
     failed.map_or(Ok(0), Err)

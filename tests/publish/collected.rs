@@ -341,3 +341,41 @@ fn what_another_store_left_goes_when_its_time_is_over() {
     stage.gc(&["--yes"]).must(0);
     assert_eq!(stage.ids("snapshots"), Vec::<String>::new());
 }
+
+#[test]
+fn a_pin_keeps_an_ami_whose_image_the_store_does_not_have() {
+    let stage = Stage::new();
+    stage.no_fleet();
+    let image = stage.usual_image();
+    let old = stage.ami("usual");
+    stage.newest();
+    stage.forget_store();
+    assert!(reasons(&stage.gc(&["--dry-run"]).must(0))[&old].0);
+    stage.run(&["gc", "pin", &image.id.to_string(), "--reason", "a customer's"]).must(0);
+    let (goes, why) = reasons(&stage.gc(&["--yes"]).must(0))[&old].clone();
+    assert!(!goes && why.starts_with("pinned") && why.contains("a customer's"), "{why}");
+    stage.run(&["gc", "unpin", &image.short()]).must(0);
+    assert_eq!(stage.gc(&["--yes"]).must(0).events("collected")[0]["amis"], 1);
+}
+
+#[test]
+fn an_account_that_lets_nobody_in_any_more_is_left_alone() {
+    let stage = Stage::new();
+    stage.no_fleet();
+    by_roles(&stage, &[OTHER], "");
+    let left = stage.ami("old");
+    // Git publishes in another account by now, and shares with the former one.
+    stage.publish_section(&format!("regions = [\"{REGION}\"]\naccounts = [\"{OTHER}\"]"));
+    let old = stage.ami("old");
+    stage.newest();
+    stage.cloud.rules(&refusal("sts", "AssumeRole"));
+    let ended = stage.gc(&["--dry-run"]).must(0);
+    assert!(ended.stderr.contains("left alone") && ended.stderr.contains(OTHER), "{}", ended.stderr);
+    let said = reasons(&ended);
+    assert!(!said.contains_key(&left) && !said[&old].0 && said[&old].1.contains("shared"), "{said:?}");
+    // Where Git says that something is published there, it counts.
+    by_roles(&stage, &[OTHER], "");
+    stage.gc(&["--dry-run"]).must(1);
+    stage.cloud.rules(&json!([]));
+    assert!(reasons(&stage.gc(&["--dry-run"]).must(0))[&old].0, "both accounts were looked at");
+}

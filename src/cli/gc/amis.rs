@@ -36,7 +36,11 @@ impl Amis {
     #[cfg(feature = "aws")]
     pub(super) fn look(context: &Context, seen: &Seen, rules: Rules, shared: bool) -> Result<Self> {
         let looked = context.block_on(async {
-            let clouds = connect(&seen.published).await?;
+            let (clouds, left) = connect(&seen.published).await?;
+            for error in left {
+                let why = error.during("left alone, as Git publishes nothing there any more").chain();
+                context.output.line(why);
+            }
             let basis = Basis { seen, rules, shared };
             let decisions = look(&clouds, basis, jiff::Timestamp::now()).await?;
             Ok(Self { decisions, shared, clouds })
@@ -52,7 +56,7 @@ impl Amis {
     #[cfg(not(feature = "aws"))]
     #[expect(clippy::unnecessary_wraps, reason = "with AWS it can fail")]
     pub(super) fn look(context: &Context, seen: &Seen, _: Rules, _: bool) -> Result<Self> {
-        if !seen.published.places.is_empty() {
+        if !seen.published.places.is_empty() || !seen.published.former.is_empty() {
             context.output.line("what is published is left alone: this rekiln was built without AWS");
         }
         Ok(Self { decisions: Vec::new() })

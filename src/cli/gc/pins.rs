@@ -10,6 +10,7 @@ use crate::claim::Lock;
 use crate::cli::Context;
 use crate::cli::desk::reason;
 use crate::cli::{marks, person};
+use crate::digest::ImageId;
 use crate::error::Result;
 
 /// What to do with pins.
@@ -17,7 +18,8 @@ use crate::error::Result;
 pub enum Action {
     /// Keeps an image, whatever else reaches it.
     Pin {
-        /// A recipe's name (its newest image), an image id or the start of one.
+        /// A recipe's name (its newest image), an image id or the start of one; a whole id also of an image that this
+        /// store does not have, as the tag `rekiln:image` of an AMI says it.
         #[arg(value_name = "IMAGE|ID")]
         image: String,
         /// Why, for whoever wants to remove it.
@@ -50,7 +52,10 @@ fn pin(context: &Context, image: &str, reason: &str) -> Result<u8> {
     let (store, output) = (context.store()?, &context.output);
     // Between the look and the pin nothing is collected.
     let _lock = Lock::shared(&store)?;
-    let image = Catalog::new(store.clone()).find(image)?.id;
+    let image = match image.parse::<ImageId>() {
+        Ok(id) => id,
+        Err(_) => Catalog::new(store.clone()).find(image)?.id,
+    };
     let pins = pins(&store);
     let before = pins.get(image)?;
     let now = Timestamp::now();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::{Ami, Basis, Decision, Kind, Published, Remnant, Seen, Site, plan};
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Error, Kind as ErrorKind, Result};
 use crate::gc::Root;
 use crate::provider::aws::{Aws, insist};
 use crate::publish::plan::{EXPIRES_TAG, IMAGE_TAG, RECIPE_TAG, SeenSnapshot, State, ami_name};
@@ -21,21 +21,31 @@ const AT_ONCE: usize = 8;
 /// Accounts and regions, each with credentials.
 pub type Clouds = BTreeMap<Site, Aws>;
 
-/// Finds out whose places these are. Two ways to one account are one place.
+/// Finds out whose places these are. Two ways to one account are one place. Also returns why places that only the ledger
+/// knows are left alone.
 ///
 /// # Errors
 /// Credentials that are not there, or not valid.
-pub async fn connect(published: &Published) -> Result<Clouds> {
+pub async fn connect(published: &Published) -> Result<(Clouds, Vec<Error>)> {
     let mut work = JoinSet::new();
-    for (region, role) in published.places.clone() {
-        work.spawn(async move { Aws::connect(&region, role.as_deref()).await });
+    for place in published.places.union(&published.former).cloned() {
+        work.spawn(async move { (Aws::connect(&place.0, place.1.as_deref()).await, place) });
     }
-    let mut clouds = Clouds::new();
-    while let Some(aws) = work.join_next().await {
-        let aws = aws.doing(|| "connecting to AWS")??;
-        clouds.insert(Site { account: aws.account.clone(), region: aws.region.clone() }, aws);
+    let (mut clouds, mut left) = (Clouds::new(), Vec::new());
+    while let Some(ended) = work.join_next().await {
+        match ended.doing(|| "connecting to AWS")? {
+            (Ok(aws), _) => {
+                clouds.insert(Site { account: aws.account.clone(), region: aws.region.clone() }, aws);
+            }
+            (Err(error), place)
+                if published.places.contains(&place) || matches!(error.kind(), ErrorKind::Interrupted) =>
+            {
+                return Err(error);
+            }
+            (Err(error), _) => left.push(error),
+        }
     }
-    Ok(clouds)
+    Ok((clouds, left))
 }
 
 /// Looks at everything, changing nothing, and decides.

@@ -3,8 +3,9 @@
 //! # How it can fail, and what is done about it
 //!
 //! * *What cannot be looked at reaches everything.* Every place that a recipe in the work tree, at `HEAD` or at a named
-//!   revision is published in, and every place in the store's ledger, is looked at; one that cannot be ends the
-//!   collection before anything is removed, here and there.
+//!   revision is published in, and every place in the store's ledger, is looked at; anything there that cannot be ends
+//!   the collection before anything is removed, here and there. Only a place of the ledger alone that lets nobody in any
+//!   more is left alone, and with it what is shared with it.
 //! * *What reaches an AMI is in another account.* What is seen in one account counts in all; an AMI that is shared with
 //!   somebody whose account was not looked at is kept, unless a person says otherwise.
 //! * *Somebody else's AMI.* Only what has rekiln's tags and the name that goes with them is looked at, of recipes that
@@ -58,8 +59,11 @@ impl fmt::Display for Site {
 /// What is published where, and what Git says of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Regions, each with the role to assume there.
+    /// Regions, each with the role to assume there, that Git names.
     pub places: BTreeSet<(String, Option<String>)>,
+    /// Those that the ledger knows. One that cannot be looked at any more, as when its account is closed, ends nothing:
+    /// what is shared with it stays.
+    pub former: BTreeSet<(String, Option<String>)>,
     /// The recipes that are known, and whether their AMIs are to be protected from deregistration.
     pub recipes: BTreeMap<String, bool>,
     /// Publications that were begun and not finished.
@@ -82,7 +86,7 @@ impl Published {
     /// Adds an entry of the ledger.
     pub fn entry(&mut self, entry: &Entry) {
         self.recipes.entry(entry.recipe.clone()).or_insert(false);
-        self.places.insert((entry.region.clone(), entry.role.clone()));
+        self.former.insert((entry.region.clone(), entry.role.clone()));
         if entry.published.is_none() {
             let site = Site { account: entry.account.clone(), region: entry.region.clone() };
             self.unfinished.insert((site, entry.image));

@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Measures publishing a disk beside coldsnap, to the same endpoint in the same run. Part of `just bench`.
+
+What is compared, and what keeps it fair:
+
+(g) A disk of 2 GiB with 1 GiB of data that cannot be compressed, in stretches between holes, as a file system has it:
+    `rekiln publish` from start to end (digests of the disk, the ledger, the snapshot with its checksums, its wait for
+    three successes in a row, the AMI and the wait for that) against `coldsnap upload --wait`, which makes the snapshot
+    alone, of the same file. Both over HTTP to tests/aws/endpoint.py, which takes blocks as fast as its one processor
+    hashes them, so that wall-clock time is the endpoint's as much as theirs; processor time is their own. They take turns.
+(h) Bytes of that disk that are sent: coldsnap told to leave out zeros, and as it is called by default.
+
+Needs `cargo build --release`, coldsnap (`cargo install coldsnap --root target/bench`), and the endpoint's packages, which
+`cargo test --test integration publish::the_endpoint` installs.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import random
+import resource
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+REGION = "eu-central-1"
+# A block of the EBS direct APIs.
+BLOCK = 512 << 10
+GIB = 1 << 30
+# Data and holes take turns in stretches of so many blocks.
+STRETCH = 64
+
+
+class Endpoint:
+    """AWS as the tests have it; it ends with its input."""
+
+    def __init__(self):
+        packages = TARGET / "pytools-aws"
+        if not (packages / "installed").is_file():
+            sys.exit("bench: no packages of the endpoint: run `cargo test --test integration publish::the_endpoint`")
+        command = [sys.executable, "-B", ROOT / "tests" / "aws" / "endpoint.py"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, text=True, env={**os.environ, "PYTHONPATH": str(packages)}, **pipes)
+        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline().split()[1])}"
+
+    def control(self, path, **given):
+        data = json.dumps(given).encode() if given or path == "reset" else None
+        with urllib.request.urlopen(f"{self.url}/control/{path}", data) as answer:
+            return json.load(answer)
+
+    def sent(self):
+        """Returns how many blocks its snapshots have."""
+        snapshots = self.control("state")["snapshots"]
+        return sum(len(self.control("content", snapshot=snapshot["id"])) for snapshot in snapshots)
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def program(name, *others):
+    """Returns where a program is, or ends."""
+    found = next((path for path in others if path.is_file()), None) or shutil.which(name)
+    return found or sys.exit(f"bench: `{name}` is missing: see the head of {pathlib.Path(__file__).name}")
+
+
+def write_disk(path):
+    """Writes the disk and returns its digest."""
+    numbers = random.Random(1)
+    with open(path, "wb") as file:
+        file.truncate(2 * GIB)
+        for start in range(0, 2 * GIB, 2 * STRETCH * BLOCK):
+            file.seek(start)
+            file.write(numbers.randbytes(STRETCH * BLOCK))
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_record(store, disk):
+    """Puts the disk into a store as an image that passed; returns its id."""
+    digest = write_disk(disk)
+    image = hashlib.sha256(b"bench").hexdigest()
+    (store / "images" / image).mkdir(parents=True)
+    verdict = {
+        "passed": True, "reasons": [], "open_ports": [], "ready_s": None, "serving_s": None, "accelerator": "tcg",
+        "failed_units": [], "at": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    record = {
+        "version": 1, "id": image, "name": "web", "debug": False, "commit": None, "clean": False, "lock": image,
+        "parents": [], "disk": {"sha256": digest, "size": 2 * GIB, "partitions": []}, "root_hash": image,
+        "cmdline": "", "layers": [], "kernel": None, "ports": [], "services": [], "exceptions": [], "packages": {},
+        "findings": [], "verdict": verdict, "baked": "2026-01-01T00:00:00Z", "timings": {},
+    }  # fmt: skip
+    (store / "images" / image / "record.json").write_text(json.dumps(record))
+    os.rename(disk, store / "images" / image / "disk.raw")
+    return image
+
+
+def timed(command, environment):
+    """Returns wall-clock and processor seconds of a command."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    ended = subprocess.run(
+        [str(word) for word in command], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if ended.returncode != 0:
+        sys.exit(f"bench: {' '.join(map(str, command))[:200]} ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.monotonic() - start, used
+
+
+def uploads(work, runs, row):
+    """Returns rows with what publishing costs."""
+    rekiln = program("rekiln", TARGET / "release" / "rekiln")
+    coldsnap = program("coldsnap", TARGET / "bench" / "bin" / "coldsnap")
+    # The ledger of one run would make the next one quick, so that each has a store of its own with the same disk.
+    template = work / "upload"
+    template.mkdir()
+    subprocess.run([rekiln, "init", work / "published"], check=True, capture_output=True)
+    image = write_record(template, work / "disk")
+    disk = template / "images" / image / "disk.raw"
+    endpoint = Endpoint()
+    environment = {name: value for name, value in os.environ.items() if not name.lower().startswith("aws_")}
+    environment |= {
+        "AWS_ENDPOINT_URL": endpoint.url, "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench",
+        "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }  # fmt: skip
+    own, peer, counts = [], [], []
+    try:
+        for number in range(runs):
+            print(f"bench: uploads {number + 1} of {runs}", file=sys.stderr, flush=True)
+            store = work / f"published-{number}"
+            shutil.copytree(template, store, copy_function=os.link)
+            publish = [rekiln, "-C", work / "published", "--store", store, "publish", image[:12], "--region", REGION]
+            own.append((*timed(publish, environment), endpoint.sent()))
+            endpoint.control("reset")
+            upload = [coldsnap, "--region", REGION, "--endpoint", endpoint.url, "upload", "--wait", "--no-progress", disk]
+            peer.append((*timed([*upload, "--omit-zero-blocks"], environment), endpoint.sent()))
+            endpoint.control("reset")
+            if not counts:
+                timed(upload, environment)
+                counts.append(endpoint.sent())
+                endpoint.control("reset")
+    finally:
+        endpoint.end()
+    wall, processor, blocks = zip(*own)
+    peer_wall, peer_processor, peer_blocks = zip(*peer)
+    median, mib = statistics.median, BLOCK / (1 << 20)
+    return [
+        row("g", "publish 1 GiB of data", "s", median(wall), median(peer_wall), "ratio", 1.0, wall, peer_wall),
+        row("g", "its processor time", "s", median(processor), median(peer_processor), "ratio", 1.0, processor, peer_processor),
+        row("h", "sent, zeros left out", "MiB", blocks[0] * mib, peer_blocks[0] * mib, "ratio", 1.0),
+        row("h", "sent, as called by default", "MiB", blocks[0] * mib, counts[0] * mib, "ratio", 1.0),
+    ]
+
+
+def main():
+    # Not at the top: bench.py has this as its part.
+    import bench  # pylint: disable=import-outside-toplevel
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit("bench: ended"))
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    work = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=TARGET))
+    load = [os.getloadavg()[0]]
+    try:
+        rows = uploads(work, runs, bench.row)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    load.append(os.getloadavg()[0])
+    bench.show({"machine": bench.machine_words("none"), "runs": runs, "load": load, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
