@@ -286,7 +286,8 @@ fn a_snapshot_that_another_ami_is_made_of_stays() {
     stage.cloud.ec2(REGION, &format!("Action=RegisterImage&{names}&{mapping}"));
     stage.newest();
     let ended = stage.gc(&["--yes"]).must(0);
-    assert!(ended.stderr.contains("is made of its snapshot"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("is made of it, too"), "{}", ended.stderr);
+    assert_eq!(ended.events("collected")[0]["amis"], 1);
     assert!(
         !stage.ids("images").contains(&old.to_owned())
             && stage.ids("snapshots").contains(&snapshot.to_owned())

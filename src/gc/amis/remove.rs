@@ -50,8 +50,12 @@ pub async fn remove(
             continue;
         };
         match remove_one(store, aws, decision).await {
-            Ok(None) => removed.gone.push((*decision).clone()),
-            Ok(Some(why)) => removed.left.push(format!("{what} stays: {why}")),
+            Ok(End::Gone) => removed.gone.push((*decision).clone()),
+            Ok(End::Without(snapshot, others)) => {
+                removed.gone.push((*decision).clone());
+                removed.left.push(format!("{snapshot} stays: {others} is made of it, too"));
+            }
+            Ok(End::Busy) => removed.left.push(format!("{what} stays: it is being published")),
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted) => return Err(error),
             Err(error) => removed.failed.push(error.during(format!("removing {what}"))),
         }
@@ -62,13 +66,22 @@ pub async fn remove(
     Ok(removed)
 }
 
-/// Returns why it stays, if it does.
-async fn remove_one(store: &Store, aws: &Aws, decision: &Decision) -> Result<Option<String>> {
+/// What became of one thing.
+enum End {
+    /// It is gone.
+    Gone,
+    /// It is gone without its snapshot, which others need.
+    Without(String, String),
+    /// A process works on it.
+    Busy,
+}
+
+async fn remove_one(store: &Store, aws: &Aws, decision: &Decision) -> Result<End> {
     let Decision { kind, site, id, snapshot, protected, image, .. } = decision;
     let ledger = match Ledger::take(store, &site.account, &site.region, *image) {
         Ok(ledger) => ledger,
         Err(error) if matches!(error.kind(), ErrorKind::Holding) => {
-            return Ok(Some("it is being published".to_owned()));
+            return Ok(End::Busy);
         }
         Err(error) => return Err(error),
     };
@@ -82,9 +95,13 @@ async fn remove_one(store: &Store, aws: &Aws, decision: &Decision) -> Result<Opt
         }
         insist(region, || aws.deregister(id)).await?;
     }
-    // Who made another AMI of the snapshot needs it.
-    if let Some(snapshot) = snapshot.as_ref().filter(|_| others.is_empty()) {
-        insist(region, || aws.delete_snapshot(snapshot)).await?;
+    let mut end = End::Gone;
+    if let Some(snapshot) = snapshot {
+        if others.is_empty() {
+            insist(region, || aws.delete_snapshot(snapshot)).await?;
+        } else {
+            end = End::Without(snapshot.clone(), others.join(", "));
+        }
     }
     // What the entry says is what is gone.
     let own = ledger.entry()?.is_some_and(|entry| {
@@ -93,6 +110,5 @@ async fn remove_one(store: &Store, aws: &Aws, decision: &Decision) -> Result<Opt
     if own {
         ledger.remove()?;
     }
-    let others = others.join(", ");
-    Ok((!others.is_empty()).then(|| format!("{others} is made of its snapshot, and only the AMI went")))
+    Ok(end)
 }
