@@ -241,7 +241,7 @@ def cargo(*words, **environment):
         "REKILN_SHRINK": "0",
         **environment,
     }
-    command = ["cargo", "test", "--quiet", "--test", "integration", *words]
+    command = ["cargo", "test", "--quiet", "--no-default-features", "--test", "integration", *words]
     return subprocess.run(
         command, cwd=COPY, env={**os.environ, **settings}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
