@@ -174,6 +174,10 @@ FAULTS = [
     ("zones are replaced all at once", [
         (PLAN + "replace.rs", "        if !policy.one_zone {\n            return None;\n        }", "        if policy.size > 0 {\n            return None;\n        }"),
     ]),
+    ("one that is told to serve again drains in no zone", [
+        (PLAN + "replace.rs", "_ if known.seen.is_some_and(|seen| seen.state == State::Draining) => Some(0),", "_ if false && known.seen.is_some() => Some(0),"),
+        (PLAN + "room.rs", "Kind::Stale(_) | Kind::Starting);", "Kind::Stale(_));"),
+    ]),
     ("a zone without room is never asked again", [
         (PLAN + "launch.rs", "shortage.at + (SHORT * doubled).min(LONG)", "shortage.at + (SHORT * doubled).min(LONG) * 100_000"),
     ]),

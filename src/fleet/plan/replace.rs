@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::members::{Known, may_begin};
 use super::room::{Batch, may_drain};
 use super::{Hold, Kind, Situation, Standing, Urgency};
-use crate::fleet::census::InstanceId;
+use crate::fleet::census::{InstanceId, State};
 use crate::provider::Action;
 
 /// How many waiting instances are named; of more, their number says as much.
@@ -125,6 +125,8 @@ impl<'a> Batch<'a> {
         }
         let rank = |member: &Standing, known: &Known<'_>| match member.kind {
             Kind::Draining => Some(0),
+            // One that may be given requests again at this moment drains until it is.
+            _ if known.seen.is_some_and(|seen| seen.state == State::Draining) => Some(0),
             _ if may_drain(member, known) => Some(1),
             Kind::Stale(_) => Some(2),
             _ => None,

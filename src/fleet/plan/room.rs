@@ -8,9 +8,9 @@ use crate::fleet::census::{Health, InstanceId, State};
 use crate::provider::Action;
 
 /// Tells whether a drain of it was begun whose answer nobody heard: it may drain although the list says that it
-/// serves.
+/// serves, or although it was told to serve a moment before.
 pub(super) fn may_drain(member: &Standing, known: &Known<'_>) -> bool {
-    let serves = matches!(member.kind, Kind::Current | Kind::Stale(_));
+    let serves = matches!(member.kind, Kind::Current | Kind::Stale(_) | Kind::Starting);
     serves && known.member.is_some_and(|remembered| remembered.draining.is_some())
 }
 

@@ -13,7 +13,8 @@ use crate::fleet::generation::{Generation, Target};
 use crate::fleet::history::{History, Member};
 use crate::fleet::policy::Policy;
 use crate::fleet::surroundings::Outlook;
-use crate::fleet::{Fleet, Share};
+use crate::fleet::{Fleet, Share, Zones};
+use crate::provider::Action;
 
 /// Long after everything that a row launched.
 const NOW: Timestamp = Timestamp::constant(10_000, 0);
@@ -192,6 +193,23 @@ fn with_one_above_the_size() {
         .filter(|(_, found, wanted)| found != wanted)
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_zone_in_which_one_may_drain_is_the_one_that_is_replaced() {
+    // The last was drained and is told to serve again: whatever it does, nothing drains in another zone meanwhile.
+    let row = row("new new new old told");
+    let mut fleet = fleet(1, 0);
+    (fleet.local.zones, fleet.roll.zones) = (vec!["a".to_owned(), "b".to_owned()], Zones::OneAtATime);
+    let zones = |told: &str| {
+        let mut instances = row.instances.clone();
+        instances[3].zone = Some("b".to_owned());
+        instances[4].zone = Some(told.to_owned());
+        let target = Target::new(&fleet, Digest::of(b"new"));
+        let plan = planned(&fleet, &target, instances, &row.history, &Outlook::default());
+        plan.actions.iter().any(|action| matches!(action, Action::Drain { .. }))
+    };
+    assert!(zones("b") && !zones("a"));
 }
 
 #[test]
