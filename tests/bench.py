@@ -17,7 +17,9 @@ What is compared, and what keeps it fair:
     blocks of 512 KiB that AWS cuts it into: one value in one file changed; one small package more in the ground, which
     everything else stands on; the kernel updated. With locks that know where packages lay, as they are after a bake.
 
-Needs root, `cargo build --release`, and mmdebstrap, e2fsprogs and rekiln's own programs.
+(g), (h) Publishing beside coldsnap: see bench_upload.py, which also measures it alone.
+
+Needs root, `cargo build --release`, mmdebstrap, e2fsprogs, rekiln's own programs, and what bench_upload.py needs.
 """
 
 import argparse
@@ -37,6 +39,8 @@ import sys
 import tempfile
 import time
 import tomllib
+
+import bench_upload
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What people wait for in practice: a tenth of a second more or less is not felt.
@@ -394,6 +398,7 @@ def measure(work, runs):
             row("d", "start to first HTTP 200", "s", median(own_boot), median(stock_boot), "ratio", 0.5, own_boot, stock_boot),
             row("e", "disk", "MiB", disk.stat().st_size / mib, stock_size / mib, "value", 160.0),
             *deltas(rekiln, work),
+            *bench_upload.uploads(work, runs, row),
         ],
     }
 
@@ -420,6 +425,8 @@ def show(result):
     widths = [max(len(cells[column]) for cells in rows) for column in range(len(head))]
     for cells in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip())
+    if "processor_seconds" not in result:
+        return
     print("\nreference of (a) and (e): mmdebstrap and mkfs.erofs of the same packages; of (d): that tree with an")
     print("initramfs-tools initrd and Debian's default units, on ext4")
     used = result["processor_seconds"]
@@ -436,6 +443,7 @@ def main():
     for program in ("mmdebstrap", "mkfs.erofs", "mkfs.ext4", "qemu-system-x86_64"):
         if not shutil.which(program):
             sys.exit(f"bench: `{program}` is missing: apt-get install mmdebstrap erofs-utils e2fsprogs qemu-system-x86")
+    bench_upload.needs()
     # So that Ctrl-C and a closed terminal unwind like any error, and machines and files go.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("bench: ended"))

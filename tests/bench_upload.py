@@ -31,6 +31,8 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+# Where the tests install the endpoint's packages.
+PACKAGES = TARGET / "pytools-aws"
 REGION = "eu-central-1"
 # A block of the EBS direct APIs.
 BLOCK = 512 << 10
@@ -43,12 +45,9 @@ class Endpoint:
     """AWS as the tests have it; it ends with its input."""
 
     def __init__(self):
-        packages = TARGET / "pytools-aws"
-        if not (packages / "installed").is_file():
-            sys.exit("bench: no packages of the endpoint: run `cargo test --test integration publish::the_endpoint`")
         command = [sys.executable, "-B", ROOT / "tests" / "aws" / "endpoint.py"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, text=True, env={**os.environ, "PYTHONPATH": str(packages)}, **pipes)
+        self.process = subprocess.Popen(command, text=True, env={**os.environ, "PYTHONPATH": str(PACKAGES)}, **pipes)
         self.url = f"http://127.0.0.1:{int(self.process.stdout.readline().split()[1])}"
 
     def control(self, path, **given):
@@ -70,6 +69,14 @@ def program(name, *others):
     """Returns where a program is, or ends."""
     found = next((path for path in others if path.is_file()), None) or shutil.which(name)
     return found or sys.exit(f"bench: `{name}` is missing: see the head of {pathlib.Path(__file__).name}")
+
+
+def needs():
+    """Returns rekiln and coldsnap, or ends and says what is missing."""
+    if not (PACKAGES / "installed").is_file():
+        sys.exit("bench: no packages of the endpoint: run `cargo test --test integration publish::the_endpoint`")
+    rekiln = program("rekiln", TARGET / "release" / "rekiln")
+    return rekiln, program("coldsnap", TARGET / "bench" / "bin" / "coldsnap")
 
 
 def write_disk(path):
@@ -119,8 +126,7 @@ def timed(command, environment):
 
 def uploads(work, runs, row):
     """Returns rows with what publishing costs."""
-    rekiln = program("rekiln", TARGET / "release" / "rekiln")
-    coldsnap = program("coldsnap", TARGET / "bench" / "bin" / "coldsnap")
+    rekiln, coldsnap = needs()
     # The ledger of one run would make the next one quick, so that each has a store of its own with the same disk.
     template = work / "upload"
     template.mkdir()
