@@ -20,6 +20,7 @@ use crate::fleet::journal::{Journal, Writer};
 use crate::git;
 use crate::provider::local::InstanceRecord;
 use crate::publish::ledger;
+use crate::recipe::publish::Publish;
 use crate::repository::Repository;
 use crate::scratch::Scratch;
 use crate::store::{Store, directories};
@@ -101,7 +102,9 @@ impl Sources<'_> {
 /// Adds what the fleets and locks of a repository reach, and where its recipes are published.
 fn asked(repository: &Repository, place: &Place, roots: &mut Roots, published: &mut Published) -> Result<()> {
     for name in repository.recipe_names() {
-        published.recipe(name, &repository.recipe(name)?.publish);
+        // One that is not valid names no place, and where nobody looks, nothing goes.
+        let unknown = Publish::default();
+        published.recipe(name, repository.recipe(name).map_or(&unknown, |recipe| &recipe.publish));
     }
     for name in repository.fleet_names() {
         let recipe = &repository.fleet(name)?.image;

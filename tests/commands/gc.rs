@@ -282,6 +282,16 @@ fn nothing_goes_without_a_yes_or_where_reach_cannot_be_told() {
     fs::write(&lock, text.clone() + "# changed\n").expect("written");
     desk.refused(&all, 0, "nothing to remove");
     fs::write(&lock, text).expect("written");
+    // So may they where the recipe is not valid; one that no fleet has is nobody's reason.
+    let recipe = repo.join("images/web.toml");
+    let text = fs::read_to_string(&recipe).expect("read");
+    fs::write(&recipe, text.clone() + "nonsense = 1\n").expect("written");
+    desk.refused(&all, 0, "nothing to remove");
+    fs::write(&recipe, text).expect("written");
+    let recipe = repo.join("images/unused.toml");
+    fs::write(&recipe, "nonsense = 1\n").expect("written");
+    desk.refused(&["--keep", "0", "--dry-run"], 0, "would go: 2 images, 4 layers and 2 inputs");
+    fs::remove_file(recipe).expect("removed");
 
     desk.says(&["gc", "--keep", "0", "--yes"], 0, "2 images, 4 layers and 2 inputs");
     assert_eq!(desk.images(), [wanted].into());
