@@ -174,9 +174,8 @@ impl Targets {
 impl Target {
     /// Returns every region, with each role to assume there.
     pub(super) fn places(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        let own = self.settings.roles.is_empty().then_some(None);
-        let roles = move || self.settings.roles.iter().map(|role| Some(role.as_str())).chain(own);
-        self.regions.iter().flat_map(move |region| roles().map(move |role| (region.as_str(), role)))
+        let each = |region| self.settings.publishers().map(move |role| (region, role));
+        self.regions.iter().map(String::as_str).flat_map(each)
     }
 
     fn may_be_published(&self, store: &Store) -> Result<()> {

@@ -150,18 +150,21 @@ impl Ledger {
     /// # Errors
     /// Another process has it; the store cannot be written.
     pub fn take(store: &Store, account: &str, region: &str, image: ImageId) -> Result<Self> {
-        let dir = published(store).join(account).join(region).join(image.to_string());
-        match Self::try_take(dir)? {
-            Some(ledger) => Ok(ledger),
-            None => Err(Error::holding(format!(
+        Self::try_take(store, account, region, image)?.ok_or_else(|| {
+            Error::holding(format!(
                 "another process is publishing image {} in {region} of account {account}",
                 image.short()
             ))
-            .hint("wait for it, and publish again to see what came of it")),
-        }
+            .hint("wait for it, and publish again to see what came of it")
+        })
     }
 
-    fn try_take(dir: PathBuf) -> Result<Option<Self>> {
+    /// Takes the entry of an image as [`Ledger::take`]; `None` when another process has it.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn try_take(store: &Store, account: &str, region: &str, image: ImageId) -> Result<Option<Self>> {
+        let dir = published(store).join(account).join(region).join(image.to_string());
         let doing = || format!("taking the ledger {}", dir.display());
         loop {
             fs::create_dir_all(&dir).doing(doing)?;

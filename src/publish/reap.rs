@@ -2,7 +2,7 @@
 
 use super::ledger::{Entry, Ledger, entries};
 use super::plan::{RUN_TAG, ami_name};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::provider::aws::{Aws, CallError, Patience};
 use crate::store::Store;
@@ -37,13 +37,9 @@ pub async fn reap(store: &Store) -> Result<Reaped> {
 
 async fn reap_one(store: &Store, found: &Entry, reaped: &mut Reaped) -> Result<()> {
     let place = format!("image {} in {} of account {}", found.image.short(), found.region, found.account);
-    let ledger = match Ledger::take(store, &found.account, &found.region, found.image) {
-        Ok(ledger) => ledger,
-        Err(error) if matches!(error.kind(), Kind::Holding) => {
-            reaped.left.push(format!("{place} is being published; what is its is left alone"));
-            return Ok(());
-        }
-        Err(error) => return Err(error),
+    let Some(ledger) = Ledger::try_take(store, &found.account, &found.region, found.image)? else {
+        reaped.left.push(format!("{place} is being published; what is its is left alone"));
+        return Ok(());
     };
     // It may have been finished since it was read.
     let Some(entry) = ledger.entry()?.filter(|entry| entry.published.is_none()) else { return Ok(()) };

@@ -39,6 +39,14 @@ pub struct Publish {
     pub protect: bool,
 }
 
+impl Publish {
+    /// Returns each role to assume; `None` alone is whoever publishes.
+    pub fn publishers(&self) -> impl Iterator<Item = Option<&str>> {
+        let own = self.roles.is_empty().then_some(None);
+        self.roles.iter().map(|role| Some(role.as_str())).chain(own)
+    }
+}
+
 /// Tells whether `text` has the shape of an AWS region's name, of which there are new ones every year.
 #[must_use]
 pub fn is_region(text: &str) -> bool {

@@ -74,12 +74,8 @@ impl Published {
     /// Adds what a recipe says. What was added first counts.
     pub fn recipe(&mut self, name: &str, publish: &Publish) {
         self.recipes.entry(name.to_owned()).or_insert(publish.protect);
-        let roles: Vec<Option<&String>> = match publish.roles.len() {
-            0 => vec![None],
-            _ => publish.roles.iter().map(Some).collect(),
-        };
         for region in &publish.regions {
-            self.places.extend(roles.iter().map(|role| (region.clone(), role.cloned())));
+            self.places.extend(publish.publishers().map(|role| (region.clone(), role.map(str::to_owned))));
         }
     }
 

@@ -78,12 +78,8 @@ enum End {
 
 async fn remove_one(store: &Store, aws: &Aws, decision: &Decision) -> Result<End> {
     let Decision { kind, site, id, snapshot, protected, image, .. } = decision;
-    let ledger = match Ledger::take(store, &site.account, &site.region, *image) {
-        Ok(ledger) => ledger,
-        Err(error) if matches!(error.kind(), ErrorKind::Holding) => {
-            return Ok(End::Busy);
-        }
-        Err(error) => return Err(error),
+    let Some(ledger) = Ledger::try_take(store, &site.account, &site.region, *image)? else {
+        return Ok(End::Busy);
     };
     let region = &site.region;
     let ids: Vec<String> = snapshot.iter().cloned().collect();

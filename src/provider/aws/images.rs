@@ -84,13 +84,8 @@ impl Aws {
     async fn list_images(&self, filter: Filter) -> Result<Vec<Image>, CallError> {
         let call = self.ec2.describe_images().owners("self").filters(filter);
         let call = call.include_deprecated(true).include_disabled(true);
-        let mut pages = call.into_paginator().send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| CallError::of("DescribeImages", &error))?;
-            found.extend(page.images.unwrap_or_default());
-        }
-        Ok(found)
+        let found = call.into_paginator().items().send().try_collect().await;
+        found.map_err(|error| CallError::of("DescribeImages", &error))
     }
 
     /// Registers an AMI and returns its id.

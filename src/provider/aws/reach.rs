@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_autoscaling::types::{AutoScalingGroup, LaunchTemplate, LaunchTemplateSpecification};
+use aws_sdk_autoscaling::types::{
+    AutoScalingGroup, LaunchConfiguration, LaunchTemplate, LaunchTemplateSpecification,
+};
 use aws_sdk_ec2::types::{Filter, InstanceStateName, LaunchTemplateVersion, Reservation};
 use aws_sdk_ssm::types::ParameterStringFilter;
 
@@ -56,13 +58,9 @@ impl Aws {
     /// They cannot be looked at.
     pub async fn current_versions(&self) -> Result<Vec<Version>, CallError> {
         let call = self.ec2.describe_launch_template_versions().versions("$Default").versions("$Latest");
-        let mut pages = call.into_paginator().send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| CallError::of("DescribeLaunchTemplateVersions", &error))?;
-            found.extend(page.launch_template_versions().iter().filter_map(version));
-        }
-        Ok(found)
+        let found = call.into_paginator().items().send().try_collect().await;
+        let found = found.map_err(|error| CallError::of("DescribeLaunchTemplateVersions", &error))?;
+        Ok(found.iter().filter_map(version).collect())
     }
 
     /// Returns a version of a launch template; `None` when there is none, so that nothing can be launched from it.
@@ -89,13 +87,9 @@ impl Aws {
     /// They cannot be looked at.
     pub async fn groups(&self) -> Result<Vec<Group>, CallError> {
         let call = self.autoscaling.describe_auto_scaling_groups().include_instances(false);
-        let mut pages = call.into_paginator().send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| CallError::of("DescribeAutoScalingGroups", &error))?;
-            found.extend(page.auto_scaling_groups().iter().map(group));
-        }
-        Ok(found)
+        let found = call.into_paginator().items().send().try_collect().await;
+        let found = found.map_err(|error| CallError::of("DescribeAutoScalingGroups", &error))?;
+        Ok(found.iter().map(group).collect())
     }
 
     /// Returns the name and the AMI of every launch configuration.
@@ -103,16 +97,11 @@ impl Aws {
     /// # Errors
     /// They cannot be looked at.
     pub async fn configurations(&self) -> Result<Vec<(String, String)>, CallError> {
-        let mut pages = self.autoscaling.describe_launch_configurations().into_paginator().send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| CallError::of("DescribeLaunchConfigurations", &error))?;
-            let named = page.launch_configurations().iter();
-            found.extend(named.filter_map(|one| {
-                Some((one.launch_configuration_name()?.to_owned(), one.image_id()?.to_owned()))
-            }));
-        }
-        Ok(found)
+        let call = self.autoscaling.describe_launch_configurations();
+        let found = call.into_paginator().items().send().try_collect().await;
+        let found = found.map_err(|error| CallError::of("DescribeLaunchConfigurations", &error))?;
+        let named = |one: LaunchConfiguration| Some((one.launch_configuration_name?, one.image_id?));
+        Ok(found.into_iter().filter_map(named).collect())
     }
 
     /// Returns how many instances there are of each of these AMIs, stopped ones included.
@@ -123,17 +112,15 @@ impl Aws {
         let mut found = BTreeMap::new();
         for amis in amis.chunks(FILTER) {
             let filter = Filter::builder().name("image-id").set_values(Some(amis.to_vec())).build();
-            let mut pages = self.ec2.describe_instances().filters(filter).into_paginator().send();
-            while let Some(page) = pages.next().await {
-                let page = page.map_err(|error| CallError::of("DescribeInstances", &error))?;
-                let instances = page.reservations().iter().flat_map(Reservation::instances);
-                for instance in instances {
-                    let state = instance.state().and_then(|state| state.name());
-                    if let Some(ami) = instance.image_id()
-                        && state != Some(&InstanceStateName::Terminated)
-                    {
-                        *found.entry(ami.to_owned()).or_default() += 1;
-                    }
+            let call = self.ec2.describe_instances().filters(filter);
+            let reservations = call.into_paginator().items().send().try_collect().await;
+            let reservations = reservations.map_err(|error| CallError::of("DescribeInstances", &error))?;
+            for instance in reservations.iter().flat_map(Reservation::instances) {
+                let state = instance.state().and_then(|state| state.name());
+                if let Some(ami) = instance.image_id()
+                    && state != Some(&InstanceStateName::Terminated)
+                {
+                    *found.entry(ami.to_owned()).or_default() += 1;
                 }
             }
         }

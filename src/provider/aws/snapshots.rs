@@ -159,13 +159,9 @@ impl Aws {
             None => Filter::builder().name("tag-key").values(tag).build(),
         };
         let call = self.ec2.describe_snapshots().owner_ids("self").filters(filter);
-        let mut pages = call.into_paginator().send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| CallError::of("DescribeSnapshots", &error))?;
-            found.extend(page.snapshots.unwrap_or_default().iter().filter_map(seen));
-        }
-        Ok(found)
+        let found = call.into_paginator().items().send().try_collect().await;
+        let found = found.map_err(|error| CallError::of("DescribeSnapshots", &error))?;
+        Ok(found.iter().filter_map(seen).collect())
     }
 
     /// Removes a snapshot; one that is gone is removed.
