@@ -40,8 +40,6 @@ import tempfile
 import time
 import tomllib
 
-import bench_upload
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What people wait for in practice: a tenth of a second more or less is not felt.
 POLL_S = 0.1
@@ -336,6 +334,8 @@ def machine_words(accel):
 
 
 def measure(work, runs):
+    import bench_upload  # pylint: disable=import-outside-toplevel,cyclic-import
+
     load = [os.getloadavg()[0]]
     rekiln, stock = Rekiln(work), Stock(work)
     say("filling the vault and mmdebstrap's cache (not measured)")
@@ -398,7 +398,7 @@ def measure(work, runs):
             row("d", "start to first HTTP 200", "s", median(own_boot), median(stock_boot), "ratio", 0.5, own_boot, stock_boot),
             row("e", "disk", "MiB", disk.stat().st_size / mib, stock_size / mib, "value", 160.0),
             *deltas(rekiln, work),
-            *bench_upload.uploads(work, runs, row),
+            *bench_upload.uploads(work, runs),
         ],
     }
 
@@ -443,6 +443,9 @@ def main():
     for program in ("mmdebstrap", "mkfs.erofs", "mkfs.ext4", "qemu-system-x86_64"):
         if not shutil.which(program):
             sys.exit(f"bench: `{program}` is missing: apt-get install mmdebstrap erofs-utils e2fsprogs qemu-system-x86")
+    # Not at the top: it stands on this.
+    import bench_upload  # pylint: disable=import-outside-toplevel,cyclic-import
+
     bench_upload.needs()
     # So that Ctrl-C and a closed terminal unwind like any error, and machines and files go.
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -19,7 +19,6 @@ import json
 import os
 import pathlib
 import random
-import resource
 import shutil
 import signal
 import statistics
@@ -29,13 +28,13 @@ import tempfile
 import time
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+import bench
+
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", bench.ROOT / "target"))
 # Where the tests install the endpoint's packages.
 PACKAGES = TARGET / "pytools-aws"
 REGION = "eu-central-1"
-# A block of the EBS direct APIs.
-BLOCK = 512 << 10
+BLOCK = bench.SNAPSHOT_BLOCK
 GIB = 1 << 30
 # Data and holes take turns in stretches of so many blocks.
 STRETCH = 64
@@ -45,7 +44,7 @@ class Endpoint:
     """AWS as the tests have it; it ends with its input."""
 
     def __init__(self):
-        command = [sys.executable, "-B", ROOT / "tests" / "aws" / "endpoint.py"]
+        command = [sys.executable, "-B", bench.ROOT / "tests" / "aws" / "endpoint.py"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(command, text=True, env={**os.environ, "PYTHONPATH": str(PACKAGES)}, **pipes)
         self.url = f"http://127.0.0.1:{int(self.process.stdout.readline().split()[1])}"
@@ -113,24 +112,18 @@ def write_record(store, disk):
 
 def timed(command, environment):
     """Returns wall-clock and processor seconds of a command."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    ended = subprocess.run(
-        [str(word) for word in command], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if ended.returncode != 0:
-        sys.exit(f"bench: {' '.join(map(str, command))[:200]} ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.monotonic() - start, used
+    start, used = time.monotonic(), bench.processor_seconds()
+    bench.run(command, env=environment)
+    return time.monotonic() - start, bench.processor_seconds() - used
 
 
-def uploads(work, runs, row):
+def uploads(work, runs):
     """Returns rows with what publishing costs."""
     rekiln, coldsnap = needs()
     # The ledger of one run would make the next one quick, so that each has a store of its own with the same disk.
     template = work / "upload"
     template.mkdir()
-    subprocess.run([rekiln, "init", work / "published"], check=True, capture_output=True)
+    bench.run([rekiln, "init", work / "published"])
     image = write_record(template, work / "disk")
     disk = template / "images" / image / "disk.raw"
     endpoint = Endpoint()
@@ -142,7 +135,7 @@ def uploads(work, runs, row):
     own, peer, counts = [], [], []
     try:
         for number in range(runs):
-            print(f"bench: uploads {number + 1} of {runs}", file=sys.stderr, flush=True)
+            bench.say(f"uploads {number + 1} of {runs}")
             store = work / f"published-{number}"
             shutil.copytree(template, store, copy_function=os.link)
             publish = [rekiln, "-C", work / "published", "--store", store, "publish", image[:12], "--region", REGION]
@@ -159,7 +152,7 @@ def uploads(work, runs, row):
         endpoint.end()
     wall, processor, blocks = zip(*own)
     peer_wall, peer_processor, peer_blocks = zip(*peer)
-    median, mib = statistics.median, BLOCK / (1 << 20)
+    row, median, mib = bench.row, statistics.median, BLOCK / (1 << 20)
     return [
         row("g", "publish 1 GiB of data", "s", median(wall), median(peer_wall), "ratio", 1.0, wall, peer_wall),
         row("g", "its processor time", "s", median(processor), median(peer_processor), "ratio", 1.0, processor, peer_processor),
@@ -169,16 +162,13 @@ def uploads(work, runs, row):
 
 
 def main():
-    # Not at the top: bench.py has this as its part.
-    import bench  # pylint: disable=import-outside-toplevel
-
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("bench: ended"))
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     work = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=TARGET))
     load = [os.getloadavg()[0]]
     try:
-        rows = uploads(work, runs, bench.row)
+        rows = uploads(work, runs)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     load.append(os.getloadavg()[0])
