@@ -1,5 +1,7 @@
 //! How people write quantities and names: one parser for each, with the words for what is wrong.
 
+pub mod aws;
+
 use std::time::Duration;
 
 /// Reads a duration such as `60s`, `2m`, `1h 30m` or `14d`; a day has 24 hours.

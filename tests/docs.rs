@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use rekiln::fleet::audit::RULES as AUDITED;
 use rekiln::inspect::rules::RULES;
 
 fn text(name: &str) -> String {
@@ -21,6 +22,18 @@ fn schemas_are_current() {
             "docs/schema/{of}.json is old: run `just schemas`"
         );
     }
+}
+
+#[test]
+fn table_of_what_an_audit_looks_for_is_current() {
+    let rows = AUDITED.iter().map(|rule| {
+        format!("| `{}` | {} | {} | {} |", rule.name, rule.severity.as_str(), rule.reason, rule.help)
+    });
+    let table = rows.collect::<Vec<_>>().join("\n");
+    assert!(
+        text("docs/audit.md").contains(&table),
+        "the table in docs/audit.md is old; it must be:\n{table}"
+    );
 }
 
 #[test]

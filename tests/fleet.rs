@@ -235,7 +235,8 @@ async fn a_machine_is_what_its_generation_says_and_not_what_the_file_says_today(
     let stage = Stage::new();
     let image = stage.image("first");
     let mut before = stage.fleet.clone();
-    (before.local.memory, before.local.cpus) = ("96M".to_owned(), 3);
+    let local = before.local.as_mut().expect("it is local");
+    (local.memory, local.cpus) = ("96M".to_owned(), 3);
     let generation = Generation::of(&before, image);
     let id = InstanceId("web-1".to_owned());
     let launch = Action::Launch { id, generation: generation.clone(), zone: None };
@@ -270,7 +271,7 @@ async fn a_quarantined_instance_leaves_evidence() {
 
 /// Sends a slow request, kills the machine that has it, and returns the answer's first line.
 fn killed_in_flight(stage: &Stage, method: &str) -> String {
-    let listen = stage.fleet.local.listen;
+    let listen = stage.fleet.local().expect("it is local").listen;
     let request =
         format!("{method} /slow HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let asked = std::thread::spawn(move || {

@@ -1,5 +1,7 @@
 //! The one integration binary.
 
+#[cfg(feature = "aws")]
+mod audit;
 mod bake;
 mod check;
 mod commands;

@@ -2,7 +2,7 @@
 //! every way it can: see `tests/aws/`.
 
 mod attributes;
-mod cloud;
+pub mod cloud;
 mod collected;
 mod delta;
 mod faults;
@@ -11,7 +11,7 @@ mod killed;
 mod lanes;
 mod refused;
 mod roles;
-mod stage;
+pub mod stage;
 mod tools;
 mod verify;
 mod whole;

@@ -113,7 +113,9 @@ impl Story {
                     _ => {}
                 }
             }
-            ["memory", size] => size.clone_into(&mut self.fleet.local.memory),
+            ["memory", size] => {
+                size.clone_into(&mut self.fleet.local.as_mut().expect("it is local").memory);
+            }
             ["kill", id] => self.sim.kill(&InstanceId(id.to_owned())),
             ["touch", id] => self.sim.touch(&InstanceId(id.to_owned()), "an interactive session"),
             ["sicken", id] => self.sim.sicken(&InstanceId(id.to_owned())),

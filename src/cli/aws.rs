@@ -1,6 +1,8 @@
 //! `rekiln aws`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
 
 use super::Context;
 use crate::error::{Doing as _, Error, Result};
@@ -26,6 +28,9 @@ enum What {
         /// Allows what `rekiln gc` needs to see what reaches AMIs, too: among it every parameter's text.
         #[arg(long)]
         gc: bool,
+        /// Prints what `rekiln audit` needs to look at the fleets in AWS instead.
+        #[arg(long, conflicts_with_all = ["images", "gc"])]
+        audit: bool,
     },
 }
 
@@ -34,23 +39,38 @@ enum What {
 /// # Errors
 /// A recipe that is not there or not valid, and none that is published.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let What::Policy { images, gc } = args.what;
+    let What::Policy { images, gc, audit } = args.what;
     let repository = Repository::open(&context.repo)?;
-    let names: Vec<&str> = match images.as_slice() {
-        [] => repository.recipe_names().collect(),
-        images => images.iter().map(String::as_str).collect(),
-    };
-    let recipes = names.into_iter().map(|name| Ok((name, &repository.recipe(name)?.publish)));
-    let recipes: BTreeMap<_, _> = recipes.collect::<Result<_>>()?;
-    let policy = policy(&recipes, gc).ok_or_else(|| {
-        let names: Vec<&str> = recipes.into_keys().collect();
-        Error::invalid(format!("nothing is published: no [publish] regions in {}", names.join(", ")))
-            .hint("name them in the recipe: [publish] regions = [\"eu-west-1\"]")
-    })?;
+    let policy = if audit { for_audits(&repository)? } else { for_publishing(&repository, &images, gc)? };
     if context.output.is_json() {
         context.output.json(&policy);
     } else {
         context.output.line(serde_json::to_string_pretty(&policy).doing(|| "writing the policy")?);
     }
     Ok(0)
+}
+
+fn for_audits(repository: &Repository) -> Result<Value> {
+    let fleets = repository.fleet_names().map(|name| repository.fleet(name));
+    let fleets = fleets.collect::<Result<Vec<_>>>()?;
+    let regions: BTreeSet<&str> =
+        fleets.iter().filter_map(|fleet| Some(fleet.aws.as_ref()?.region.as_str())).collect();
+    if regions.is_empty() {
+        return Err(Error::invalid("no fleet is in AWS: there is no file with [aws] in fleets/"));
+    }
+    Ok(crate::fleet::audit::policy(&regions))
+}
+
+fn for_publishing(repository: &Repository, images: &[String], gc: bool) -> Result<Value> {
+    let names: Vec<&str> = match images {
+        [] => repository.recipe_names().collect(),
+        images => images.iter().map(String::as_str).collect(),
+    };
+    let recipes = names.into_iter().map(|name| Ok((name, &repository.recipe(name)?.publish)));
+    let recipes: BTreeMap<_, _> = recipes.collect::<Result<_>>()?;
+    policy(&recipes, gc).ok_or_else(|| {
+        let names: Vec<&str> = recipes.into_keys().collect();
+        Error::invalid(format!("nothing is published: no [publish] regions in {}", names.join(", ")))
+            .hint("name them in the recipe: [publish] regions = [\"eu-west-1\"]")
+    })
 }

@@ -122,7 +122,7 @@ impl<'a> Demo<'a> {
     fn new(context: &'a Context, stop: watch::Receiver<Option<Signal>>) -> Result<Self> {
         let original = Repository::open(&context.repo)?;
         original.recipe(IMAGE)?;
-        let listen = original.fleet(FLEET)?.local.listen;
+        let listen = original.fleet(FLEET)?.local()?.listen;
         let home = context.store()?.root().join("demo");
         let store = Store::open(&home.join("store").display().to_string())?;
         let rekiln = std::env::current_exe().doing(|| "finding this program")?;

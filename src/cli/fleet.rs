@@ -1,6 +1,5 @@
 //! What the commands about fleets share: the fleet file, the target, the provider, the journal.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -45,6 +44,7 @@ impl Site {
     pub fn open(context: &Context, name: &str) -> Result<Self> {
         let repository = Repository::open(&context.repo)?;
         let fleet = repository.fleet(name)?.clone();
+        fleet.local().map_err(|error| error.during(format!("opening fleet {name}")))?;
         let policy =
             Policy::of(&fleet).map_err(|error| error.during(format!("reading fleets/{name}.toml")))?;
         let store = context.store()?;
@@ -210,7 +210,17 @@ pub fn settled(situation: &Situation<'_>) -> Plan {
     plan(&Situation { history: &history, ..*situation })
 }
 
-/// Returns the names of all fleets, sorted.
-pub fn names(repo: &Path) -> Result<Vec<String>> {
-    Ok(Repository::open(repo)?.fleet_names().map(str::to_owned).collect())
+/// Returns the names of all fleets that can be rolled, sorted, and says which cannot.
+pub fn names(context: &Context) -> Result<Vec<String>> {
+    let repository = Repository::open(&context.repo)?;
+    let mut names = Vec::new();
+    for name in repository.fleet_names() {
+        // One that is not sound is told of where it is opened.
+        if repository.fleet(name).is_ok_and(|fleet| fleet.aws.is_some()) {
+            context.output.line(format!("fleet {name} is an Auto Scaling group: `rekiln audit {name}`"));
+        } else {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }

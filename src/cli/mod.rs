@@ -9,6 +9,7 @@ use crate::error::{Doing as _, Result};
 use crate::progress::Progress;
 use crate::store::Store;
 
+pub mod audit;
 pub mod aws;
 pub mod bake;
 pub mod boot;
@@ -122,6 +123,8 @@ enum Command {
     Quarantine(quarantine::Args),
     /// Shows or clears the circuit breaker, which failed rollouts open.
     Breaker(breaker::Args),
+    /// Says whether anyone could log in to a fleet's instances, or did.
+    Audit(audit::Args),
     /// Says what runs.
     Status(status::Args),
     /// Tells the rollouts of a fleet as stories, from its journal.
@@ -241,6 +244,7 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Retarget(args) => retarget::run(&context, args),
         Command::Quarantine(args) => quarantine::run(&context, args),
         Command::Breaker(args) => breaker::run(&context, args),
+        Command::Audit(args) => audit::run(&context, args),
         Command::Status(args) => status::run(&context, args),
         Command::History(args) => history::run(&context, args),
         Command::Replay(args) => replay::run(&context, args),

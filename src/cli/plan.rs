@@ -23,7 +23,7 @@ pub struct Args {
 /// # Errors
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let fleets = args.fleet.map_or_else(|| names(&context.repo), |name| Ok(vec![name]))?;
+    let fleets = args.fleet.map_or_else(|| names(context), |name| Ok(vec![name]))?;
     let mut code = 0;
     for name in fleets {
         code = code.max(show(context, &name)?);

@@ -131,7 +131,7 @@ impl Targets {
         regions: &[String],
     ) -> Result<Self> {
         let catalog = Catalog::new(store.clone());
-        if let Some(region) = regions.iter().find(|region| !crate::recipe::publish::is_region(region)) {
+        if let Some(region) = regions.iter().find(|region| !crate::notation::aws::is_region(region)) {
             return Err(Error::invalid(format!("`--region {region}`: this is no AWS region"))
                 .hint("regions look like `eu-west-1`"));
         }

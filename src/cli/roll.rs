@@ -42,9 +42,8 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         context.output.line(format!("fleet {fleet} {state}; nothing to do"));
     } else {
         context.output.line(format!("fleet {fleet} {state}: {launched} launched, {ended} ended"));
-        context
-            .output
-            .line(format!("next: `rekiln status {fleet}`; it serves on http://{}/", site.fleet.local.listen));
+        let listen = site.fleet.local()?.listen;
+        context.output.line(format!("next: `rekiln status {fleet}`; it serves on http://{listen}/"));
     }
     if to.is_some() && site.target().ok().is_none_or(|(git, _)| git.image.short() != image) {
         context

@@ -61,7 +61,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         return Err(Error::invalid("rotate what? No fleet is named, and nothing selects instances")
             .hint("name fleets, or say `--all`, `--package`, `--image`, `--older-than` or `--touched`"));
     }
-    let mut fleets = if fleets.is_empty() { names(&context.repo)? } else { fleets };
+    let mut fleets = if fleets.is_empty() { names(context)? } else { fleets };
     fleets.sort();
     fleets.dedup();
     let sites = fleets.iter().map(|name| Site::open(context, name)).collect::<Result<Vec<_>>>()?;

@@ -61,7 +61,12 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let mut fleet = repository.fleet(&name)?.clone();
     fleet.size = instances.unwrap_or(fleet.size);
     if fleet.size == 0 {
-        return Err(Error::invalid("`--instances 0`: a fleet has at least 1"));
+        return Err(match instances {
+            Some(_) => Error::invalid("`--instances 0`: a fleet has at least 1"),
+            None => {
+                Error::invalid(format!("fleets/{name}.toml says no size: say how many with `--instances`"))
+            }
+        });
     }
     let percent = notation::percent(&bad_boots).map_err(|_| {
         Error::invalid(format!("`--bad-boots {bad_boots}`: a share such as \"3%\" is wanted"))

@@ -25,7 +25,7 @@ pub struct Args {
 /// # Errors
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let fleets = args.fleet.map_or_else(|| names(&context.repo), |name| Ok(vec![name]))?;
+    let fleets = args.fleet.map_or_else(|| names(context), |name| Ok(vec![name]))?;
     for name in fleets {
         let site = Site::open(context, &name)?;
         let census = context.block_on(async { site.provider.census().await.map_err(Error::from) })?;
@@ -66,7 +66,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
             "fleet {name}: {} of {} on http://{}/",
             instances.len(),
             site.policy.size,
-            site.fleet.local.listen
+            site.fleet.local()?.listen
         ));
         let mut lines = table(&rows(&census, standings));
         // Without a journal nobody knows what it is; that someone was on it is seen all the same.

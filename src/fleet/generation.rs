@@ -23,14 +23,16 @@ impl Generation {
     /// Only what reaches the instance is a part: the address of the load balancer or the pace of a roll are not.
     #[must_use]
     pub fn of(fleet: &Fleet, image: ImageId) -> Self {
-        let parts = [
-            ("image", image.to_string()),
-            ("memory", fleet.local.memory.clone()),
-            ("cpus", fleet.local.cpus.to_string()),
-            ("port", fleet.local.port.to_string()),
-            ("health port", fleet.health.http.port.to_string()),
-        ];
-        let parts: BTreeMap<_, _> = parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let local = fleet.local.iter().flat_map(|local| {
+            [
+                ("memory", local.memory.clone()),
+                ("cpus", local.cpus.to_string()),
+                ("port", local.port.to_string()),
+            ]
+        });
+        let parts = [("image", image.to_string()), ("health port", fleet.health.http.port.to_string())];
+        let parts = parts.into_iter().chain(local);
+        let parts: BTreeMap<_, _> = parts.map(|(name, value)| (name.to_owned(), value)).collect();
         // Lengths keep apart what would read the same when joined.
         let text: Vec<_> = parts.iter().map(|(n, v)| format!("{}:{n}{}:{v}", n.len(), v.len())).collect();
         let text = text.concat();

@@ -1,5 +1,6 @@
 //! What a person wanted of a fleet, what was seen of it, and what to do next.
 
+pub mod audit;
 pub mod breaker;
 pub mod census;
 pub mod command;
@@ -29,16 +30,23 @@ pub mod windows;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// A fleet: `fleets/<name>.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fleet {
     /// The recipe whose image the instances run.
     pub image: String,
-    /// How many instances.
+    /// How many instances; an Auto Scaling group has a size of its own, and none is given here.
+    #[serde(default)]
     pub size: u32,
-    /// Virtual machines on this computer.
-    pub local: Local,
+    /// Virtual machines on this computer; this or `aws`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local: Option<Local>,
+    /// An EC2 Auto Scaling group; this or `local`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AutoScaling>,
     /// When an instance is healthy.
     pub health: Health,
     /// How it is rolled.
@@ -58,6 +66,19 @@ pub struct Fleet {
     pub notify: Vec<Notify>,
 }
 
+impl Fleet {
+    /// Returns how its machines run on this computer.
+    ///
+    /// # Errors
+    /// They run elsewhere.
+    pub fn local(&self) -> Result<&Local> {
+        self.local.as_ref().ok_or_else(|| {
+            Error::invalid("this fleet is an Auto Scaling group, which rekiln can audit and not roll yet")
+                .hint("`rekiln audit` says whether anyone could log in to its instances, or did")
+        })
+    }
+}
+
 /// Virtual machines on this computer behind HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +96,22 @@ pub struct Local {
     /// Names of zones that the machines are spread over: one computer has none in truth, and rehearses them.
     #[serde(default)]
     pub zones: Vec<String>,
+}
+
+/// An EC2 Auto Scaling group that is there already. So far it is audited only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AutoScaling {
+    /// The region, such as `eu-west-1`.
+    pub region: String,
+    /// The group's name.
+    pub auto_scaling_group: String,
+    /// The AWS account (12 digits) that it is in: with credentials of another one, nothing is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The role, by ARN, that is assumed to get there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assume_role: Option<String>,
 }
 
 fn default_memory() -> String {

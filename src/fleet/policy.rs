@@ -61,7 +61,7 @@ impl Policy {
             drain: duration("roll.drain", &roll.drain)?,
             failures: roll.failures as usize,
             on_failure: roll.on_failure,
-            zones: fleet.local.zones.clone(),
+            zones: fleet.local.as_ref().map_or_else(Vec::new, |local| local.zones.clone()),
             one_zone: roll.zones == Zones::OneAtATime,
             windows: Windows::parse(&roll.windows, &roll.except).map_err(|why| words("roll.windows", why))?,
             rate: match &roll.rate {

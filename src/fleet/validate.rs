@@ -2,6 +2,7 @@
 
 mod outside;
 mod pace;
+mod place;
 
 use std::collections::BTreeSet;
 
@@ -15,30 +16,14 @@ use crate::recipe::document::Document;
 pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<Diagnostic> {
     let Some(fleet) = &document.value else { return Vec::new() };
     let mut found = Findings { document, found: Vec::new() };
-    found.ask("/local/memory", notation::memory(&fleet.local.memory));
-    for (pointer, number, what) in [
-        ("/size", fleet.size, "instances"),
-        ("/local/cpus", fleet.local.cpus, "processors"),
-        ("/health/consecutive", fleet.health.consecutive, "good answers"),
-    ] {
-        if number == 0 {
-            found.say(pointer, format!("0 {what} is nonsense: at least 1"));
-        }
-    }
-    for (pointer, port) in [("/local/port", fleet.local.port), ("/health/http/port", fleet.health.http.port)]
-    {
-        if port == 0 {
-            found.say(pointer, "0 is not a port".to_owned());
-        }
-    }
+    place::check(&mut found, fleet);
+    found.at_least_one("/health/consecutive", fleet.health.consecutive, "good answers");
+    found.port("/health/http/port", fleet.health.http.port);
     if !fleet.health.http.path.starts_with('/') {
         found.say(
             "/health/http/path",
             format!("`{}` is not a request path: it begins with `/`", fleet.health.http.path),
         );
-    }
-    if fleet.local.listen.port() == 0 {
-        found.say("/local/listen", "a fleet needs a port that clients can know: 0 is none".to_owned());
     }
     pace::check(&mut found, fleet);
     let mut found = found.found;
@@ -69,6 +54,18 @@ impl Findings<'_> {
             }
             None => self.document.at(pointer, message),
         });
+    }
+
+    fn at_least_one(&mut self, pointer: &str, number: u32, what: &str) {
+        if number == 0 {
+            self.say(pointer, format!("0 {what} is nonsense: at least 1"));
+        }
+    }
+
+    fn port(&mut self, pointer: &str, port: u16) {
+        if port == 0 {
+            self.say(pointer, "0 is not a port");
+        }
     }
 
     /// Adds a finding when what a reader says is one.

@@ -207,6 +207,8 @@ mod tests {
         let named = |action: &String| action.split_once(':').map(|(_, name)| name.to_owned());
         let mut allowed: BTreeSet<String> =
             actions(&policy).keys().filter(|action| !action.starts_with("kms:")).filter_map(named).collect();
+        let audit = crate::fleet::audit::policy(&["eu-west-1"].into());
+        allowed.extend(actions(&audit).keys().filter_map(named));
         // The first needs no permission; the second is done by whoever takes a role on, and not by the role.
         allowed.extend(["GetCallerIdentity", "AssumeRole"].map(str::to_owned));
         assert_eq!(allowed, called);

@@ -92,6 +92,12 @@ impl<T> Document<T> {
         }
     }
 
+    /// Tells whether the value at `pointer` was written.
+    #[must_use]
+    pub fn has(&self, pointer: &str) -> bool {
+        self.spans.contains_key(pointer)
+    }
+
     /// Tells whether nothing is wrong with the document's shape, so that what is absent was left out.
     #[must_use]
     pub fn is_whole(&self) -> bool {

@@ -46,34 +46,3 @@ impl Publish {
         self.roles.iter().map(|role| Some(role.as_str())).chain(own)
     }
 }
-
-/// Tells whether `text` has the shape of an AWS region's name, of which there are new ones every year.
-#[must_use]
-pub fn is_region(text: &str) -> bool {
-    let letters = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
-    let parts: Vec<&str> = text.split('-').collect();
-    let [area, places @ .., number] = parts.as_slice() else { return false };
-    // Four letters as in `eusc-de-east-1`, the European Sovereign Cloud.
-    matches!(area.len(), 2 | 4)
-        && letters(area)
-        && !places.is_empty()
-        && places.iter().all(letters)
-        && matches!(number.as_bytes(), [b'0'..=b'9'])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn regions() {
-        for good in ["eu-west-1", "ap-southeast-7", "us-gov-west-1", "us-isob-east-1", "eusc-de-east-1"] {
-            assert!(is_region(good), "{good}");
-        }
-        for bad in
-            ["", "eu", "eu-1", "eu-west", "eu-west-1a", "eu-west-12", "eu--1", "EU-west-1", "euro-we_st-1"]
-        {
-            assert!(!is_region(bad), "{bad}");
-        }
-    }
-}

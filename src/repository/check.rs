@@ -77,8 +77,9 @@ impl Repository {
             return Vec::new();
         }
         let ports = tcp_ports(&recipes);
-        [("/local/port", fleet.local.port), ("/health/http/port", fleet.health.http.port)]
-            .into_iter()
+        let port = fleet.local.as_ref().map(|local| ("/local/port", local.port));
+        port.into_iter()
+            .chain([("/health/http/port", fleet.health.http.port)])
             .filter(|(_, port)| *port != 0 && !ports.contains(port))
             .map(|(pointer, port)| {
                 let file = recipe_file(&fleet.image);

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use super::Report;
 
+/// What the agent writes before a report on the console, which others write to as well; as in `bootstrap/guest`.
+const PREFIX: &str = "rekiln-agent: ";
+
 /// Returns the agent's last whole report in the machine's directory; `None` while there is none.
 ///
 /// The last line may be half written and is then left for the next look.
@@ -12,6 +15,12 @@ use super::Report;
 pub fn last(dir: &Path) -> Option<Report> {
     let text = fs::read(dir.join("agent.log")).ok()?;
     last_in(&String::from_utf8_lossy(&text))
+}
+
+/// Returns the agent's last whole report on a console, where it writes for lack of a port of its own.
+#[must_use]
+pub fn on_console(text: &str) -> Option<Report> {
+    text.lines().rev().find_map(|line| serde_json::from_str(line.split_once(PREFIX)?.1.trim()).ok())
 }
 
 fn last_in(text: &str) -> Option<Report> {
@@ -58,6 +67,18 @@ mod tests {
         let report = last_in(&format!("\n{LINE}\r\n{}", &LINE[..40])).expect("the whole one");
         assert!(report.ready && report.listening == ["80/tcp"]);
         assert_eq!(last_in(&LINE[..40]), None);
+    }
+
+    #[test]
+    fn a_console_has_the_reports_between_other_lines() {
+        let touched = LINE.replace("null", "\"a shell\"");
+        let text = format!(
+            "[ 1.0] boot\r\nrekiln-agent: {LINE}\r\n[ 9.9] rekiln-agent: {touched}\r\n[10.0] end\r\n"
+        );
+        assert_eq!(on_console(&text).and_then(|report| report.touched).as_deref(), Some("a shell"));
+        let half = format!("{text}rekiln-agent: {}", &LINE[..40]);
+        assert_eq!(on_console(&half).and_then(|report| report.touched).as_deref(), Some("a shell"));
+        assert!(on_console("nothing of an agent").is_none());
     }
 
     #[test]

@@ -9,6 +9,7 @@ prints `listening PORT`, and ends when its standard input is closed. Beside the 
     POST /control/reset                 forgets everything
     GET  /control/state                 all snapshots, images and parameters; it does not count as a look
     POST /control/content {"snapshot": id}  the SHA-256 of each block of a snapshot
+    POST /control/access {"serial": …, "managed": […], "sessions": […], "consoles": {…}}  who could log in: see access.py
     POST /control/spoil {"snapshot": id, "block": n, "missing": false}  puts another byte into a block, or takes it away
 """
 
@@ -43,6 +44,7 @@ from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_
 from moto.ssm.models import ssm_backends
 from werkzeug.serving import make_server
 
+import access
 import ebs
 import image_attributes
 import image_model
@@ -63,6 +65,7 @@ def install() -> None:
     for module in (snapshots, images, image_attributes, launch_templates):
         for action in module.ACTIONS:
             setattr(EC2Response, action.__name__, action)
+    access.install()
     parameters.install()
     launch_templates.install()
 
@@ -178,6 +181,9 @@ def control(request: Request, body: bytes) -> ebs.Answer:
         if action == ("POST", "/control/reset"):
             WORLD.__init__()  # type: ignore[misc]
             moto_api_backend.reset()
+            return ebs.json_answer(200, {})
+        if action == ("POST", "/control/access"):
+            WORLD.access = given
             return ebs.json_answer(200, {})
         if action == ("POST", "/control/content"):
             content = snapshot_by_id(given["snapshot"]).blocks

@@ -43,7 +43,7 @@ BUFFER = 1024 * 1024
 # Connections that wait to be accepted: more than a client with 64 connections opens at once.
 BACKLOG = 256
 # Calls which change nothing; all others are numbered as mutating.
-READING = re.compile(r"(Describe|List|Get)[A-Z]|AssumeRole")
+READING = re.compile(r"(Describe|List|Get|Simulate)[A-Z]|AssumeRole")
 CONNECTION_FAULTS = {"reset", "lost", "slow", "truncate", "hold_before", "hold_after"}
 EBS_ROUTES = (
     ("POST", r"/snapshots", "StartSnapshot"),

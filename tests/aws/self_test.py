@@ -11,6 +11,7 @@ import hashlib
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from self_test_access import test_access
 from self_test_client import (
     OTHER_REGION,
     Clients,
@@ -327,6 +328,7 @@ def main() -> None:
         test_attributes(clients, endpoint, image)
         test_copy_and_remove(clients, endpoint, image)
         test_the_rest(clients, endpoint)
+        test_access(clients, endpoint)
         test_faults(endpoint, proxy)
     finally:
         proxy.close()

@@ -74,7 +74,7 @@ class Clients:
 
         self.region = region
         self.ec2, self.ebs, self.ssm = client("ec2"), client("ebs"), client("ssm")
-        self.sts, self.s3 = client("sts"), client("s3")
+        self.sts, self.s3, self.iam = client("sts"), client("s3"), client("iam")
 
 
 def refused(code: str, call: Callable[..., Any], reason: str | None = None, **arguments: Any) -> dict[str, Any]:

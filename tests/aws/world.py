@@ -36,6 +36,8 @@ class World:
         self.tokens: dict[tuple[str, ...], tuple[Any, Any]] = {}
         # (account, region) -> versions of SSM parameters which are not validated yet
         self.parameters: dict[tuple[str, str], list[Any]] = {}
+        # What the tests say of logins: see access.py.
+        self.access: dict[str, Any] = {}
         # Block tokens of an earlier world must not be valid in this one.
         self.secret = uuid.uuid4().hex
 

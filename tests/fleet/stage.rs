@@ -340,7 +340,7 @@ impl Stage {
     }
 
     pub fn load(&self) -> Load {
-        Load::start(self.fleet.local.listen, PER_SECOND)
+        Load::start(self.fleet.local().expect("it is local").listen, PER_SECOND)
     }
 }
 

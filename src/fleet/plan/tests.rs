@@ -13,7 +13,7 @@ use crate::fleet::generation::{Generation, Target};
 use crate::fleet::history::{History, Member};
 use crate::fleet::policy::Policy;
 use crate::fleet::surroundings::Outlook;
-use crate::fleet::{Fleet, Share, Zones};
+use crate::fleet::{Fleet, Local, Share, Zones};
 use crate::provider::Action;
 
 /// Long after everything that a row launched.
@@ -25,6 +25,10 @@ fn fleet(surge: u32, unavailable: u32) -> Fleet {
          [health]\nhttp = {{ port = 80, path = '/' }}\n[roll]\nsurge = {surge}\nunavailable = {unavailable}\n"
     ))
     .expect("a fleet")
+}
+
+fn local(fleet: &mut Fleet) -> &mut Local {
+    fleet.local.as_mut().expect("it is local")
 }
 
 fn generation(name: &str) -> Generation {
@@ -200,7 +204,8 @@ fn a_zone_in_which_one_may_drain_is_the_one_that_is_replaced() {
     // The last was drained and is told to serve again: whatever it does, nothing drains in another zone meanwhile.
     let row = row("new new new old told");
     let mut fleet = fleet(1, 0);
-    (fleet.local.zones, fleet.roll.zones) = (vec!["a".to_owned(), "b".to_owned()], Zones::OneAtATime);
+    fleet.roll.zones = Zones::OneAtATime;
+    local(&mut fleet).zones = vec!["a".to_owned(), "b".to_owned()];
     let zones = |told: &str| {
         let mut instances = row.instances.clone();
         instances[3].zone = Some("b".to_owned());
@@ -321,8 +326,8 @@ fn a_gap_is_filled_with_what_is_proven_under_the_name_that_was_begun() {
 #[test]
 fn what_differs_is_named() {
     let (mut bigger, same) = (fleet(1, 0), fleet(2, 1));
-    bigger.local.memory = "512M".to_owned();
-    bigger.local.cpus = 4;
+    local(&mut bigger).memory = "512M".to_owned();
+    local(&mut bigger).cpus = 4;
     let image = Digest::of(b"one");
     let wanted = Generation::of(&fleet(1, 0), image);
     assert_eq!(Generation::of(&bigger, image).drift(&wanted), ["cpus", "memory"]);

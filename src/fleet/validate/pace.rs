@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Findings, share};
 use crate::fleet::windows::{Windows, exception, window};
-use crate::fleet::{Fleet, Share, Zones};
+use crate::fleet::{Fleet, Local, Share, Zones};
 use crate::notation;
 
 /// Longer than anyone waits for anything in a fleet; and far from where sums of times overflow.
@@ -153,7 +153,7 @@ fn windows(found: &mut Findings<'_>, fleet: &Fleet) {
 }
 
 fn zones(found: &mut Findings<'_>, fleet: &Fleet) {
-    let zones = &fleet.local.zones;
+    let Some(Local { zones, .. }) = &fleet.local else { return };
     for (at, zone) in zones.iter().enumerate() {
         let pointer = format!("/local/zones/{at}");
         found.ask(&pointer, notation::name(zone));

@@ -8,12 +8,8 @@ use tokio::task::JoinSet;
 use super::{Ami, Basis, Decision, Kind, Published, Remnant, Seen, Site, plan};
 use crate::error::{Doing as _, Error, Kind as ErrorKind, Result};
 use crate::gc::Root;
-use crate::provider::aws::{Aws, insist};
+use crate::provider::aws::{Aws, RESOLVE, insist};
 use crate::publish::plan::{EXPIRES_TAG, IMAGE_TAG, RECIPE_TAG, SeenSnapshot, State, ami_name};
-
-/// How a launch template names a parameter instead of an AMI (EC2 user guide, "Use a Systems Manager parameter instead
-/// of an AMI ID").
-const RESOLVE: &str = "resolve:ssm:";
 
 /// How many AMIs are asked about at once: AWS answers some 10 calls of this kind a second and account.
 const AT_ONCE: usize = 8;

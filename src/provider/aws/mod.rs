@@ -3,8 +3,11 @@
 //! Every call is made once: what to do when it fails is decided by who asked, from a new look. So nothing is retried
 //! behind the back of the ledger, and a call that may have been carried out is never taken for one that was not.
 
+mod audit;
+mod doors;
 mod error;
 mod images;
+mod launcher;
 mod reach;
 mod snapshots;
 
@@ -31,6 +34,10 @@ use crate::error::{Error, Result};
 const CONNECT: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(15);
 
+/// How a launch template names a parameter instead of an AMI (EC2 user guide, "Use a Systems Manager parameter instead
+/// of an AMI ID").
+pub const RESOLVE: &str = "resolve:ssm:";
+
 /// What a session of an assumed role is called in AWS's logs.
 const SESSION: &str = "rekiln";
 
@@ -44,6 +51,7 @@ pub struct Aws {
     autoscaling: aws_sdk_autoscaling::Client,
     ebs: aws_sdk_ebs::Client,
     ec2: aws_sdk_ec2::Client,
+    iam: aws_sdk_iam::Client,
     ssm: aws_sdk_ssm::Client,
 }
 
@@ -86,8 +94,26 @@ impl Aws {
             autoscaling: aws_sdk_autoscaling::Client::new(&config),
             ebs: aws_sdk_ebs::Client::new(&config),
             ec2: aws_sdk_ec2::Client::new(&config),
+            iam: aws_sdk_iam::Client::new(&config),
             ssm: aws_sdk_ssm::Client::new(&config),
         })
+    }
+}
+
+impl Aws {
+    /// Makes sure that this is the account that a file names, where it names one.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub fn must_be(&self, account: Option<&str>) -> Result<()> {
+        match account.filter(|wanted| *wanted != self.account) {
+            None => Ok(()),
+            Some(wanted) => Err(Error::failed(format!(
+                "the fleet is in account {wanted}, and these credentials are of account {}",
+                self.account
+            ))
+            .hint("choose other credentials, such as with AWS_PROFILE, or let `assume_role` in [aws] name a role")),
+        }
     }
 }
 

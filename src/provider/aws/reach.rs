@@ -68,13 +68,22 @@ impl Aws {
     /// # Errors
     /// It cannot be looked at.
     pub async fn version(&self, template: &Template, number: &str) -> Result<Option<Version>, CallError> {
+        Ok(self.template_version(template, number).await?.as_ref().and_then(version))
+    }
+
+    /// As [`Aws::version`], with everything that it launches.
+    pub(super) async fn template_version(
+        &self,
+        template: &Template,
+        number: &str,
+    ) -> Result<Option<LaunchTemplateVersion>, CallError> {
         let call = self.ec2.describe_launch_template_versions().versions(number);
         let call = match template {
             Template::Id(id) => call.launch_template_id(id),
             Template::Name(name) => call.launch_template_name(name),
         };
         match call.send().await.map_err(|error| CallError::of("DescribeLaunchTemplateVersions", &error)) {
-            Ok(found) => Ok(found.launch_template_versions().iter().find_map(version)),
+            Ok(found) => Ok(found.launch_template_versions.unwrap_or_default().into_iter().next()),
             Err(error) if error.kind == Kind::Missing => Ok(None),
             Err(error) => Err(error),
         }

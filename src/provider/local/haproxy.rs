@@ -129,9 +129,10 @@ impl Haproxy {
             // The old one finishes its requests and ends.
             command.args(["-sf", &old.to_string()]);
         }
+        let listen = fleet.local()?.listen;
         command.run().map_err(|error| {
             error
-                .during(format!("starting the load balancer on {}", fleet.local.listen))
+                .during(format!("starting the load balancer on {listen}"))
                 .hint("if the address is taken, end what listens there or change `local.listen`")
         })?;
         let end = Instant::now() + ANSWER;
@@ -153,7 +154,7 @@ impl Haproxy {
             return Err(Error::invalid(format!("`health.http.path` is no plain path: `{path}`"))
                 .hint("it begins with `/` and has no spaces or quotes"));
         }
-        let listen = fleet.local.listen;
+        let listen = fleet.local()?.listen;
         let socket = self.socket.display();
         // Timeouts: a server on this host takes a connection at once or not at all (QEMU takes it for its guest);
         // a client may be slow, and so may an emulated guest while its neighbours boot, so that a check has time.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Checks;
 use crate::diagnostic::Diagnostic;
 use crate::notation;
-use crate::recipe::publish::{Publish, is_region};
+use crate::notation::aws::{Arn, is_account, is_region, no_account, no_region, role};
+use crate::recipe::publish::Publish;
 use crate::recipe::shape::escape;
 
 /// AWS allows 50 tags, of which rekiln sets its own.
@@ -34,8 +35,8 @@ pub(super) fn check(found: &mut Checks<'_>, publish: &Publish) {
             .push(finding.help("name them, such as `regions = [\"eu-west-1\"]`, or leave [publish] out"));
     }
     for region in publish.regions.iter().filter(|region| !is_region(region)) {
-        let message = format!("`{region}` is not an AWS region such as \"eu-west-1\"");
-        say_entry(found, "/publish/regions", region, message, meant_region(region));
+        let (message, meant) = no_region(region);
+        say_entry(found, "/publish/regions", region, message, meant);
     }
     for account in publish.accounts.iter().filter(|account| !is_account(account)) {
         let (message, meant) = no_account(account);
@@ -74,12 +75,6 @@ fn uefi_data(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Says that this is no account, and which was meant: the console writes them in groups.
-fn no_account(text: &str) -> (String, Option<String>) {
-    let meant = text.replace(['-', ' '], "");
-    (format!("`{text}` is not an AWS account: 12 digits"), Some(meant).filter(|meant| is_account(meant)))
-}
-
 /// Checks in which accounts it is published, and by whom.
 fn roles(found: &mut Checks<'_>, publish: &Publish) {
     if let Some(account) = publish.account.as_deref().filter(|account| !is_account(account)) {
@@ -93,21 +88,6 @@ fn roles(found: &mut Checks<'_>, publish: &Publish) {
     found.entries("/publish/roles", &publish.roles, role);
 }
 
-fn role(text: &str) -> Result<(), String> {
-    // Names and paths as IAM has them (IAM quotas: "name requirements").
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-/".contains(&byte);
-    let good = Arn::read(text).is_some_and(|arn| {
-        let name = arn.resource.strip_prefix("role/");
-        arn.service == "iam"
-            && arn.region.is_empty()
-            && name.is_some_and(|name| !name.is_empty() && !name.ends_with('/') && name.bytes().all(allowed))
-    });
-    if good {
-        return Ok(());
-    }
-    Err(format!("`{text}` is not the ARN of a role such as \"arn:aws:iam::111122223333:role/publisher\""))
-}
-
 fn say_entry(found: &mut Checks<'_>, pointer: &str, entry: &str, message: String, meant: Option<String>) {
     let finding = found.document.at_entry(pointer, entry, message);
     say_meant(found, finding, meant);
@@ -118,36 +98,6 @@ fn say_meant(found: &mut Checks<'_>, finding: Diagnostic, meant: Option<String>)
         Some(meant) => finding.help(format!("did you mean `{meant}`?")),
         None => finding,
     });
-}
-
-/// Returns the region that was meant by another spelling of it, or by one of its zones.
-fn meant_region(text: &str) -> Option<String> {
-    let plain = text.trim().to_ascii_lowercase().replace(['_', ' '], "-");
-    let outside = plain.strip_suffix(|last: char| last.is_ascii_lowercase());
-    [Some(plain.as_str()), outside].into_iter().flatten().find(|text| is_region(text)).map(str::to_owned)
-}
-
-fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// What matters of an Amazon resource name.
-struct Arn<'a> {
-    service: &'a str,
-    region: &'a str,
-    resource: &'a str,
-}
-
-impl<'a> Arn<'a> {
-    /// Reads an ARN of one account.
-    fn read(text: &'a str) -> Option<Self> {
-        let parts: Vec<&str> = text.splitn(6, ':').collect();
-        let ["arn", partition, service, region, account, resource] = *parts.as_slice() else { return None };
-        let variant = partition.strip_prefix("aws")?;
-        let good =
-            variant.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') && is_account(account);
-        good.then_some(Self { service, region, resource })
-    }
 }
 
 fn organisation(text: &str) -> Result<(), String> {
