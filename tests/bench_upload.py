@@ -4,9 +4,9 @@
 What is compared, and what keeps it fair:
 
 (g) A disk of 2 GiB with 1 GiB of data that cannot be compressed, in stretches between holes, as a file system has it:
-    `rekiln publish` from start to end (digests of the disk, the ledger, the snapshot with its checksums, its wait for
-    three successes in a row, the AMI and the wait for that) against `coldsnap upload --wait`, which makes the snapshot
-    alone, of the same file. Both over HTTP to tests/aws/endpoint.py, which takes blocks as fast as its one processor
+    `rekiln publish` from start to end (the ledger, the snapshot with its checksums, its wait for three successes in a
+    row, the AMI and the wait for that) against `coldsnap upload --wait`, which makes the snapshot alone, of the same
+    file. The digests of the blocks are there already, as the bake has recorded them; each is computed again to check. Both over HTTP to tests/aws/endpoint.py, which takes blocks as fast as its one processor
     hashes them, so that wall-clock time is the endpoint's as much as theirs; processor time is their own. They take turns.
 (h) Bytes of that disk that are sent: coldsnap told to leave out zeros, and as it is called by default.
 
@@ -79,35 +79,40 @@ def needs():
 
 
 def write_disk(path):
-    """Writes the disk and returns its digest."""
-    numbers = random.Random(1)
+    """Writes the disk and, beside it, the digests of its blocks as a bake does; returns both digests."""
+    numbers, blocks = random.Random(1), {}
     with open(path, "wb") as file:
         file.truncate(2 * GIB)
-        for start in range(0, 2 * GIB, 2 * STRETCH * BLOCK):
-            file.seek(start)
-            file.write(numbers.randbytes(STRETCH * BLOCK))
+        for first in range(0, 2 * GIB // BLOCK, 2 * STRETCH):
+            file.seek(first * BLOCK)
+            for number in range(first, first + STRETCH):
+                block = numbers.randbytes(BLOCK)
+                blocks[number] = hashlib.sha256(block).hexdigest()
+                file.write(block)
+    recorded = json.dumps(blocks).encode()
+    path.with_name("blocks.json").write_bytes(recorded)
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest(), hashlib.sha256(recorded).hexdigest()
 
 
-def write_record(store, disk):
-    """Puts the disk into a store as an image that passed; returns its id."""
-    digest = write_disk(disk)
+def write_record(store):
+    """Puts the disk into a store as an image that passed; returns its id, and where the disk lies."""
     image = hashlib.sha256(b"bench").hexdigest()
-    (store / "images" / image).mkdir(parents=True)
+    disk = store / "images" / image / "disk.raw"
+    disk.parent.mkdir(parents=True)
+    digest, blocks = write_disk(disk)
     verdict = {
         "passed": True, "reasons": [], "open_ports": [], "ready_s": None, "serving_s": None, "accelerator": "tcg",
         "failed_units": [], "at": "2026-01-01T00:00:00Z",
     }  # fmt: skip
     record = {
         "version": 1, "id": image, "name": "web", "debug": False, "commit": None, "clean": False, "lock": image,
-        "parents": [], "disk": {"sha256": digest, "size": 2 * GIB, "partitions": []}, "root_hash": image,
+        "parents": [], "disk": {"sha256": digest, "blocks": blocks, "size": 2 * GIB, "partitions": []}, "root_hash": image,
         "cmdline": "", "layers": [], "kernel": None, "ports": [], "services": [], "exceptions": [], "packages": {},
         "findings": [], "verdict": verdict, "baked": "2026-01-01T00:00:00Z", "timings": {},
     }  # fmt: skip
     (store / "images" / image / "record.json").write_text(json.dumps(record))
-    os.rename(disk, store / "images" / image / "disk.raw")
-    return image
+    return image, disk
 
 
 def timed(command, environment):
@@ -124,8 +129,7 @@ def uploads(work, runs):
     template = work / "upload"
     template.mkdir()
     bench.run([rekiln, "init", work / "published"])
-    image = write_record(template, work / "disk")
-    disk = template / "images" / image / "disk.raw"
+    image, disk = write_record(template)
     endpoint = Endpoint()
     environment = {name: value for name, value in os.environ.items() if not name.lower().startswith("aws_")}
     environment |= {

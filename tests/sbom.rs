@@ -136,7 +136,7 @@ pub fn record(name: &str) -> Record {
         clean: false,
         lock: id,
         parents: Vec::new(),
-        disk: Disk { sha256: id, size: 1, partitions: Vec::new() },
+        disk: Disk { sha256: id, blocks: None, size: 1, partitions: Vec::new() },
         root_hash: id,
         cmdline: String::new(),
         layers: Vec::new(),

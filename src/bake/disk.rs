@@ -17,6 +17,7 @@ use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
 use crate::holes;
 use crate::process::Run as _;
+use crate::publish::blocks::Blocks;
 
 /// What a disk is made from.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +45,8 @@ pub struct Assembled {
     pub path: PathBuf,
     /// Size, digest, partitions.
     pub disk: Disk,
+    /// What `blocks.json` says.
+    pub blocks: Vec<u8>,
     /// dm-verity root hash.
     pub root_hash: Digest,
     /// The sealed command line.
@@ -72,9 +75,16 @@ pub fn assemble(dir: &Path, inputs: DiskInputs<'_>) -> Result<Assembled> {
     let layout = Layout::new(id, root_size, hash_size.next_multiple_of(BLOCK));
     let path = dir.join("disk.raw");
     write(&path, id, &layout, [&esp, &root, &hash])?;
-    let sha256 = Digest::of_file(&path).doing(|| "digesting the disk")?;
+    let (sha256, blocks) = std::thread::scope(|scope| {
+        let blocks = scope.spawn(|| Blocks::of(&path));
+        let sha256 = Digest::of_file(&path).doing(|| "digesting the disk");
+        let lost = |_| Err(Error::failed("the thread that digests the disk's blocks ended in a panic"));
+        (sha256, blocks.join().unwrap_or_else(lost))
+    });
+    let blocks = blocks?.written()?;
     let partitions = vec![layout.esp, layout.root, layout.hash];
-    Ok(Assembled { path, disk: Disk { sha256, size: layout.size, partitions }, root_hash, cmdline, offsets })
+    let disk = Disk { sha256: sha256?, blocks: Some(Digest::of(&blocks)), size: layout.size, partitions };
+    Ok(Assembled { path, disk, blocks, root_hash, cmdline, offsets })
 }
 
 /// Writes the layers at their offsets into one file. Between them are holes, which read as zeros.

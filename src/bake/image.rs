@@ -22,6 +22,7 @@ use crate::interrupt;
 use crate::lock::settings::Settings;
 use crate::lock::{Role, fetch, tools};
 use crate::progress::Progress;
+use crate::publish::blocks;
 use crate::recipe::Exception;
 use crate::repository::Repository;
 use crate::scratch::Scratch;
@@ -265,6 +266,7 @@ impl Bake<'_> {
     ) -> Result<()> {
         let out = scratch.subdirectory("image")?;
         std::fs::rename(&assembled.path, out.join("disk.raw")).doing(|| "keeping the disk")?;
+        std::fs::write(out.join(blocks::FILE), &assembled.blocks).doing(|| "keeping the blocks' digests")?;
         std::fs::copy(&kernel.vmlinuz, out.join("kernel")).doing(|| "keeping the kernel")?;
         std::fs::copy(&kernel.initrd, out.join("initrd")).doing(|| "keeping the initrd")?;
         std::fs::write(out.join("cmdline"), &assembled.cmdline).doing(|| "keeping the command line")?;

@@ -74,6 +74,10 @@ pub struct Record {
 pub struct Disk {
     /// Digest of the whole disk.
     pub sha256: Digest,
+    /// Digest of `blocks.json` beside the disk, which has the digest of each block; records of older versions do not
+    /// say, and are published after reading the whole disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Digest>,
     /// Bytes of the whole disk.
     pub size: u64,
     /// Partitions in order.

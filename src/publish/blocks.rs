@@ -16,6 +16,9 @@ use crate::holes;
 /// Source: EBS User Guide, "Use EBS direct APIs to access the contents of an EBS snapshot".
 pub const BLOCK: usize = 512 * 1024;
 
+/// Where a bake writes them, beside the disk.
+pub const FILE: &str = "blocks.json";
+
 /// The blocks of a disk that are not all zero, by index. All others read as zeros where nothing was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -44,6 +47,22 @@ impl Blocks {
             blocks.extend(part.doing(doing)?);
         }
         Ok(Self(blocks))
+    }
+
+    /// Returns what is written of them; the same for the same blocks.
+    ///
+    /// # Errors
+    /// None that can happen.
+    pub fn written(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).doing(|| "writing the blocks' digests")
+    }
+
+    /// Reads what a bake has [`written`](Self::written) beside the disk at `path`; `None` when it is not there, or is
+    /// not what has the digest `recorded`.
+    #[must_use]
+    pub fn recorded(path: &Path, recorded: Digest) -> Option<Self> {
+        let text = std::fs::read(path.with_file_name(FILE)).ok()?;
+        if Digest::of(&text) == recorded { serde_json::from_slice(&text).ok() } else { None }
     }
 
     /// Returns what has to be written onto `parent` to get this: each block that differs, and those that became
@@ -105,7 +124,7 @@ pub fn zero() -> Digest {
     Digest::of(&vec![0; BLOCK])
 }
 
-/// Refuses a disk that changed since it was recorded.
+/// Refuses a block that is not what is known of it: from the bake, or from when the whole disk was read.
 ///
 /// # Errors
 /// It did.
@@ -113,8 +132,8 @@ pub fn check_block(index: u32, block: &[u8], expected: Digest, disk: &Path) -> R
     if Digest::of(block) == expected {
         return Ok(());
     }
-    Err(Error::failed(format!("block {index} of {} changed while it was sent", disk.display()))
-        .hint("no one may write to an image; bake it again and publish it again"))
+    Err(Error::failed(format!("block {index} of {} is not what was baked", disk.display()))
+        .hint("remove the image (`rekiln gc`) and bake it again: the same inputs give the same disk"))
 }
 
 /// Returns the indices of all blocks that have data in them, in order.

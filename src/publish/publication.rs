@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::blocks::Blocks;
 use super::plan::{Grantee, Wanted, ami_name};
-use crate::catalog::Record;
+use crate::catalog::{self, Record};
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
 use crate::notation;
@@ -21,6 +21,8 @@ pub struct Disk {
     pub path: PathBuf,
     /// Its digest, as recorded.
     pub sha256: Digest,
+    /// The digest of what is recorded of its blocks.
+    recorded: Option<Digest>,
     /// Bytes.
     pub size: u64,
     /// Those that were looked for already.
@@ -31,15 +33,20 @@ impl Disk {
     /// The disk of a recorded image.
     #[must_use]
     pub fn new(path: PathBuf, record: &Record) -> Self {
-        Self { path, sha256: record.disk.sha256, size: record.disk.size, blocks: OnceCell::new() }
+        let catalog::Disk { sha256, blocks, size, .. } = record.disk;
+        Self { path, sha256, recorded: blocks, size, blocks: OnceCell::new() }
     }
 
-    /// Returns its blocks, after making sure that it is what was recorded.
+    /// Returns its blocks: as the bake recorded them, or after reading all of it and making sure that it is what was
+    /// recorded. Either way each block is compared with this before it is sent.
     ///
     /// # Errors
     /// It cannot be read, or is not what was recorded.
     pub async fn blocks(&self) -> Result<&Blocks> {
         let read = || async {
+            if let Some(blocks) = self.recorded.and_then(|digest| Blocks::recorded(&self.path, digest)) {
+                return Ok(blocks);
+            }
             let (path, path2) = (self.path.clone(), self.path.clone());
             let digest = tokio::task::spawn_blocking(move || Digest::of_file(&path));
             let blocks = tokio::task::spawn_blocking(move || Blocks::of(&path2));

@@ -1,9 +1,12 @@
 //! A sealed disk, read back with the field's own tools.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use rekiln::digest::Digest;
 
 use super::ground::{ground, scratch, succeeded, turn};
 
@@ -25,6 +28,23 @@ pub fn tool(program: &str, args: &[&Path]) -> Output {
 /// Runs `veritysetup verify` on the two partitions of a disk.
 pub fn verity(root: &Path, hash: &Path, root_hash: &str) -> Output {
     tool("veritysetup", &["verify".as_ref(), root, hash, root_hash.as_ref()])
+}
+
+/// Publishing believes them, and does not read the disk again.
+#[test]
+fn the_recorded_blocks_are_those_of_the_disk() {
+    const BLOCK: usize = 512 * 1024;
+    let _turn = turn();
+    let web = &ground().web;
+    let dir = ground().site.store().image(web.id);
+    let recorded = fs::read(dir.join("blocks.json")).expect("recorded");
+    assert_eq!(web.disk.blocks, Some(Digest::of(&recorded)));
+    let recorded: BTreeMap<usize, String> = serde_json::from_slice(&recorded).expect("digests");
+    let mut disk = fs::read(dir.join("disk.raw")).expect("a disk");
+    disk.resize(disk.len().next_multiple_of(BLOCK), 0);
+    let blocks = disk.chunks(BLOCK).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0));
+    let blocks: BTreeMap<_, _> = blocks.map(|(at, block)| (at, Digest::of(block).to_string())).collect();
+    assert_eq!(recorded, blocks);
 }
 
 #[test]

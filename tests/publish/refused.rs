@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rekiln::catalog::marks::Mark;
 use rekiln::catalog::quarantine::Quarantine;
+use rekiln::publish::blocks::Blocks;
 use serde_json::{Value, json};
 
 use super::EVERYTHING;
@@ -20,6 +21,8 @@ fn only_what_a_fleet_may_run_is_published() {
         ("debug", "debug"),
         ("quarantined", "quarantine"),
         ("another disk", "disk"),
+        ("an older record's other disk", "disk"),
+        ("the blocks of another disk", "disk"),
         ("no disk", "disk"),
     ] {
         stage.clear();
@@ -33,7 +36,18 @@ fn only_what_a_fleet_may_run_is_published() {
                 let entry = Mark { image: image.id, reason, by, at: Timestamp::UNIX_EPOCH };
                 Quarantine::new(&stage.store()).add(&entry).expect("added");
             }
-            "another disk" => super::stage::overwrite(&stage.disk(&image), 3 * 524_288 + 4095, 77),
+            _ if what.contains("other disk") => {
+                super::stage::overwrite(&stage.disk(&image), 3 * 524_288 + 4095, 77);
+                if what.starts_with("an older") {
+                    stage.change_record(&image, |record| record.disk.blocks = None);
+                }
+                if what.starts_with("the blocks") {
+                    // They fit the disk, and not the record.
+                    let blocks = Blocks::of(&stage.disk(&image)).expect("read").written().expect("JSON");
+                    std::fs::write(stage.disk(&image).with_file_name("blocks.json"), blocks)
+                        .expect("written");
+                }
+            }
             _ => std::fs::remove_file(stage.disk(&image)).expect("removed"),
         }
         let ended = stage.run(&["publish", &image.short()]).must(1);

@@ -172,9 +172,11 @@ impl Stage {
             }
         }
         let sha256 = Digest::of_file(&path).expect("read");
+        let recorded = serde_json::to_vec(&blocks).expect("JSON");
+        fs::write(dir.join("blocks.json"), &recorded).expect("written");
         let record = Record {
             id,
-            disk: Disk { sha256, size, partitions: Vec::new() },
+            disk: Disk { sha256, blocks: Some(Digest::of(&recorded)), size, partitions: Vec::new() },
             verdict: Some(verdict(true)),
             baked: Timestamp::now(),
             ..record("web")

@@ -23,6 +23,26 @@ fn one_wrong_byte_is_found() {
     }
 }
 
+/// As an older version recorded it, without its blocks; or with something in a hole, where the bake had nothing.
+#[test]
+fn what_is_sent_is_what_was_baked_whatever_is_recorded_of_it() {
+    let stage = Stage::new();
+    for what in ["no blocks are recorded", "what is recorded is gone", "something is in a hole"] {
+        stage.clear();
+        let image = stage.usual_image();
+        match what {
+            "no blocks are recorded" => stage.change_record(&image, |record| record.disk.blocks = None),
+            "what is recorded is gone" => {
+                std::fs::remove_file(stage.disk(&image).with_file_name("blocks.json")).expect("removed");
+            }
+            _ => super::stage::overwrite(&stage.disk(&image), 4 * 524_288 + 9, 77),
+        }
+        stage.publish(&image);
+        stage.must_have(REGION, &image);
+        assert_eq!(stage.run(&["verify-ami", &image.short()]).must(0).events("verified").len(), 1, "{what}");
+    }
+}
+
 #[test]
 fn a_broken_line_is_no_difference() {
     let stage = Stage::new();

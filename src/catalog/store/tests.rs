@@ -25,7 +25,7 @@ pub fn record(start: &str, name: &str, baked: i64) -> Record {
         clean: false,
         lock: Digest::of(b"lock"),
         parents: Vec::new(),
-        disk: Disk { sha256: Digest::of(b"disk"), size: 1, partitions: Vec::new() },
+        disk: Disk { sha256: Digest::of(b"disk"), blocks: None, size: 1, partitions: Vec::new() },
         root_hash: Digest::of(b"root"),
         cmdline: String::new(),
         layers: Vec::new(),
