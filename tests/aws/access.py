@@ -34,9 +34,11 @@ def get_serial_console_access_status(_: Any) -> ActionResult:
 
 
 def get_console_output(self: Any) -> ActionResult:
-    """GetConsoleOutput: what the test put there, in base 64; nothing, for an instance that has written nothing."""
+    """GetConsoleOutput: what the test put there, in base 64. A member of a group has written its id at least, once it
+    runs; any other instance nothing."""
     instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
-    text = WORLD.access.get("consoles", {}).get(instance.id)
+    default = f"{instance.id}\n" if instance.member and instance.state == "running" else None
+    text = WORLD.consoles.get(instance.id, WORLD.access.get("consoles", {}).get(instance.id, default))
     result: dict[str, Any] = {"InstanceId": instance.id, "Timestamp": utcnow()}
     if text is not None:
         result["Output"] = base64.b64encode(text.encode()).decode()

@@ -1,16 +1,36 @@
-"""An AWS endpoint on the loopback interface: moto's server, with what it gets wrong about images put right.
+"""An AWS endpoint on the loopback interface: moto's server, with what it gets wrong about images and fleets put right.
 
     python3 endpoint.py [--port PORT]
 
 prints `listening PORT`, and ends when its standard input is closed. Beside the AWS services it answers
 
-    POST /control/clock {"seconds": n}  moves the clock of time-outs, deprecations and cool-downs
+    POST /control/clock {"seconds": n}  moves the clock of all that takes time: boots, drains, time-outs, cool-downs
     POST /control/looks {"n": n}        how often a fresh resource is seen before it is ready, from now on
     POST /control/reset                 forgets everything
-    GET  /control/state                 all snapshots, images and parameters; it does not count as a look
+    GET  /control/state                 all that there is, from snapshots to groups; it does not count as a look
+    GET  /control/log?from=n            all that happened: {"at", "event", "by" (the call's name, or nothing), …}. The
+                                        events group, desired, member, healthy, health, protection, suspended, tag,
+                                        refresh and launch failed have the group's desired, members, in_service and
+                                        healthy_targets (members in service that are healthy in all target groups);
+                                        instance and target have states only
     POST /control/content {"snapshot": id}  the SHA-256 of each block of a snapshot
     POST /control/access {"serial": …, "managed": […], "sessions": […], "consoles": {…}}  who could log in: see access.py
     POST /control/spoil {"snapshot": id, "block": n, "missing": false}  puts another byte into a block, or takes it away
+    POST /control/instances {"instance": id or "*", "health": …}  the health that targets show: "healthy",
+                                        "unhealthy", "initial", "unknown", or null for what follows from the rest
+    POST /control/instances {"instance": id, "kill": "crash" or "spot"}  the instance ends by itself
+    POST /control/capacity {"zone": z, "until": seconds, "type": t or none}  there is no capacity, for so long
+    POST /control/boot {"image": ami, "bad": true}  the image's instances never become healthy targets
+    POST /control/times {"boot": s, "terminate": s, "initial": s, "proceed": s, "retry": s}  how long things take
+    POST /control/stale {"seconds": s}  Describe calls of groups, instances and targets answer what was true before
+    POST /control/console {"instance": id, "text": …}  what an instance has written to its console
+    POST /control/target_groups {"target_group": name or ARN, "in_use": …, "probe": …}  it is in use, or not, whatever
+                                        its listeners are; its targets are really asked, at their private addresses
+
+The files are: snapshots and EBS direct (snapshots.py, ebs.py), images (image*.py), instances (machines.py,
+instance_actions.py), templates (launch_templates.py), target groups (targets.py, target_actions.py), groups (groups.py:
+the model, lifecycle.py: a member's way, scaling.py: what a group does by itself, launching.py, warm_pools.py, hooks.py,
+and *_actions.py), and what makes time pass (timeline.py, clockwork.py).
 """
 
 from __future__ import annotations
@@ -45,13 +65,17 @@ from moto.ssm.models import ssm_backends
 from werkzeug.serving import make_server
 
 import access
+import clockwork
 import ebs
+import fleet_control
 import image_attributes
 import image_model
 import images
+import instance_actions
 import launch_templates
 import parameters
 import snapshots
+import target_actions
 from world import WORLD, Snapshot
 
 # moto's models are not thread safe: one request at a time.
@@ -62,12 +86,15 @@ QUERY_SERVICES = {"sts", "iam", "autoscaling", "elasticloadbalancing", "sns", "c
 
 def install() -> None:
     """Put the corrections into moto's classes."""
-    for module in (snapshots, images, image_attributes, launch_templates):
+    for module in (snapshots, images, image_attributes, launch_templates, instance_actions):
         for action in module.ACTIONS:
             setattr(EC2Response, action.__name__, action)
     access.install()
     parameters.install()
     launch_templates.install()
+    instance_actions.install()
+    target_actions.install()
+    clockwork.install()
 
 
 class Request:
@@ -145,11 +172,12 @@ class Endpoint:
                     answer = error_answer(request, 400, "UnknownOperationException", "EBS direct has no such action")
                 return answered(answer, start_response)
             try:
-                parts = self.moto(environ, start_response)
-                try:
-                    return list(parts)
-                finally:
-                    parts.close()
+                if request.service in clockwork.SERVICES:
+                    head, parts = clockwork.during(lambda: self.forward(environ), body)
+                else:
+                    head, parts = self.forward(environ)
+                start_response(*head)
+                return parts
             except (NotImplementedError, OperationNotFoundError) as error:
                 answer = error_answer(request, 400, "InvalidAction", f"The action is not modelled: {error}")
             except Exception as error:  # pylint: disable=broad-exception-caught
@@ -157,6 +185,16 @@ class Endpoint:
                 traceback.print_exc()
                 answer = error_answer(request, 500, "InternalError", f"{type(error).__name__}: {error}")
             return answered(answer, start_response)
+
+    def forward(self, environ: dict[str, Any]) -> tuple[tuple[Any, ...], list[bytes]]:
+        """Let moto answer. Its head is kept back, as what follows from the request may fail."""
+        heads: list[tuple[Any, ...]] = []
+        parts = self.moto(environ, lambda *head: heads.append(head))
+        try:
+            body = list(parts)
+            return heads[-1], body
+        finally:
+            parts.close()
 
 
 def answered(answer: ebs.Answer, start_response: Callable[..., Any]) -> list[bytes]:
@@ -172,6 +210,11 @@ def control(request: Request, body: bytes) -> ebs.Answer:
     try:
         given = json.loads(body or b"{}")
         action = (request.method, request.path)
+        if request.method == "POST" and request.path in fleet_control.ACTIONS:
+            act = fleet_control.ACTIONS[request.path]
+            return ebs.json_answer(200, clockwork.during(lambda: act(given)))
+        if action == ("GET", "/control/log"):
+            return ebs.json_answer(200, clockwork.during(lambda: fleet_control.log(request.query)))
         if action == ("POST", "/control/clock"):
             WORLD.clock_offset += float(given["seconds"])
             return ebs.json_answer(200, {"now": WORLD.now()})
@@ -180,6 +223,7 @@ def control(request: Request, body: bytes) -> ebs.Answer:
             return ebs.json_answer(200, {"n": WORLD.looks})
         if action == ("POST", "/control/reset"):
             WORLD.__init__()  # type: ignore[misc]
+            clockwork.forget()
             moto_api_backend.reset()
             return ebs.json_answer(200, {})
         if action == ("POST", "/control/access"):
@@ -192,7 +236,7 @@ def control(request: Request, body: bytes) -> ebs.Answer:
             snapshots.spoil(snapshot_by_id(given["snapshot"]), int(given["block"]), bool(given.get("missing")))
             return ebs.json_answer(200, {})
         if action == ("GET", "/control/state"):
-            return ebs.json_answer(200, state())
+            return ebs.json_answer(200, clockwork.during(state))
     except (KeyError, StopIteration, TypeError, ValueError) as error:
         return ebs.json_answer(400, {"error": f"{type(error).__name__}: {error}"})
     return ebs.json_answer(404, {"error": f"no {request.method} {request.path}"})
@@ -205,13 +249,14 @@ def snapshot_by_id(snapshot_id: str) -> Snapshot:
 
 
 def state() -> dict[str, list[dict[str, Any]]]:
-    """Everything which a bake can leave behind, of all accounts and regions."""
+    """Everything which a bake can leave behind, and what fleets are made of, of all accounts and regions."""
     clouds = [cloud for regions in ec2_backends.values() for cloud in regions.values()]
     stores = [store for regions in ssm_backends.values() for store in regions.values()]
     return {
         "snapshots": [entry for cloud in clouds for entry in snapshots.state_of_snapshots(cloud)],
         "images": [entry for cloud in clouds for entry in image_model.state_of_images(cloud)],
         "parameters": [entry for store in stores for entry in parameters.state_of_parameters(store)],
+        **fleet_control.state(),
     }
 
 

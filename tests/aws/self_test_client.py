@@ -75,6 +75,7 @@ class Clients:
         self.region = region
         self.ec2, self.ebs, self.ssm = client("ec2"), client("ebs"), client("ssm")
         self.sts, self.s3, self.iam = client("sts"), client("s3"), client("iam")
+        self.autoscaling, self.elbv2 = client("autoscaling"), client("elbv2")
 
 
 def refused(code: str, call: Callable[..., Any], reason: str | None = None, **arguments: Any) -> dict[str, Any]:

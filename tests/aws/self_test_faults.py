@@ -74,6 +74,9 @@ def test_wire(clients: Clients, proxy: Program) -> None:
     refused("RequestThrottledException", clients.ebs.start_snapshot, "ACCOUNT_THROTTLED", VolumeSize=1)
     refused("ThrottlingException", clients.ssm.get_parameter, Name="/x")
     refused("Throttling", clients.sts.get_caller_identity)
+    for call in (clients.autoscaling.describe_auto_scaling_groups, clients.elbv2.describe_target_groups):
+        answer = refused("Throttling", call)
+        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 400 and answer["Error"]["Message"] == "Rate exceeded"
     refused("SlowDown", clients.s3.list_buckets)
     named = {"do": "error", "code": "UnauthorizedOperation", "status": 403, "message": "<no>", "times": -1}
     rules(proxy, named)
@@ -101,6 +104,12 @@ def test_wire(clients: Clients, proxy: Program) -> None:
     refused("InvalidAMIID.NotFound", clients.ec2.create_tags, Resources=["ami-1"], Tags=[{"Key": "a", "Value": "b"}])
     refused("InvalidSnapshot.NotFound", clients.ec2.create_tags, Resources=[gone], Tags=[{"Key": "a", "Value": "b"}])
     refused("ParameterNotFound", clients.ssm.get_parameter, Name="/x")
+    refused("InvalidInstanceID.NotFound", clients.ec2.describe_instances)
+    refused("InvalidLaunchTemplateId.NotFound", clients.ec2.describe_launch_template_versions, LaunchTemplateId="lt-1")
+    desired = {"AutoScalingGroupName": "x", "DesiredCapacity": 1}
+    answer = refused("ValidationError", clients.autoscaling.set_desired_capacity, **desired)
+    assert "not found" in answer["Error"]["Message"]
+    refused("TargetGroupNotFound", clients.elbv2.describe_target_health, TargetGroupArn="arn:x")
     rules(proxy)
 
 

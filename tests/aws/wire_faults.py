@@ -11,6 +11,10 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 
+# The services that a fleet is made of, beside EC2.
+FLEET_SERVICES = ("autoscaling", "elasticloadbalancing")
+
+
 @dataclass
 class Call:
     """One request to AWS."""
@@ -77,7 +81,8 @@ def throttle(call: Call, _: dict[str, Any]) -> tuple[int, bytes]:
         "ssm": (400, "ThrottlingException"),
         "s3": (503, "SlowDown"),
     }.get(call.service, (400, "Throttling"))
-    return aws_error(call, status, code, "Request rate exceeded", "ACCOUNT_THROTTLED")
+    message = "Rate exceeded" if call.service in FLEET_SERVICES else "Request rate exceeded"
+    return aws_error(call, status, code, message, "ACCOUNT_THROTTLED")
 
 
 def error(call: Call, rule: dict[str, Any]) -> tuple[int, bytes]:
@@ -107,6 +112,16 @@ def not_found(call: Call, _: dict[str, Any]) -> tuple[int, bytes]:
         return aws_error(call, 400, "ParameterNotFound", "The parameter was not found")
     if call.service == "s3":
         return aws_error(call, 404, "NoSuchKey", "The specified key does not exist.")
+    if call.service == "autoscaling":
+        # There is no code of its own for this.
+        return aws_error(call, 400, "ValidationError", "AutoScalingGroup name not found - null")
+    if call.service == "elasticloadbalancing":
+        return aws_error(call, 400, "TargetGroupNotFound", "One or more target groups not found")
+    if call.service == "ec2" and "LaunchTemplate" in call.operation:
+        message = "The specified launch template does not exist."
+        return aws_error(call, 400, "InvalidLaunchTemplateId.NotFound", message)
+    if call.service == "ec2" and "Instance" in call.operation:
+        return aws_error(call, 400, "InvalidInstanceID.NotFound", "The instance ID does not exist")
     if call.service == "ec2":
         # CreateTags and RegisterImage name resources of either kind; their ids tell which.
         about_snapshot = "Snapshot" in call.operation or "Image" not in call.operation and b"ami-" not in call.body

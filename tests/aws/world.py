@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,9 @@ DEFAULT_LOOKS = 2
 NO_VOLUME = "vol-ffffffff"
 # The account's AWS managed key for EBS: any fixed key id does, but it must be told from customer keys.
 DEFAULT_KEY_ID = "00000000-0000-4000-8000-0000000000eb"
+# How many seconds things take: an instance's boot and its end, a target's first health checks, the way out of a
+# lifecycle hook, and the wait after a failed launch, which doubles. AWS takes minutes; the tests set what they need.
+DEFAULT_TIMES = {"boot": 0.2, "terminate": 0.1, "initial": 0.1, "proceed": 0.05, "retry": 1.0}
 
 
 class World:
@@ -38,6 +42,23 @@ class World:
         self.parameters: dict[tuple[str, str], list[Any]] = {}
         # What the tests say of logins: see access.py.
         self.access: dict[str, Any] = {}
+        # How long things take, what is due, the moment of what is being done, and all that happened: see timeline.py.
+        self.times = dict(DEFAULT_TIMES)
+        self.due: list[tuple[float, int, Callable[[], None]]] = []
+        self.moment: float | None = None
+        self.numbers = 0
+        self.actor = ""
+        self.log: list[dict[str, Any]] = []
+        # (account, region) -> instances, targets and groups: see cells.py.
+        self.cells: dict[tuple[str, str], Any] = {}
+        # What the tests break: see fleet_control.py.
+        self.health: dict[str, str] = {}
+        self.shortages: list[tuple[str, str | None, float]] = []
+        self.bad_images: set[str] = set()
+        self.consoles: dict[str, str] = {}
+        # How old the answers of Describe calls are, and what was true when: see views.py.
+        self.stale = 0.0
+        self.views: list[tuple[float, Any]] = []
         # Block tokens of an earlier world must not be valid in this one.
         self.secret = uuid.uuid4().hex
 
