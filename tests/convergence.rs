@@ -241,8 +241,8 @@ impl Provider for Rivalled<'_> {
         }
         self.sim.apply(action).await
     }
-    fn console_tail(&self, id: &InstanceId) -> Vec<String> {
-        self.sim.console_tail(id)
+    async fn console_tail(&self, id: &InstanceId) -> Vec<String> {
+        self.sim.console_tail(id).await
     }
     fn now(&self) -> Timestamp {
         self.sim.now()

@@ -45,9 +45,27 @@ pub struct Census {
     /// What kept it from seeing everything, such as a load balancer that does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// The fleet as a whole, where the provider says how large it is and in which zones, and not the fleet file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
+}
+
+/// What a provider says of a fleet whose size is not rekiln's to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// How many instances it is to have, what rekiln added included: an autoscaler or a person may change it at any time.
+    pub desired: u32,
+    /// The zones that it is spread over, in order.
+    pub zones: Vec<String>,
 }
 
 impl Census {
+    /// A look that saw nothing.
+    #[must_use]
+    pub const fn empty(at: Timestamp) -> Self {
+        Self { at, instances: Vec::new(), trouble: None, group: None }
+    }
+
     /// Returns what is new since `before`: instances that changed or appeared, and those that are not there any more.
     #[must_use]
     pub fn since(&self, before: &Self) -> (Vec<Instance>, Vec<InstanceId>) {
@@ -74,9 +92,16 @@ impl Census {
         (changed, gone)
     }
 
-    /// Takes over what [`Census::since`] said.
-    pub fn advance(&mut self, at: Timestamp, changed: &[Instance], gone: &[InstanceId]) {
+    /// Takes over what [`Census::since`] said, and what was seen of the whole.
+    pub fn advance(
+        &mut self,
+        at: Timestamp,
+        changed: &[Instance],
+        gone: &[InstanceId],
+        group: Option<&Group>,
+    ) {
         self.at = at;
+        self.group = group.cloned();
         if changed.is_empty() && gone.is_empty() {
             return;
         }

@@ -188,7 +188,7 @@ pub fn headline(holds: &[Hold]) -> Option<&Hold> {
         Hold::Floor { .. } | Hold::Turn { .. } => None,
         Hold::Halted { .. } | Hold::Refused { .. } | Hold::Window { .. } | Hold::Breaker { .. } => Some(0),
         Hold::Paused { .. } => Some(1),
-        Hold::Capacity { .. } => Some(2),
+        Hold::Capacity { .. } | Hold::Resizing { .. } => Some(2),
         Hold::Soaking { .. } | Hold::Gate { .. } | Hold::Rate { .. } => Some(3),
         Hold::Unknown { .. } | Hold::Absent { .. } => Some(4),
         Hold::Starting { .. } => Some(5),

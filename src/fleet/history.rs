@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Fleet;
-use super::census::{Instance, InstanceId, State};
+use super::census::{Group, Instance, InstanceId, State};
 use super::generation::Target;
 use super::surroundings::{Outlook, Reading};
 use crate::digest::Digest;
@@ -40,6 +40,20 @@ pub enum Event {
         gone: Vec<InstanceId>,
         /// What the rest of the store says.
         outlook: Outlook,
+        /// The fleet as a whole, where its size is the provider's to say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<Group>,
+    },
+    /// The provider's group seems to have another size, without what rekiln added: its owner changed it, or the list is
+    /// older than the last acts.
+    SizeDiffers {
+        /// Which.
+        size: u32,
+    },
+    /// This is the size of the provider's group, without what rekiln added.
+    Sized {
+        /// How many instances.
+        size: u32,
     },
     /// This will be done next.
     Intent {
@@ -181,6 +195,10 @@ impl Event {
 pub struct Member {
     /// Whether the outcome of its launch is known.
     pub launched: bool,
+    /// Whether its launch is known to have enlarged the provider's group; of a fleet whose size is the fleet file's, never.
+    pub enlarged: bool,
+    /// Whether its end was begun, and no answer says what came of it.
+    pub ending: bool,
     /// The generation it was launched with.
     pub generation: Option<Digest>,
     /// The zone it was launched into.
@@ -201,6 +219,21 @@ pub struct Member {
     pub failed: Option<String>,
     /// Since when it is not seen.
     pub absent: Option<Timestamp>,
+}
+
+impl Member {
+    /// Tells whether it was to be launched, and nobody knows whether it was.
+    #[must_use]
+    pub const fn may_enlarge(&self) -> bool {
+        self.generation.is_some() && !self.enlarged
+    }
+
+    /// Its launch is known. Returns by how many that enlarges the provider's group, as far as that was not known.
+    fn enlarge(&mut self) -> i64 {
+        let news = self.may_enlarge();
+        self.enlarged |= news;
+        i64::from(news)
+    }
 }
 
 /// How far a rollout is.
@@ -240,6 +273,13 @@ pub(crate) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 pub struct History {
     /// The highest launch number ever used.
     pub launches: u64,
+    /// By how many rekiln's own launches and ends have changed the size of the provider's group, as far as is known.
+    pub added: i64,
+    /// The size of the provider's group, without what rekiln added; `None` before it was first seen, and always where
+    /// the fleet file says the size.
+    pub size: Option<u32>,
+    /// Another size that was seen, and since when.
+    pub other_size: Option<(u32, Timestamp)>,
     /// Everything launched, or about to be, and not ended.
     pub members: BTreeMap<InstanceId, Member>,
     /// Instances someone wants replaced, and why.
@@ -331,6 +371,8 @@ impl History {
             Event::Intent { action } => self.intend(at, action),
             Event::Outcome { action, result: Ok(outcome) } => self.conclude(at, action, outcome),
             Event::Seen { changed, .. } => self.see(changed),
+            Event::SizeDiffers { size } => self.other_size = Some((*size, at)),
+            Event::Sized { size } => (self.size, self.other_size) = (Some(*size), None),
             Event::Outcome { result: Err(_), .. } | Event::Stopped { .. } | Event::Ending => {}
             Event::Serving { instance } => self.members.entry(instance.clone()).or_default().served = true,
             Event::Failed { instance, reason, counts, .. } => {
@@ -439,21 +481,28 @@ impl History {
                 (member.launched, member.drained, member.counted) = (true, false, None);
                 member.given = Some(at);
             }
-            Action::Terminate { id, .. } => self.members.entry(id.clone()).or_default().launched = true,
+            Action::Terminate { id, .. } => {
+                let member = self.members.entry(id.clone()).or_default();
+                (member.launched, member.ending) = (true, self.size.is_some());
+            }
         }
     }
 
     /// What was seen alive was launched, even if the answer was lost.
     fn see(&mut self, changed: &[Instance]) {
+        let sized = self.size.is_some();
         for seen in changed.iter().filter(|seen| seen.state != State::Dead) {
             if let Some(member) = self.members.get_mut(&seen.id) {
                 member.launched = true;
+                if sized {
+                    self.added += member.enlarge();
+                }
             }
         }
     }
 
     fn conclude(&mut self, at: Timestamp, action: &Action, outcome: &Outcome) {
-        let id = action.id();
+        let (id, sized) = (action.id(), self.size.is_some());
         match (action, outcome) {
             (Action::Drain { .. }, Outcome::Refused { .. }) => {
                 // One whose drain was confirmed before was seen as it was then.
@@ -474,10 +523,17 @@ impl History {
                 let shortage = self.shortages.entry(zone).or_insert(Shortage { times: 0, at });
                 *shortage = Shortage { times: shortage.times + 1, at };
             }
+            (Action::Terminate { .. }, Outcome::Refused { .. }) => {
+                self.members.entry(id.clone()).or_default().ending = false;
+            }
             (_, Outcome::Refused { .. } | Outcome::NoCapacity { .. }) => {}
             (Action::Launch { zone, .. }, _) => {
                 self.shortages.remove(zone.as_deref().unwrap_or_default());
-                self.members.entry(id.clone()).or_default().launched = true;
+                let member = self.members.entry(id.clone()).or_default();
+                member.launched = true;
+                if sized {
+                    self.added += member.enlarge();
+                }
             }
             (Action::Admit { .. }, _) => {
                 let member = self.members.entry(id.clone()).or_default();
@@ -487,8 +543,12 @@ impl History {
                 let member = self.members.entry(id.clone()).or_default();
                 (member.drained, member.admitted, member.given) = (true, None, None);
             }
-            (Action::Terminate { .. }, _) => {
-                self.members.remove(id);
+            (Action::Terminate { .. }, outcome) => {
+                let member = self.members.remove(id).unwrap_or_default();
+                // A launch that nobody heard of and its end are both in the group's size, or neither is.
+                if sized && *outcome == Outcome::Applied && !member.may_enlarge() {
+                    self.added -= 1;
+                }
                 self.rotate.remove(id);
             }
         }

@@ -151,6 +151,12 @@ impl Journal {
         &self.entries
     }
 
+    /// Tells whether another process has it, or may have: then nothing may be done any more.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// Returns what the entries add up to.
     #[must_use]
     pub const fn history(&self) -> &History {

@@ -2,6 +2,8 @@
 
 use jiff::SignedDuration;
 
+use super::census::{Census, Group};
+use super::history::History;
 use super::windows::Windows;
 use super::{Fleet, OnFailure, Share, Zones};
 use crate::error::{Doing as _, Error, Result};
@@ -48,20 +50,37 @@ impl Policy {
     /// # Errors
     /// Words that cannot be read; `surge` and `unavailable` both 0; waves that do not ascend.
     pub fn of(fleet: &Fleet) -> Result<Self> {
-        let size = fleet.size as usize;
+        let zones = fleet.local.as_ref().map_or_else(Vec::new, |local| local.zones.clone());
+        Self::with(fleet, fleet.size as usize, zones)
+    }
+
+    /// Reads the policy of a fleet whose size and zones its provider says; `None` when they are the fleet file's.
+    ///
+    /// # Errors
+    /// As [`Policy::of`].
+    pub fn seen(fleet: &Fleet, census: &Census, history: &History) -> Result<Option<Self>> {
+        let sized = |group: &Group| {
+            let size = history.size.unwrap_or_else(|| own_size(group, history));
+            Self::with(fleet, size as usize, group.zones.clone())
+        };
+        census.group.as_ref().map(sized).transpose()
+    }
+
+    fn with(fleet: &Fleet, size: usize, zones: Vec<String>) -> Result<Self> {
         let roll = &fleet.roll;
         let words = |key: &str, why: String| Error::invalid(format!("`{key}`: {why}"));
         let policy = Self {
             size,
-            surge: share("roll.surge", &roll.surge, size, true)?,
+            // A share of nothing is nothing; a group that is empty now may grow.
+            surge: share("roll.surge", &roll.surge, size.max(1), true)?,
             unavailable: share("roll.unavailable", &roll.unavailable, size, false)?.min(size),
-            waves: waves(fleet)?,
+            waves: waves(fleet, size)?,
             soak: duration("roll.soak", &roll.soak)?,
             deadline: duration("health.deadline", &fleet.health.deadline)?,
             drain: duration("roll.drain", &roll.drain)?,
             failures: roll.failures as usize,
             on_failure: roll.on_failure,
-            zones: fleet.local.as_ref().map_or_else(Vec::new, |local| local.zones.clone()),
+            zones,
             one_zone: roll.zones == Zones::OneAtATime,
             windows: Windows::parse(&roll.windows, &roll.except).map_err(|why| words("roll.windows", why))?,
             rate: match &roll.rate {
@@ -98,9 +117,13 @@ impl Policy {
     }
 }
 
+/// The size of a group without what rekiln added, as a list says it that may be older than the last acts.
+pub(super) fn own_size(group: &Group, history: &History) -> u32 {
+    u32::try_from((i64::from(group.desired) - history.added).max(0)).unwrap_or(u32::MAX)
+}
+
 /// The canary, the waves and the whole fleet, as counts; what is not more than what came before is left out.
-fn waves(fleet: &Fleet) -> Result<Vec<usize>> {
-    let size = fleet.size as usize;
+fn waves(fleet: &Fleet, size: usize) -> Result<Vec<usize>> {
     let named = std::iter::once(("roll.canary", &fleet.roll.canary));
     let named = named.chain(fleet.roll.waves.iter().map(|wave| ("roll.waves", wave)));
     let mut counts: Vec<usize> = Vec::new();

@@ -10,6 +10,7 @@ use std::mem;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::Fleet;
 use super::census::Census;
 use super::history::{Event, History};
 use super::journal::Entry;
@@ -101,8 +102,9 @@ pub fn replay(fleet: &str, entries: &[Entry]) -> Vec<Replayed> {
     let mut replay = Replay {
         fleet,
         history: History::default(),
-        census: Census { at: Timestamp::UNIX_EPOCH, instances: Vec::new(), trouble: None },
+        census: Census::empty(Timestamp::UNIX_EPOCH),
         policy: None,
+        file: None,
         look: 0,
         planned: VecDeque::new(),
         all: Vec::new(),
@@ -120,6 +122,8 @@ struct Replay<'a> {
     census: Census,
     /// That of the roll at hand; `None` when it is not recorded.
     policy: Option<Policy>,
+    /// The fleet file that it is from.
+    file: Option<Box<Fleet>>,
     /// The entry of the last look.
     look: u64,
     planned: VecDeque<Planned>,
@@ -136,14 +140,20 @@ impl Replay<'_> {
                     Some(Err(why)) => (None, Some(format!("its fleet file cannot be read: {why}"))),
                     None => (None, Some("its fleet file is not recorded".to_owned())),
                 };
-                self.policy = policy;
+                (self.policy, self.file) = (policy, fleet.clone());
                 self.give_up(0);
                 let (rollout, at) = (entry.number, entry.at);
                 self.all.push(Replayed { rollout, at, looks: 0, decisions: 0, skipped, differs: None });
             }
-            Event::Seen { changed, gone, outlook } => {
-                self.census.advance(entry.at, changed, gone);
+            Event::Seen { changed, gone, outlook, group } => {
+                self.census.advance(entry.at, changed, gone, group.as_ref());
                 self.give_up(entry.number);
+                // It was read when the roll was opened, and so it can be read now.
+                let sized = self
+                    .file
+                    .iter()
+                    .filter_map(|fleet| Policy::seen(fleet, &self.census, &self.history).ok().flatten());
+                self.policy = sized.last().or(self.policy.take());
                 let (Some(policy), Some(target)) = (&self.policy, &self.history.target) else { return };
                 let plan = plan(&Situation {
                     policy,

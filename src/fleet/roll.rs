@@ -114,8 +114,24 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
     /// rollout went back to what completed before; whatever the provider cannot do three times in a row.
     pub async fn run(mut self, order: Order) -> Result<Summary> {
         let result = self.go(order).await;
+        let result = self.give_back(result).await;
         self.progress.tell(progress::Event::Ended { scope: self.name.to_owned() });
         result
+    }
+
+    /// Gives back what was changed for the time of the roll, unless that is another process's now.
+    async fn give_back(&self, result: Result<Summary>) -> Result<Summary> {
+        if self.journal.is_lost() {
+            return result;
+        }
+        match (self.provider.release(self.journal.history().completed).await, result) {
+            (Ok(()), result) => result,
+            (Err(left), Ok(_)) => Err(left.during(format!("ending the roll of {}", self.name))),
+            (Err(left), Err(error)) => {
+                self.progress.note(self.name, left.chain());
+                Err(error)
+            }
+        }
     }
 
     async fn go(&mut self, order: Order) -> Result<Summary> {
@@ -269,6 +285,9 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         let target = history.target.as_ref().unwrap_or(&self.target);
         let targets: Vec<&Target> = std::iter::once(target).chain(&history.proven).collect();
         let outlook = self.surroundings.outlook(&targets, census.at).await?;
+        if let Some(policy) = Policy::seen(self.fleet, &census, self.journal.history())? {
+            running.policy = policy;
+        }
         let plan = plan(&self.situation(running, &census, &outlook));
         Ok(Some(Look { census, outlook, plan }))
     }
@@ -289,7 +308,8 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
     /// Writes down what the decisions that follow were made from. Returns false when a command came instead.
     async fn saw(&mut self, running: &mut Running, look: &Look) -> Result<bool> {
         let (changed, gone) = look.census.since(&running.seen);
-        let seen = Event::Seen { changed, gone, outlook: look.outlook.clone() };
+        let (outlook, group) = (look.outlook.clone(), look.census.group.clone());
+        let seen = Event::Seen { changed, gone, outlook, group };
         let written = self.journal.propose(look.census.at, seen).await?;
         if written {
             running.seen.clone_from(&look.census);
@@ -321,7 +341,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
     async fn note(&mut self, census: &Census, note: Event, running: &mut Running) -> Result<bool> {
         let note = match note {
             Event::Failed { instance, reason, counts, .. } => {
-                let console = self.provider.console_tail(&instance);
+                let console = self.provider.console_tail(&instance).await;
                 self.progress.note(&instance.0, format!("failed: {reason}"));
                 for line in &console {
                     self.progress.note(&instance.0, format!("  | {line}"));
@@ -452,11 +472,11 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
 
 /// Returns the last census that the journal knows.
 fn last_seen(journal: &Journal) -> Census {
-    let mut census = Census { at: Timestamp::UNIX_EPOCH, instances: Vec::new(), trouble: None };
+    let mut census = Census::empty(Timestamp::UNIX_EPOCH);
     let mut all: BTreeMap<&InstanceId, &Instance> = BTreeMap::new();
     for entry in journal.entries() {
-        if let Event::Seen { changed, gone, .. } = &entry.event {
-            census.at = entry.at;
+        if let Event::Seen { changed, gone, group, .. } = &entry.event {
+            (census.at, census.group) = (entry.at, group.clone());
             for id in gone {
                 all.remove(id);
             }

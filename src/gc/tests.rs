@@ -292,8 +292,12 @@ fn a_journal_reaches_its_rollback_set_and_its_members() {
         address: None,
         zone: None,
     };
-    let look =
-        |instance| Event::Seen { changed: vec![instance], gone: Vec::new(), outlook: Outlook::default() };
+    let look = |instance| Event::Seen {
+        changed: vec![instance],
+        gone: Vec::new(),
+        outlook: Outlook::default(),
+        group: None,
+    };
     let mut others = events.clone();
     others
         .extend([look(seen.clone()), look(Instance { id: id(9), image: Some(digest("nobody's")), ..seen })]);

@@ -167,8 +167,19 @@ pub trait Provider {
     /// It could not be done, or whether it was cannot be told.
     fn apply(&self, action: &Action) -> impl Future<Output = Result<Outcome, ProviderError>>;
 
-    /// Returns the end of an instance's console; empty when there is none.
-    fn console_tail(&self, id: &InstanceId) -> Vec<String>;
+    /// Returns the end of an instance's console, and what else its provider says of how it came to be as it is; empty when
+    /// there is nothing.
+    fn console_tail(&self, id: &InstanceId) -> impl Future<Output = Vec<String>>;
+
+    /// Gives back what was changed for the time of a roll only. Called at the end of each roll that has not lost its
+    /// journal, whatever the end; `completed` says whether everything is as it should be. Safe to repeat.
+    ///
+    /// # Errors
+    /// Something is still as it was changed; the next roll, or `rekiln reap`, gives it back.
+    fn release(&self, completed: bool) -> impl Future<Output = Result<()>> {
+        let _ = completed;
+        async { Ok(()) }
+    }
 
     /// Returns the time by the provider's clock.
     fn now(&self) -> Timestamp;

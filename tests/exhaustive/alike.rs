@@ -62,7 +62,12 @@ impl<'a> Alike<'a> {
             shortages,
             halted,
             completed,
+            added,
+            size,
+            other_size,
         } = history;
+        // The fleets here have the size that their file says.
+        self.add((added, size, other_size));
         let (soak, drain) = (self.policy.soak, self.policy.drain);
         for (id, member) in members {
             let Member {
@@ -77,8 +82,10 @@ impl<'a> Alike<'a> {
                 served,
                 failed,
                 absent,
+                enlarged,
+                ending,
             } = member;
-            self.add((id, launched, generation, zone, drained, served, failed.is_some()));
+            self.add((id, launched, generation, zone, drained, served, failed.is_some(), enlarged, ending));
             self.ago(*admitted, LOOKS_BACK);
             self.ago(*given, LOOKS_BACK);
             self.ago(*draining, drain);

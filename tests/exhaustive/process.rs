@@ -198,7 +198,7 @@ impl Provider for Outside {
         }
     }
 
-    fn console_tail(&self, _: &InstanceId) -> Vec<String> {
+    async fn console_tail(&self, _: &InstanceId) -> Vec<String> {
         Vec::new()
     }
 

@@ -81,8 +81,8 @@ impl<P: Provider> Provider for AtPoint<'_, P> {
         std::future::pending().await
     }
 
-    fn console_tail(&self, id: &InstanceId) -> Vec<String> {
-        self.provider.console_tail(id)
+    async fn console_tail(&self, id: &InstanceId) -> Vec<String> {
+        self.provider.console_tail(id).await
     }
 
     fn now(&self) -> Timestamp {

@@ -78,7 +78,7 @@ impl Stand {
             ["before", "after"].map(|name| Target::new(&fleet, Digest::of(name.as_bytes())));
         let mut stand = Self {
             policy: Policy::of(&fleet).expect("a policy"),
-            census: Census { at: NOW, instances: Vec::new(), trouble: None },
+            census: Census::empty(NOW),
             history: History {
                 target: Some(target.clone()),
                 proven: Some(before.clone()),

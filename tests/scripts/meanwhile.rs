@@ -86,8 +86,8 @@ impl Provider for Meddled<'_> {
         self.at.apply(action).await
     }
 
-    fn console_tail(&self, id: &InstanceId) -> Vec<String> {
-        self.at.console_tail(id)
+    async fn console_tail(&self, id: &InstanceId) -> Vec<String> {
+        self.at.console_tail(id).await
     }
 
     fn now(&self) -> Timestamp {

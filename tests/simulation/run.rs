@@ -365,10 +365,10 @@ impl Ground<'_> {
         mut judge: impl FnMut(&Census, &Entry) -> Result<(), String>,
     ) -> Result<(), String> {
         self.fleets[fleet].read(|journal| {
-            let mut census = Census { at: Timestamp::UNIX_EPOCH, instances: Vec::new(), trouble: None };
+            let mut census = Census::empty(Timestamp::UNIX_EPOCH);
             journal.entries().iter().try_for_each(|entry| {
                 if let Event::Seen { changed, gone, .. } = &entry.event {
-                    census.advance(entry.at, changed, gone);
+                    census.advance(entry.at, changed, gone, None);
                 }
                 judge(&census, entry)
             })

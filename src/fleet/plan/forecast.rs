@@ -76,7 +76,13 @@ pub(super) fn foresee(situation: &Situation<'_>, times: Times, looks: usize) -> 
             let rest = rest(situation, &history, &plan, times);
             return Forecast { acts, end: End::Done(now + rest) };
         }
+        let added = history.added;
         remember(&mut history, &plan, now);
+        if let Some(group) = &mut census.group {
+            // What is added to the group is in its size at once.
+            let desired = (i64::from(group.desired) + history.added - added).max(0);
+            group.desired = u32::try_from(desired).unwrap_or(u32::MAX);
+        }
         for action in &plan.actions {
             suppose(&mut census, action, now, times);
         }
@@ -133,7 +139,10 @@ fn remember(history: &mut History, plan: &Plan, now: Timestamp) {
 /// Returns when a hold ends by itself.
 fn due(hold: &Hold) -> Option<Timestamp> {
     match hold {
-        Hold::Soaking { until, .. } | Hold::Rate { until } | Hold::Capacity { until, .. } => Some(*until),
+        Hold::Soaking { until, .. }
+        | Hold::Rate { until }
+        | Hold::Capacity { until, .. }
+        | Hold::Resizing { until, .. } => Some(*until),
         _ => None,
     }
 }

@@ -44,6 +44,15 @@ pub enum Hold {
         /// How many.
         count: usize,
     },
+    /// The provider's group has another size, or a list says so that is older than the last acts.
+    Resizing {
+        /// The size that is planned with.
+        from: u32,
+        /// The other one.
+        to: u32,
+        /// When it counts, if it is seen until then.
+        until: Timestamp,
+    },
     /// A wave serves and must go on doing so.
     Soaking {
         /// Which wave, from 1.
@@ -114,7 +123,11 @@ impl Hold {
     pub const fn passes(&self) -> bool {
         matches!(
             self,
-            Self::Starting { .. } | Self::Draining { .. } | Self::Soaking { .. } | Self::Gate { .. }
+            Self::Starting { .. }
+                | Self::Draining { .. }
+                | Self::Soaking { .. }
+                | Self::Gate { .. }
+                | Self::Resizing { .. }
         )
     }
 
@@ -141,6 +154,9 @@ impl Hold {
             Self::Floor { id } => format!("{id} serves until enough others do"),
             Self::Turn { count: 1 } => "1 more is to be replaced".to_owned(),
             Self::Turn { count } => format!("{count} more are to be replaced"),
+            Self::Resizing { from, to, until } => {
+                format!("the size is {to} and was {from}; that counts from {}", time(*until))
+            }
             Self::Soaking { wave, of, until } => format!("wave {wave} of {of} soaks until {}", time(*until)),
             Self::Gate { gate, why } => format!("gate {gate} does not let the wave pass yet: {why}"),
             Self::Window { until: Some(until) } => {

@@ -12,6 +12,7 @@ mod members;
 mod pace;
 mod replace;
 mod room;
+mod size;
 #[cfg(test)]
 mod tests;
 mod waves;
@@ -225,7 +226,10 @@ impl fmt::Display for Kind {
 pub fn plan(situation: &Situation<'_>) -> Plan {
     let known = members::known(situation);
     let members = members::standings(situation, &known);
-    let mut notes = members::notes(situation, &known, &members);
+    let mut notes: Vec<_> = size::note(situation).into_iter().collect();
+    if notes.is_empty() {
+        notes = members::notes(situation, &known, &members);
+    }
     let mut batch = Batch::new(situation, &members, &known);
     if notes.is_empty() {
         notes = batch.wave_notes();
@@ -239,6 +243,7 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
         batch.launch();
         batch.replace();
         batch.explain();
+        batch.wait_for_size();
     }
     let (judge, actions, holds) = if notes.is_empty() {
         (batch.gates_to_judge(), batch.actions, batch.holds)

@@ -139,7 +139,7 @@ fn planned(
     history: &History,
     outlook: &Outlook,
 ) -> Plan {
-    let census = Census { at: NOW, instances, trouble: None };
+    let census = Census { at: NOW, instances, trouble: None, group: None };
     let policy = Policy::of(fleet).expect("a policy");
     let fleet = "web";
     plan(&Situation { policy: &policy, fleet, target, census: &census, history, outlook, now: NOW })
@@ -367,7 +367,7 @@ fn a_forecast_is_the_whole_roll() {
     ];
     for (words, wanted) in table {
         let Row { instances, history } = row(words);
-        let census = Census { at: NOW, instances, trouble: None };
+        let census = Census { at: NOW, instances, trouble: None, group: None };
         let acts = forecast(&Situation {
             policy: &policy,
             fleet: "web",

@@ -34,7 +34,13 @@ pub(super) fn said(
                 (_, false) => format!("taken up again: {reason}, {by}"),
             })
         }
-        Event::Seen { .. } => None,
+        Event::Seen { .. } | Event::SizeDiffers { .. } => None,
+        Event::Sized { size } => match before.history.size {
+            Some(known) if known != *size => {
+                plain(format!("its owner changed the size from {known} to {size}"))
+            }
+            _ => None,
+        },
         // What came of it is told; without that, this is where a process died.
         Event::Intent { action } if concluded(action, rest) => None,
         Event::Intent { action } => plain(format!("began to {action}; what came of it is not recorded")),

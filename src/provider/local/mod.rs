@@ -334,7 +334,7 @@ impl<M: Machines> Provider for Local<M> {
             Err(error) => (BTreeMap::new(), Some(error.chain())),
         };
         let instances = records.iter().map(|record| self.look(record, servers.get(&record.id.0))).collect();
-        Ok(Census { at: Timestamp::now(), instances, trouble })
+        Ok(Census { at: Timestamp::now(), instances, trouble, group: None })
     }
 
     async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
@@ -346,7 +346,7 @@ impl<M: Machines> Provider for Local<M> {
         }?)
     }
 
-    fn console_tail(&self, id: &InstanceId) -> Vec<String> {
+    async fn console_tail(&self, id: &InstanceId) -> Vec<String> {
         report::console_tail(&self.dir(id), TAIL)
     }
 

@@ -210,7 +210,7 @@ impl Provider for Sim {
         Ok(outcome)
     }
 
-    fn console_tail(&self, id: &InstanceId) -> Vec<String> {
+    async fn console_tail(&self, id: &InstanceId) -> Vec<String> {
         vec![format!("{id}: simulated console")]
     }
 

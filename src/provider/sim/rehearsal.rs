@@ -458,8 +458,8 @@ impl Provider for Watched<'_> {
         outcome
     }
 
-    fn console_tail(&self, id: &InstanceId) -> Vec<String> {
-        self.sim.console_tail(id)
+    async fn console_tail(&self, id: &InstanceId) -> Vec<String> {
+        self.sim.console_tail(id).await
     }
 
     fn now(&self) -> Timestamp {

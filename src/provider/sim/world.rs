@@ -347,7 +347,7 @@ impl World {
         if chance.happens(faults.reordered, &mut reached.faults.reordered) {
             instances.reverse();
         }
-        let census = Census { at, instances, trouble: None };
+        let census = Census { at, instances, trouble: None, group: None };
         self.last = Some(census.clone());
         census
     }
