@@ -16,6 +16,7 @@ use crate::error::{Doing as _, Error, Result};
 /// quarantine/<id>.json      images that no fleet may launch
 /// breaker/                  rollouts that failed
 /// pins/<id>.json            images that are kept whatever else reaches them
+/// aws/<fleet>/              launches, ends and leases of an Auto Scaling group that are under way, and names given up
 /// published/<account>/<region>/<id>/  what was made of an image there, written before it was made
 /// gc.lock                   orders claims and collections
 /// tmp/<pid>-<start>/        scratch of a living process; anything else in it is removed by the next run
@@ -120,6 +121,18 @@ impl Store {
     #[must_use]
     pub fn evidence(&self, fleet: &str) -> PathBuf {
         self.root().join("evidence").join(fleet)
+    }
+
+    /// Returns the directory of what is under way in a fleet that is an Auto Scaling group.
+    #[must_use]
+    pub fn group(&self, fleet: &str) -> PathBuf {
+        self.groups().join(fleet)
+    }
+
+    /// Returns the directory of what is under way in Auto Scaling groups, one directory a fleet.
+    #[must_use]
+    pub fn groups(&self) -> PathBuf {
+        self.root.join("aws")
     }
 
     /// Returns the directory of scratch space, one directory a process.

@@ -15,6 +15,8 @@ mod lock;
 #[cfg(feature = "aws")]
 mod publish;
 mod replay;
+#[cfg(feature = "aws")]
+mod rolls;
 mod sandbox;
 mod sbom;
 mod scripts;

@@ -8,7 +8,7 @@ mod delta;
 mod faults;
 mod interrupted;
 mod killed;
-mod lanes;
+pub mod lanes;
 mod refused;
 mod roles;
 pub mod stage;

@@ -21,13 +21,15 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let Args { fleet } = args;
     let site = Site::open(context, &fleet)?;
+    // A group was there before rekiln came, and stays.
+    let here = site.provider.here("`rekiln down`")?;
     context.block_on(async {
         let mut journal = site.journal("down").await?;
         let now = Timestamp::now();
         journal.refuse_rival(now)?;
         // Before the act: whoever rolls loses the journal and stops, and nobody begins to while this goes on.
         journal.record(now, Event::Ending).await?;
-        let ended = site.provider.down()?;
+        let ended = here.down()?;
         journal.record(Timestamp::now(), Event::Down).await?;
         context.output.json(&serde_json::json!({ "event": "down", "fleet": fleet, "ended": ended }));
         context.output.line(format!("fleet {fleet} is down: {} instances ended", ended.len()));

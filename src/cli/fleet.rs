@@ -23,6 +23,7 @@ use crate::fleet::roll::{Order, Roll, Summary};
 use crate::fleet::surroundings::{OfStore, Outlook, Surroundings as _};
 use crate::provider::Provider as _;
 use crate::provider::local::{Local, Qemu};
+use crate::provider::Place;
 use crate::repository::Repository;
 use crate::store::Store;
 pub use crate::table::table;
@@ -36,7 +37,7 @@ pub struct Site {
     pub fleet: Fleet,
     pub policy: Policy,
     pub store: Store,
-    pub provider: Local<Qemu>,
+    pub provider: Place,
     repository: Repository,
 }
 
@@ -44,11 +45,11 @@ impl Site {
     pub fn open(context: &Context, name: &str) -> Result<Self> {
         let repository = Repository::open(&context.repo)?;
         let fleet = repository.fleet(name)?.clone();
-        fleet.local().map_err(|error| error.during(format!("opening fleet {name}")))?;
         let policy =
             Policy::of(&fleet).map_err(|error| error.during(format!("reading fleets/{name}.toml")))?;
         let store = context.store()?;
-        let provider = Local::new(store.clone(), name, fleet.clone(), Qemu::new(store.clone()));
+        let opening = |error: Error| error.during(format!("opening fleet {name}"));
+        let provider = place(context, &store, name, &fleet).map_err(opening)?;
         Ok(Self { name: name.to_owned(), fleet, policy, store, provider, repository })
     }
 
@@ -68,7 +69,7 @@ impl Site {
             ))
             .hint(format!("bake it: `rekiln bake {image}`"))
         })?;
-        Ok((Target::new(&self.fleet, record.id), record))
+        Ok((self.provider.target(&self.fleet, record.id)?, record))
     }
 
     /// Returns where a person wants the fleet: what Git asks for, what was proven before, or a baked image.
@@ -108,7 +109,7 @@ impl Site {
                 .hint(format!("`rekiln image {image}` has its verdict")));
         }
         refuse_quarantined(&self.store, record.id)?;
-        Ok((Target::new(&self.fleet, record.id), record))
+        Ok((self.provider.target(&self.fleet, record.id)?, record))
     }
 
     /// Looks at the fleet, changing nothing.
@@ -118,7 +119,8 @@ impl Site {
         let census = self.provider.census().await?;
         let targets: Vec<_> = std::iter::once(target).chain(&history.proven).collect();
         let outlook = self.surroundings(context).outlook(&targets, census.at).await?;
-        Ok(Look { census, history, experience, outlook })
+        let policy = Policy::seen(&self.fleet, &census, &history)?.unwrap_or_else(|| self.policy.clone());
+        Ok(Look { policy, census, history, experience, outlook })
     }
 
     /// Asks before a roll that reaches more of the repository's instances than `roll.guard` allows.
@@ -129,7 +131,9 @@ impl Site {
         }
         let look = context.block_on(self.look(context, target))?;
         let plan = plan(&look.situation(self, target));
-        let reach = Reach::of(&plan.members, self.repository.instances());
+        // The sizes of groups in AWS are in no file; that of the one that is rolled is known.
+        let sized = if self.fleet.aws.is_some() { look.policy.size } else { 0 };
+        let reach = Reach::of(&plan.members, self.repository.instances() + sized);
         match reach.beyond(guard).map_err(Error::invalid)? {
             Some(why) => confirm::require(yes, &format!("rolling {}", self.name), &why),
             None => Ok(()),
@@ -183,6 +187,8 @@ impl Site {
 
 /// What a plan of a fleet is made from, beside its file.
 pub struct Look {
+    /// How the fleet is rolled, with the size that was seen.
+    pub policy: Policy,
     pub census: Census,
     pub history: History,
     pub experience: Experience,
@@ -191,8 +197,8 @@ pub struct Look {
 
 impl Look {
     pub fn situation<'a>(&'a self, site: &'a Site, target: &'a Target) -> Situation<'a> {
-        let Self { census, history, outlook, .. } = self;
-        let (policy, fleet, now) = (&site.policy, site.name.as_str(), census.at);
+        let Self { policy, census, history, outlook, .. } = self;
+        let (fleet, now) = (site.name.as_str(), census.at);
         Situation { policy, fleet, target, census, history, outlook, now }
     }
 }
@@ -210,17 +216,43 @@ pub fn settled(situation: &Situation<'_>) -> Plan {
     plan(&Situation { history: &history, ..*situation })
 }
 
-/// Returns the names of all fleets that can be rolled, sorted, and says which cannot.
+/// Returns the names of all fleets, sorted.
 pub fn names(context: &Context) -> Result<Vec<String>> {
     let repository = Repository::open(&context.repo)?;
-    let mut names = Vec::new();
-    for name in repository.fleet_names() {
-        // One that is not sound is told of where it is opened.
-        if repository.fleet(name).is_ok_and(|fleet| fleet.aws.is_some()) {
-            context.output.line(format!("fleet {name} is an Auto Scaling group: `rekiln audit {name}`"));
-        } else {
-            names.push(name.to_owned());
-        }
+    Ok(repository.fleet_names().map(str::to_owned).collect())
+}
+
+/// Finds the provider that a fleet's file names.
+fn place(context: &Context, store: &Store, name: &str, fleet: &Fleet) -> Result<Place> {
+    match &fleet.aws {
+        None => Ok(Place::Local(Local::new(store.clone(), name, fleet.clone(), Qemu::new(store.clone())))),
+        Some(group) => in_aws(context, store, name, fleet, group),
     }
-    Ok(names)
+}
+
+#[cfg(feature = "aws")]
+fn in_aws(
+    context: &Context,
+    store: &Store,
+    name: &str,
+    fleet: &Fleet,
+    group: &crate::fleet::AutoScaling,
+) -> Result<Place> {
+    use crate::provider::aws::group::AutoScalingGroup;
+    context.block_on(async {
+        let cloud = context.clouds.of(&group.region, group.assume_role.as_deref()).await?;
+        let group = AutoScalingGroup::open(cloud, store, name, fleet, group).await?;
+        Ok(Place::Group(Box::new(group)))
+    })
+}
+
+#[cfg(not(feature = "aws"))]
+fn in_aws(
+    _: &Context,
+    _: &Store,
+    _: &str,
+    _: &Fleet,
+    _: &crate::fleet::AutoScaling,
+) -> Result<Place> {
+    Err(Error::failed("this rekiln was built without AWS").hint("build it with its default features"))
 }

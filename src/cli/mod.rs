@@ -167,6 +167,9 @@ pub struct Context {
     pub store_url: String,
     /// Where text, progress and JSON go.
     pub output: Arc<Output>,
+    /// The accounts and regions that were reached, each once.
+    #[cfg(feature = "aws")]
+    pub clouds: crate::provider::aws::group::Clouds,
 }
 
 impl Context {
@@ -218,7 +221,13 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         None => here.ancestors().find(|dir| dir.join("images").is_dir()).unwrap_or(&here).to_owned(),
     };
     let store_url = cli.store.unwrap_or_else(|| repo.join(".rekiln").display().to_string());
-    let context = Context { repo, store_url, output: Arc::clone(output) };
+    let context = Context {
+        repo,
+        store_url,
+        output: Arc::clone(output),
+        #[cfg(feature = "aws")]
+        clouds: crate::provider::aws::group::Clouds::default(),
+    };
     match cli.command {
         Command::Check(args) => check::run(&context, args),
         Command::Lock(args) => lock::run(&context, args),

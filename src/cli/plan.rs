@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::fleet::census::Census;
 use crate::fleet::generation::Target;
 use crate::fleet::plan::{Expected, Hold, Kind, Plan, Standing, outlook, plan, waiting};
+use crate::fleet::policy::Policy;
 use crate::provider::Action;
 
 /// Arguments of `rekiln plan`.
@@ -42,7 +43,7 @@ fn show(context: &Context, name: &str) -> Result<u8> {
         .output
         .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts, "end": expected }));
     let plan = settled(&look.situation(&site, &target));
-    let told = Told { site: &site, target: &target, image: &image, census: &look.census, plan: &plan };
+    let told = Told { site: &site, policy: &look.policy, target: &target, image: &image, census: &look.census, plan: &plan };
     let lines = told.lines(&acts, &expected);
     for line in lines {
         context.output.line(line);
@@ -53,6 +54,7 @@ fn show(context: &Context, name: &str) -> Result<u8> {
 /// What a plan is told from.
 struct Told<'a> {
     site: &'a Site,
+    policy: &'a Policy,
     target: &'a Target,
     image: &'a Record,
     census: &'a Census,
@@ -62,8 +64,8 @@ struct Told<'a> {
 impl Told<'_> {
     /// What each instance is, what a roll does in which order and why, what holds the rest, and when it ends.
     fn lines(&self, acts: &[Action], end: &Expected) -> Vec<String> {
-        let Self { image, census, plan, .. } = self;
-        let Site { name, policy, fleet, .. } = self.site;
+        let Self { policy, image, census, plan, .. } = self;
+        let Site { name, fleet, .. } = self.site;
         let mut lines = vec![format!(
             "fleet {name}: {} instances of {} ({})",
             policy.size,

@@ -26,6 +26,8 @@ pub fn run(context: &Context, _args: Args) -> Result<u8> {
     }
     let mut removed = reap(&store, &Qemu::new(store.clone()), &running, &busy)?;
     let failed = publications(context, &store, &mut removed)?;
+    let kept = leases(context, &store, &busy, &mut removed)?;
+    let failed = failed.or(kept);
     context.output.json(&serde_json::json!({ "event": "reaped", "removed": removed, "rolling": busy }));
     for line in &removed {
         context.output.line(format!("removed {line}"));
@@ -47,6 +49,28 @@ fn publications(context: &Context, store: &Store, removed: &mut Vec<String>) -> 
     let last = reaped.failed.pop();
     reaped.failed.iter().for_each(|error| context.output.error(error));
     Ok(last)
+}
+
+/// Gives back what was changed of Auto Scaling groups for the time of rolls that are over.
+#[cfg(feature = "aws")]
+fn leases(
+    context: &Context,
+    store: &Store,
+    busy: &[String],
+    removed: &mut Vec<String>,
+) -> Result<Option<Error>> {
+    let work = || context.block_on(crate::provider::aws::group::give_back(store, busy));
+    let (given, mut failed) = crate::interrupt::stoppable(work)?;
+    removed.extend(given);
+    let last = failed.pop();
+    failed.iter().for_each(|error| context.output.error(error));
+    Ok(last)
+}
+
+/// Without AWS nothing can be given back there.
+#[cfg(not(feature = "aws"))]
+fn leases(_: &Context, _: &Store, _: &[String], _: &mut [String]) -> Result<Option<Error>> {
+    Ok(None)
 }
 
 /// Without AWS nothing can be removed there; nothing is claimed to be.

@@ -23,6 +23,13 @@ pub struct Args {
     yes: bool,
 }
 
+/// Says what a roll cost of what all of an account share.
+fn told_calls(calls: u64, ended: usize) -> String {
+    let tenths = calls.saturating_mul(10).checked_div(u64::try_from(ended).unwrap_or(u64::MAX));
+    let each = tenths.map(|tenths| format!(", {}.{} for each replaced instance", tenths / 10, tenths % 10));
+    format!("{calls} calls of AWS{}", each.unwrap_or_default())
+}
+
 /// Runs the command and returns the exit code.
 ///
 /// # Errors
@@ -35,15 +42,21 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     site.ask_if_many(context, &target, yes)?;
     let image = target.image.short();
     let summary = site.roll(context, "roll", target, Order { reason, ..Order::default() })?;
-    context.output.json(&serde_json::json!({ "event": "rolled", "fleet": fleet, "summary": summary }));
+    context.output.json(&serde_json::json!({
+        "event": "rolled", "fleet": fleet, "summary": summary, "calls": site.provider.calls(),
+    }));
     let (launched, ended) = (summary.launched.len(), summary.ended.len());
     let state = if to.is_some() { format!("runs {image}") } else { "is as Git asks".to_owned() };
     if launched + ended == 0 {
         context.output.line(format!("fleet {fleet} {state}; nothing to do"));
     } else {
         context.output.line(format!("fleet {fleet} {state}: {launched} launched, {ended} ended"));
-        let listen = site.fleet.local()?.listen;
-        context.output.line(format!("next: `rekiln status {fleet}`; it serves on http://{listen}/"));
+        if let Some(calls) = site.provider.calls() {
+            context.output.line(told_calls(calls, ended));
+        }
+        let place = site.provider.told(&site.fleet);
+        let place = if site.fleet.local.is_some() { format!("; it serves on {place}") } else { String::new() };
+        context.output.line(format!("next: `rekiln status {fleet}`{place}"));
     }
     if to.is_some() && site.target().ok().is_none_or(|(git, _)| git.image.short() != image) {
         context

@@ -37,6 +37,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
             }
             Err(error) => (None, vec![format!("how far its rollout is cannot be told: {}", error.chain())]),
         };
+        let policy = rollout.as_ref().map_or(&site.policy, |rollout| &rollout.policy);
         let about = lines.into_iter().map(|line| format!("  {line}"));
         let age = |i: &Instance| census.at.duration_since(i.launched_at).as_secs();
         let none = Vec::new();
@@ -63,10 +64,10 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
             continue;
         }
         context.output.line(format!(
-            "fleet {name}: {} of {} on http://{}/",
+            "fleet {name}: {} of {} on {}",
             instances.len(),
-            site.policy.size,
-            site.fleet.local()?.listen
+            policy.size,
+            site.provider.told(&site.fleet)
         ));
         let mut lines = table(&rows(&census, standings));
         // Without a journal nobody knows what it is; that someone was on it is seen all the same.

@@ -20,7 +20,8 @@ pub struct Generation {
 impl Generation {
     /// Returns the generation of `image` launched as `fleet` says.
     ///
-    /// Only what reaches the instance is a part: the address of the load balancer or the pace of a roll are not.
+    /// Only what reaches the instance is a part: the address of the load balancer or the pace of a roll are not. Of a fleet
+    /// that is an Auto Scaling group the launch template has them, and only its provider can tell.
     #[must_use]
     pub fn of(fleet: &Fleet, image: ImageId) -> Self {
         let local = fleet.local.iter().flat_map(|local| {
@@ -30,9 +31,14 @@ impl Generation {
                 ("port", local.port.to_string()),
             ]
         });
-        let parts = [("image", image.to_string()), ("health port", fleet.health.http.port.to_string())];
-        let parts = parts.into_iter().chain(local);
-        let parts: BTreeMap<_, _> = parts.map(|(name, value)| (name.to_owned(), value)).collect();
+        let health = fleet.health.http.iter().map(|http| ("health port", http.port.to_string()));
+        let parts = std::iter::once(("image", image.to_string())).chain(health).chain(local);
+        Self::from_parts(parts.map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    /// Returns the generation that has these parts.
+    #[must_use]
+    pub fn from_parts(parts: BTreeMap<String, String>) -> Self {
         // Lengths keep apart what would read the same when joined.
         let text: Vec<_> = parts.iter().map(|(n, v)| format!("{}:{n}{}:{v}", n.len(), v.len())).collect();
         let text = text.concat();

@@ -73,8 +73,20 @@ impl Fleet {
     /// They run elsewhere.
     pub fn local(&self) -> Result<&Local> {
         self.local.as_ref().ok_or_else(|| {
-            Error::invalid("this fleet is an Auto Scaling group, which rekiln can audit and not roll yet")
-                .hint("`rekiln audit` says whether anyone could log in to its instances, or did")
+            Error::invalid("this fleet is an Auto Scaling group, and not of this computer")
+        })
+    }
+}
+
+impl Fleet {
+    /// Returns the request that tells whether an instance is well.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn health(&self) -> Result<&HealthHttp> {
+        self.health.http.as_ref().ok_or_else(|| {
+            Error::invalid("`[health]` does not say which request tells whether an instance is well")
+                .hint("`http = { port = 80, path = \"/\" }` there")
         })
     }
 }
@@ -98,7 +110,7 @@ pub struct Local {
     pub zones: Vec<String>,
 }
 
-/// An EC2 Auto Scaling group that is there already. So far it is audited only.
+/// An EC2 Auto Scaling group that is there already, and is adopted as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AutoScaling {
@@ -112,6 +124,14 @@ pub struct AutoScaling {
     /// The role, by ARN, that is assumed to get there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assume_role: Option<String>,
+    /// How long to wait between two looks while instances start and finish, such as `5s`: each look is some calls that all
+    /// of the account share.
+    #[serde(default = "default_poll")]
+    pub poll: String,
+}
+
+fn default_poll() -> String {
+    "5s".to_owned()
 }
 
 fn default_memory() -> String {
@@ -126,8 +146,10 @@ const fn default_cpus() -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// The request.
-    pub http: HealthHttp,
+    /// The request that rekiln makes itself, from where it runs. Machines on this computer need one; in an Auto Scaling group
+    /// the target groups have checks of their own, and this comes on top where the instances' addresses can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HealthHttp>,
     /// Good answers in a row.
     #[serde(default = "default_consecutive")]
     pub consecutive: u32,

@@ -73,7 +73,7 @@ impl Policy {
             size,
             // A share of nothing is nothing; a group that is empty now may grow.
             surge: share("roll.surge", &roll.surge, size.max(1), true)?,
-            unavailable: share("roll.unavailable", &roll.unavailable, size, false)?.min(size),
+            unavailable: share("roll.unavailable", &roll.unavailable, size.max(1), false)?,
             waves: waves(fleet, size)?,
             soak: duration("roll.soak", &roll.soak)?,
             deadline: duration("health.deadline", &fleet.health.deadline)?,
@@ -101,7 +101,7 @@ impl Policy {
                 "set `surge = 1` to launch the replacement first, or `unavailable = 1` to replace in place",
             ));
         }
-        Ok(policy)
+        Ok(Self { unavailable: policy.unavailable.min(size), ..policy })
     }
 
     /// Returns how many instances may exist at most.
@@ -148,7 +148,11 @@ pub(super) fn duration(key: &str, text: &str) -> Result<SignedDuration> {
     SignedDuration::try_from(value).doing(|| format!("reading `{key}`"))
 }
 
-fn share(key: &str, share: &Share, size: usize, up: bool) -> Result<usize> {
+/// Reads a count, or a share of `size`, rounded up or down.
+///
+/// # Errors
+/// It does not read; the key is named.
+pub fn share(key: &str, share: &Share, size: usize, up: bool) -> Result<usize> {
     match share {
         Share::Count(count) => Ok(*count as usize),
         Share::Percent(text) => {

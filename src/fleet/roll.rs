@@ -124,7 +124,9 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         if self.journal.is_lost() {
             return result;
         }
-        match (self.provider.release(self.journal.history().completed).await, result) {
+        let history = self.journal.history();
+        let arrived = history.target.as_ref().filter(|_| history.completed);
+        match (self.provider.release(arrived.map(|target| &target.generation)).await, result) {
             (Ok(()), result) => result,
             (Err(left), Ok(_)) => Err(left.during(format!("ending the roll of {}", self.name))),
             (Err(left), Err(error)) => {

@@ -6,7 +6,7 @@ mod place;
 
 use std::collections::BTreeSet;
 
-use super::{Fleet, Share};
+use super::{Fleet, HealthHttp, Share};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::notation;
 use crate::recipe::document::Document;
@@ -18,12 +18,14 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
     let mut found = Findings { document, found: Vec::new() };
     place::check(&mut found, fleet);
     found.at_least_one("/health/consecutive", fleet.health.consecutive, "good answers");
-    found.port("/health/http/port", fleet.health.http.port);
-    if !fleet.health.http.path.starts_with('/') {
-        found.say(
-            "/health/http/path",
-            format!("`{}` is not a request path: it begins with `/`", fleet.health.http.path),
-        );
+    if let Some(HealthHttp { port, path }) = &fleet.health.http {
+        found.port("/health/http/port", *port);
+        if !path.starts_with('/') {
+            let message = format!("`{path}` is not a request path: it begins with `/`");
+            found.say("/health/http/path", message);
+        }
+    } else if fleet.local.is_some() && document.is_whole() {
+        found.say("/health", "this does not say which request tells whether an instance is well: `http` is missing");
     }
     pace::check(&mut found, fleet);
     let mut found = found.found;

@@ -14,7 +14,11 @@ use crate::fleet::generation::Generation;
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod local;
+mod names;
+mod place;
 pub mod sim;
+
+pub use place::Place;
 
 /// One act on one instance, with what it expects to find.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,12 +176,12 @@ pub trait Provider {
     fn console_tail(&self, id: &InstanceId) -> impl Future<Output = Vec<String>>;
 
     /// Gives back what was changed for the time of a roll only. Called at the end of each roll that has not lost its
-    /// journal, whatever the end; `completed` says whether everything is as it should be. Safe to repeat.
+    /// journal, whatever the end; `arrived` is what every instance is of now, if they are. Safe to repeat.
     ///
     /// # Errors
     /// Something is still as it was changed; the next roll, or `rekiln reap`, gives it back.
-    fn release(&self, completed: bool) -> impl Future<Output = Result<()>> {
-        let _ = completed;
+    fn release(&self, arrived: Option<&Generation>) -> impl Future<Output = Result<()>> {
+        let _ = arrived;
         async { Ok(()) }
     }
 

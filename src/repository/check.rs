@@ -79,7 +79,7 @@ impl Repository {
         let ports = tcp_ports(&recipes);
         let port = fleet.local.as_ref().map(|local| ("/local/port", local.port));
         port.into_iter()
-            .chain([("/health/http/port", fleet.health.http.port)])
+            .chain(fleet.health.http.iter().map(|http| ("/health/http/port", http.port)))
             .filter(|(_, port)| *port != 0 && !ports.contains(port))
             .map(|(pointer, port)| {
                 let file = recipe_file(&fleet.image);

@@ -31,7 +31,13 @@ fn last_in(text: &str) -> Option<Report> {
 #[must_use]
 pub fn console_tail(dir: &Path, lines: usize) -> Vec<String> {
     let text = fs::read(dir.join("console.log")).unwrap_or_default();
-    let text = plain(&String::from_utf8_lossy(&text));
+    last_lines(&String::from_utf8_lossy(&text), lines)
+}
+
+/// Returns the last `lines` lines of what a console said, without control sequences and empty lines.
+#[must_use]
+pub fn last_lines(text: &str, lines: usize) -> Vec<String> {
+    let text = plain(text);
     let lines_of: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     lines_of[lines_of.len().saturating_sub(lines)..].iter().map(ToString::to_string).collect()
 }

@@ -233,6 +233,22 @@ impl Cloud {
         self.form(region, "autoscaling", &format!("Version=2011-01-01&{parameters}"))
     }
 
+    /// Calls Elastic Load Balancing past the proxy.
+    pub fn elb(&self, region: &str, parameters: &str) -> String {
+        self.form(region, "elasticloadbalancing", &format!("Version=2015-12-01&{parameters}"))
+    }
+
+    /// Tells the endpoint how instances, groups and target groups behave: see `tests/aws/endpoint.py`.
+    pub fn control(&self, what: &str, given: &Value) -> Value {
+        self.endpoint.control("POST", what, given)
+    }
+
+    /// What happened to instances, groups and target groups, from the entry on that has this number.
+    pub fn log(&self, from: usize) -> Vec<Value> {
+        let log = self.endpoint.control("GET", &format!("log?from={from}"), &json!({}));
+        serde_json::from_value(log).expect("a list")
+    }
+
     /// Calls IAM, which is in no region, past the proxy.
     pub fn iam(&self, parameters: &str) -> String {
         self.form("us-east-1", "iam", &format!("Version=2010-05-08&{parameters}"))

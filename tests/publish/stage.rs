@@ -235,10 +235,15 @@ impl Stage {
 
     /// Starts publishing an image.
     pub fn start(&self, image: &Image) -> Started {
+        self.begin(&["publish", &image.short()])
+    }
+
+    /// Starts a command.
+    pub fn begin(&self, args: &[&str]) -> Started {
         // Several may run at a time.
         let number = fs::read_dir(self.dir.path()).expect("a directory").count();
         let (out, err) = (self.path(&format!("stdout-{number}")), self.path(&format!("stderr-{number}")));
-        let mut command = self.command(&["publish", &image.short()]);
+        let mut command = self.command(args);
         command.stdout(File::create(&out).expect("made")).stderr(File::create(&err).expect("made"));
         Started { child: command.spawn().expect("rekiln starts"), out, err }
     }

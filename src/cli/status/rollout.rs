@@ -14,6 +14,7 @@ use crate::fleet::breaker::{Failures, open_by};
 use crate::fleet::generation::Target;
 use crate::fleet::history::History;
 use crate::fleet::journal::Writer;
+use crate::fleet::policy::Policy;
 use crate::fleet::plan::{Expected, Hold, Kind, Standing, expected, stage, waiting};
 
 /// What a reader of `status` wants to know beside the instances.
@@ -52,6 +53,9 @@ pub(super) struct Rollout {
     /// What each instance is to the rollout or, when none is unfinished, to the next one.
     #[serde(skip)]
     pub(super) standings: Vec<(Standing, String)>,
+    /// How the fleet is rolled, with the size that was seen.
+    #[serde(skip)]
+    pub(super) policy: Policy,
 }
 
 /// What a look at a fleet says of a rollout.
@@ -60,6 +64,7 @@ struct Found {
     standings: Vec<(Standing, String)>,
     holds: Vec<Hold>,
     end: Option<Expected>,
+    policy: Option<Policy>,
 }
 
 impl Found {
@@ -73,7 +78,8 @@ impl Found {
             (member, text)
         };
         let end = Some(expected(&situation, &look.experience));
-        Ok(Self { standings: plan.members.into_iter().map(told).collect(), holds: plan.holds, end })
+        let standings = plan.members.into_iter().map(told).collect();
+        Ok(Self { standings, holds: plan.holds, end, policy: Some(look.policy.clone()) })
     }
 }
 
@@ -89,11 +95,12 @@ impl Rollout {
             None => Found::default(),
             Some(target) => Found::of(context, site, target)?,
         };
-        let Found { standings, holds, end } = found;
+        let Found { standings, holds, end, policy } = found;
+        let policy = policy.unwrap_or_else(|| site.policy.clone());
         let (holds, end) = if unfinished { (holds, end) } else { (Vec::new(), None) };
         let other = |(member, _): &&(Standing, String)| member.kind != Kind::Current;
         let behind = next.map(|_| standings.iter().filter(other).count());
-        let at = target.filter(|_| unfinished).and_then(|target| stage(&site.policy, history, target));
+        let at = target.filter(|_| unfinished).and_then(|target| stage(&policy, history, target));
         let quarantine = Quarantine::new(&site.store);
         let (state, reason) = Self::state(history);
         Ok(Self {
@@ -103,7 +110,7 @@ impl Rollout {
             back: unfinished && history.retreat.is_some(),
             roller: journal.roller(Timestamp::now()).map(|entry| entry.by.clone()),
             wave: at.map(|stage| stage.number + 1),
-            waves: site.policy.waves.len(),
+            waves: policy.waves.len(),
             paused: history.paused.clone(),
             emergency: unfinished && history.emergency,
             quarantined: target.map(|target| quarantine.get(target.image)).transpose()?.flatten(),
@@ -113,6 +120,7 @@ impl Rollout {
             now: Timestamp::now(),
             behind,
             standings,
+            policy,
         })
     }
 

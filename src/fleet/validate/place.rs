@@ -66,6 +66,7 @@ fn in_aws(found: &mut Findings<'_>, group: &AutoScaling) {
     if let Some(arn) = &group.assume_role {
         found.ask("/aws/assume_role", role(arn));
     }
+    found.ask("/aws/poll", notation::duration(&group.poll));
     let name = &group.auto_scaling_group;
     if name.is_empty() || name.chars().count() > LONGEST_GROUP || name.contains(char::is_control) {
         found.say(

@@ -106,6 +106,7 @@ fn of_code(code: &str, status: u16) -> Kind {
         | "RequestThrottledException"
         | "TooManyRequestsException"
         | "SlowDown"
+        | "RateExceeded"
         | "ConcurrentLimitExceededException"
         | "ConcurrentSnapshotLimitExceeded"
         | "PendingSnapshotLimitExceeded"
@@ -121,7 +122,11 @@ fn of_code(code: &str, status: u16) -> Kind {
         | "ParameterVersionNotFound" => Kind::Missing,
         "InvalidAMIName.Duplicate" => Kind::Taken,
         // An AMI that was deregistered a moment ago may still count.
-        "InvalidSnapshot.InUse" => Kind::Used,
+        "InvalidSnapshot.InUse"
+        | "ScalingActivityInProgress"
+        | "ScalingActivityInProgressFault"
+        | "ResourceContention"
+        | "ResourceContentionFault" => Kind::Used,
         "AccessDenied"
         | "AccessDeniedException"
         | "UnauthorizedOperation"
@@ -168,6 +173,8 @@ mod tests {
             ("UnauthorizedOperation", 403, Kind::Denied),
             ("ExpiredTokenException", 400, Kind::Denied),
             ("InvalidParameterValue", 400, Kind::Refused),
+            ("ScalingActivityInProgress", 400, Kind::Used),
+            ("RateExceeded", 400, Kind::Throttled),
             ("ConflictException", 409, Kind::Refused),
         ];
         for (code, status, kind) in table {

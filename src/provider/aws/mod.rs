@@ -6,17 +6,23 @@
 mod audit;
 mod doors;
 mod error;
+pub mod group;
 mod images;
 mod launcher;
 mod reach;
 mod snapshots;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ec2::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_ec2::error::BoxError;
 use aws_sdk_sts::config::SharedCredentialsProvider;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
@@ -49,10 +55,12 @@ pub struct Aws {
     /// The region's name.
     pub region: String,
     autoscaling: aws_sdk_autoscaling::Client,
+    balancing: aws_sdk_elasticloadbalancingv2::Client,
     ebs: aws_sdk_ebs::Client,
     ec2: aws_sdk_ec2::Client,
     iam: aws_sdk_iam::Client,
     ssm: aws_sdk_ssm::Client,
+    counted: Counted,
 }
 
 impl Aws {
@@ -88,19 +96,53 @@ impl Aws {
         let Some(account) = identity.account else {
             return Err(Error::failed(format!("AWS does not say whose credentials these are in {region}")));
         };
+        let counted = Counted::default();
+        let autoscaling = aws_sdk_autoscaling::config::Builder::from(&config).interceptor(counted.clone());
+        let balancing = aws_sdk_elasticloadbalancingv2::config::Builder::from(&config);
+        let ec2 = aws_sdk_ec2::config::Builder::from(&config).interceptor(counted.clone());
         Ok(Self {
             account,
             region: region.to_owned(),
-            autoscaling: aws_sdk_autoscaling::Client::new(&config),
+            autoscaling: aws_sdk_autoscaling::Client::from_conf(autoscaling.build()),
+            balancing: aws_sdk_elasticloadbalancingv2::Client::from_conf(
+                balancing.interceptor(counted.clone()).build(),
+            ),
             ebs: aws_sdk_ebs::Client::new(&config),
-            ec2: aws_sdk_ec2::Client::new(&config),
+            ec2: aws_sdk_ec2::Client::from_conf(ec2.build()),
             iam: aws_sdk_iam::Client::new(&config),
             ssm: aws_sdk_ssm::Client::new(&config),
+            counted,
         })
     }
 }
 
+/// Counts the calls of instances, groups and load balancers: all of the account shares what AWS allows of them.
+#[derive(Debug, Clone, Default)]
+struct Counted(Arc<AtomicU64>);
+
+impl Intercept for Counted {
+    fn name(&self) -> &'static str {
+        "rekiln's count of calls"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 impl Aws {
+    /// Returns how many calls about instances, groups and load balancers were made so far.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.counted.0.load(Ordering::Relaxed)
+    }
+
     /// Makes sure that this is the account that a file names, where it names one.
     ///
     /// # Errors

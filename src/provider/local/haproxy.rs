@@ -148,7 +148,7 @@ impl Haproxy {
     }
 
     fn config(&self, fleet: &Fleet) -> Result<String> {
-        let path = &fleet.health.http.path;
+        let path = &fleet.health()?.path;
         let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~?=&%+,:@".contains(c);
         if !path.starts_with('/') || !path.chars().all(plain) {
             return Err(Error::invalid(format!("`health.http.path` is no plain path: `{path}`"))

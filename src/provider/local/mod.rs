@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::names::Names;
 use super::{Action, Outcome, Provider, ProviderError};
 use crate::catalog::Record;
 use crate::error::{Doing as _, Error, Result};
@@ -20,13 +21,11 @@ use crate::vm::{Boot, Forward, Spec, report};
 
 mod haproxy;
 mod machines;
-mod names;
 mod reap;
 mod record;
 
 pub use haproxy::{Haproxy, Server, all as all_balancers};
 pub use machines::{Machines, Qemu};
-use names::Names;
 pub use reap::reap;
 pub use record::{Evidence, InstanceRecord, Phase};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Machines;
 use super::haproxy::{Haproxy, all as balancers};
-use super::names::ENDED;
+use super::super::names::ENDED;
 use super::record::InstanceRecord;
 use crate::error::{Doing as _, Result};
 use crate::scratch::sweep;

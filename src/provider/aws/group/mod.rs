@@ -1,0 +1,450 @@
+//! A fleet that is an EC2 Auto Scaling group: adopted as it is, and rolled by adding one instance and taking one away.
+//!
+//! The group stays its owner's: its size is never set, only changed by what rekiln itself launches (`LaunchInstances`) and
+//! ends (`TerminateInstanceInAutoScalingGroup` with decrement). What has to be changed of the group for the time of a roll
+//! is a lease ([`lease`]).
+
+mod act;
+mod census;
+mod launch;
+mod lease;
+mod look;
+mod parts;
+mod records;
+mod release;
+mod seen;
+mod support;
+mod template;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+pub use lease::{Lease, of_fleet as leases_of};
+pub use look::{Cloud, Clouds};
+pub use release::give_back;
+
+use super::CallError;
+use super::error::Kind;
+use crate::digest::ImageId;
+use crate::error::{Error, Result};
+use crate::fleet::census::{Census, Health, InstanceId};
+use crate::fleet::generation::{Generation, Target};
+use crate::fleet::{AutoScaling, Fleet, HealthHttp, Share};
+use crate::notation;
+use crate::provider::names::Names;
+use crate::publish::ledger;
+use crate::publish::plan::IMAGE_TAG;
+use crate::provider::{Action, Outcome, Provider, ProviderError};
+use crate::store::Store;
+use crate::vm::report;
+use lease::{Leases, Place};
+use parts::AMI;
+use seen::{Machine, Member, Seen};
+use template::Version;
+
+/// How many lines of a console are shown: a screen.
+const TAIL: usize = 20;
+/// How many of a group's last activities are shown of an instance that failed.
+const ACTIVITIES: usize = 5;
+/// How old a look may be that an act is checked against. Acts of one batch follow each other within tenths of a second, and
+/// what rekiln itself did since is known.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// A fleet that is an Auto Scaling group.
+pub struct AutoScalingGroup {
+    cloud: Cloud,
+    group: String,
+    health: Option<HealthHttp>,
+    consecutive: u32,
+    poll: Duration,
+    surge: Share,
+    /// Where the records of what is under way lie.
+    dir: PathBuf,
+    leases: Leases,
+    /// Which AMIs are which images.
+    images: BTreeMap<String, ImageId>,
+    /// What the group launched when this began; a new generation differs from it in its AMI.
+    base: Version,
+    memory: Mutex<Memory>,
+}
+
+/// What this process knows beside AWS's lists, which may be older.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Names of instances that were named by this process, by EC2's id.
+    names: BTreeMap<String, InstanceId>,
+    /// Instances that were taken out of service, by EC2's id, with when.
+    drained: BTreeMap<String, Instant>,
+    /// Versions of launch templates by template and number; `None` for those that were deleted.
+    versions: BTreeMap<(String, i64), Option<Version>>,
+    /// Versions that were made or found for generations.
+    made: BTreeMap<crate::digest::Digest, Version>,
+    /// What the fleet's own check found: how often in a row it was good or bad, and what follows.
+    answers: BTreeMap<String, (bool, u32, Health)>,
+    /// When this process launched instances.
+    launches: Vec<Instant>,
+    /// The bounds of the group that this process set, and when.
+    bounds: Option<(Instant, (i32, i32))>,
+    /// The version that this process pinned, and when.
+    pinned: Option<(Instant, i64)>,
+    /// Whether this process keeps AWS from putting zones in balance.
+    balance_kept: bool,
+    /// When something was last changed.
+    changed: Option<Instant>,
+    /// Whether the group was asked for instance refreshes.
+    asked_for_refreshes: bool,
+}
+
+impl AutoScalingGroup {
+    /// Finds a fleet's group, and what it launches.
+    ///
+    /// # Errors
+    /// It is not there, cannot be looked at, or cannot be rolled.
+    pub async fn open(
+        cloud: Cloud,
+        store: &Store,
+        name: &str,
+        fleet: &Fleet,
+        group: &AutoScaling,
+    ) -> Result<Self> {
+        let aws = &cloud.aws;
+        aws.must_be(group.account.as_deref())?;
+        cloud.add(&group.auto_scaling_group);
+        let seen = cloud.look(&group.auto_scaling_group, None).await?;
+        let seen = seen.ok_or_else(|| aws.no_group(&group.auto_scaling_group))?;
+        if let Some(refusal) = support::refusal(&group.auto_scaling_group, &seen.group) {
+            return Err(refusal);
+        }
+        let Some((template, version)) = &seen.group.template else {
+            return Err(Error::failed(format!("group {} names no launch template", group.auto_scaling_group)));
+        };
+        let base = aws.named_version(template, version).await?;
+        let images = images(aws, store).await?;
+        let dir = store.group(name);
+        let place = Place {
+            account: aws.account.clone(),
+            region: aws.region.clone(),
+            role: group.assume_role.clone(),
+            group: group.auto_scaling_group.clone(),
+        };
+        let poll = notation::duration(&group.poll).map_err(|why| Error::invalid(format!("`aws.poll`: {why}")))?;
+        Ok(Self {
+            group: group.auto_scaling_group.clone(),
+            health: fleet.health.http.clone(),
+            consecutive: fleet.health.consecutive.max(1),
+            poll,
+            surge: fleet.roll.surge.clone(),
+            leases: Leases::new(&dir, place),
+            dir,
+            images,
+            base,
+            cloud,
+            memory: Mutex::default(),
+        })
+    }
+
+    /// Returns what `image` is launched as: as the group launches now, from the image's AMI.
+    ///
+    /// # Errors
+    /// The image has no AMI in the region.
+    pub fn target(&self, image: ImageId, recipe: &str) -> Result<Target> {
+        let amis = self.images.iter().filter(|(_, is)| **is == image).map(|(ami, _)| ami);
+        // What the group launches already is as good as any other AMI of the image.
+        let now = self.base.blueprint.parts.get(AMI);
+        let amis: Vec<_> = amis.collect();
+        let Some(ami) = amis.iter().find(|ami| Some(**ami) == now).or(amis.last()) else {
+            let aws = &self.cloud.aws;
+            return Err(Error::failed(format!(
+                "image {} has no AMI in {} of account {}",
+                image.short(),
+                aws.region,
+                aws.account
+            ))
+            .hint(format!("`rekiln publish {recipe}` makes it")));
+        };
+        let mut parts = self.base.blueprint.parts.clone();
+        parts.insert(AMI.to_owned(), (**ami).clone());
+        parts.insert("image".to_owned(), image.to_string());
+        Ok(Target { image, generation: Generation::from_parts(parts) })
+    }
+
+    /// Returns how many calls were made of AWS so far, by this process in this account and region.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.cloud.aws.calls()
+    }
+
+    /// Where the group is, for people.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("Auto Scaling group {} in {}", self.group, self.cloud.aws.region)
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn names(&self) -> Result<Names> {
+        Names::of(&self.dir)
+    }
+
+    /// Remembers that something was changed: looks that were begun before are too old.
+    fn changed(&self) {
+        self.memory().changed = Some(Instant::now());
+    }
+
+    /// Returns a look at the group that shows everything that this process did.
+    async fn look(&self) -> Result<Arc<Seen>> {
+        let since = self.memory().changed;
+        let seen = self.cloud.look(&self.group, since).await?;
+        seen.ok_or_else(|| self.cloud.aws.no_group(&self.group))
+    }
+
+    /// Returns a look that an act may be checked against.
+    async fn glance(&self) -> Result<Arc<Seen>> {
+        let seen = self.cloud.look_within(&self.group, None, FRESH).await?;
+        seen.ok_or_else(|| self.cloud.aws.no_group(&self.group))
+    }
+
+    /// Finds out about versions that were not seen before: what the group launches, and what its members were launched from.
+    async fn know_versions(&self, seen: &Seen) -> Result<()> {
+        let known: BTreeSet<_> = self.memory().versions.keys().cloned().collect();
+        let mut new: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
+        for (template, number) in seen.group.members.iter().filter_map(|member| member.version.clone()) {
+            if !known.contains(&(template.clone(), number)) {
+                new.entry(template).or_default().insert(number);
+            }
+        }
+        for (template, numbers) in new {
+            let numbers: Vec<i64> = numbers.into_iter().collect();
+            let mut found = self.cloud.aws.numbered_versions(&template, &numbers).await?;
+            let mut memory = self.memory();
+            for number in numbers {
+                memory.versions.insert((template.clone(), number), found.remove(&number));
+            }
+        }
+        Ok(())
+    }
+
+    /// What an instance was launched with, as it is now.
+    fn generation(&self, member: &Member, machine: &Machine) -> Option<Generation> {
+        let memory = self.memory();
+        let version = memory.versions.get(member.version.as_ref()?)?.as_ref()?;
+        let mut parts = if machine.ami.is_empty() {
+            version.blueprint.parts.clone()
+        } else {
+            version.blueprint.of_instance(&machine.ami, &machine.live)
+        };
+        let image = parts.get(AMI).and_then(|ami| self.images.get(ami));
+        if let Some(image) = image.map(ToString::to_string) {
+            parts.insert("image".to_owned(), image);
+        }
+        Some(Generation::from_parts(parts))
+    }
+
+    /// What the group launches by itself.
+    async fn launches(&self, seen: &Seen) -> Result<Option<Generation>> {
+        let Some((template, version)) = &seen.group.template else { return Ok(None) };
+        let version = match (template, version.parse::<i64>()) {
+            (super::Template::Id(id), Ok(number)) => {
+                let key = (id.clone(), number);
+                let known = self.memory().versions.get(&key).cloned();
+                match known {
+                    Some(known) => known,
+                    None => {
+                        let found = self.cloud.aws.numbered_versions(id, &[number]).await?.remove(&number);
+                        self.memory().versions.insert(key, found.clone());
+                        found
+                    }
+                }
+            }
+            _ => Some(self.cloud.aws.named_version(template, version).await?),
+        };
+        let generation = version.map(|version| {
+            let mut parts = version.blueprint.parts;
+            if let Some(image) = parts.get(AMI).and_then(|ami| self.images.get(ami)).map(ToString::to_string) {
+                parts.insert("image".to_owned(), image);
+            }
+            Generation::from_parts(parts)
+        });
+        Ok(generation)
+    }
+
+    /// Asks every instance that is in service for its health, where the fleet's file has a check of its own.
+    async fn answers(&self, seen: &Seen) -> Option<BTreeMap<String, Health>> {
+        let http = self.health.as_ref()?;
+        let serving = seen.group.members.iter().filter(|member| member.lifecycle == "InService");
+        let mut asked = tokio::task::JoinSet::new();
+        for member in serving {
+            let Some(address) = seen.machines.get(&member.id).and_then(|machine| machine.address) else {
+                continue;
+            };
+            let (id, address, path) = (member.id.clone(), SocketAddr::new(address, http.port), http.path.clone());
+            asked.spawn_blocking(move || (id, is_good(address, &path)));
+        }
+        let mut memory = self.memory_of_answers();
+        while let Some(answer) = asked.join_next().await {
+            let Ok((id, good)) = answer else { continue };
+            let before = memory.get(&id).copied();
+            memory.insert(id, judged(before, good, self.consecutive));
+        }
+        let answers = memory.iter().map(|(id, (.., health))| (id.clone(), *health)).collect();
+        self.memory().answers = memory;
+        Some(answers)
+    }
+
+    fn memory_of_answers(&self) -> BTreeMap<String, (bool, u32, Health)> {
+        self.memory().answers.clone()
+    }
+
+    async fn take_census(&self) -> Result<Census> {
+        let seen = self.look().await?;
+        if let Some(refusal) = support::refusal(&self.group, &seen.group) {
+            return Err(refusal);
+        }
+        self.know_versions(&seen).await?;
+        let launches = self.launches(&seen).await?;
+        let answers = self.answers(&seen).await;
+        let (names, drained) = {
+            let memory = self.memory();
+            (memory.names.clone(), memory.drained.keys().cloned().collect::<BTreeSet<_>>())
+        };
+        let ended = self.names()?.all()?;
+        Ok(census::census(
+            &seen,
+            &census::Known {
+                names: &names,
+                ended: &|id| ended.contains(&id.0),
+                // A load balancer says itself what it drains.
+                drained: if seen.group.target_groups.is_empty() { &drained } else { const { &BTreeSet::new() } },
+                generation: &|member, machine| self.generation(member, machine),
+                launches: launches.as_ref(),
+                images: &self.images,
+                answers: answers.as_ref(),
+                port: self.health.as_ref().map_or(0, |http| http.port),
+            },
+        ))
+    }
+
+    async fn end_of_console(&self, id: &InstanceId) -> Result<Vec<String>> {
+        let seen = self.glance().await?;
+        let names = self.memory().names.clone();
+        let is = |machine: &str| census::name(machine, seen.machines.get(machine), &names) == *id;
+        let Some(machine) = seen.machines.keys().find(|machine| is(machine)).cloned() else {
+            return Ok(Vec::new());
+        };
+        let mut lines = self.activities_of(&machine).await.unwrap_or_else(|error| vec![error.chain()]);
+        let console = self.cloud.aws.console(&machine).await;
+        match console {
+            Ok(text) => lines.extend(report::last_lines(&text, TAIL)),
+            Err(error) => lines.push(format!("its console cannot be read: {}", error.words)),
+        }
+        Ok(lines)
+    }
+
+    /// Returns what the group says that it did with an instance, newest first.
+    async fn activities_of(&self, machine: &str) -> Result<Vec<String>> {
+        let aws = &self.cloud.aws;
+        let all = super::insist(&aws.region, || aws.activities(&self.group)).await?;
+        let about = all.into_iter().filter(|activity| activity.text.contains(machine)).take(ACTIVITIES);
+        Ok(about.map(|activity| format!("{}: {} {}", activity.text, activity.cause, activity.said)).collect())
+    }
+}
+
+/// Returns which AMIs of a region are which images: those of this account that say so, and those that the store's ledger
+/// has published, which may be another account's.
+async fn images(aws: &super::Aws, store: &Store) -> Result<BTreeMap<String, ImageId>> {
+    let published = ledger::entries(store)?.into_iter().filter(|entry| entry.region == aws.region);
+    let published = published.filter_map(|entry| Some((entry.ami?, entry.image)));
+    let own = super::insist(&aws.region, || aws.images(IMAGE_TAG)).await?.into_iter();
+    let own = own.filter_map(|image| Some((image.id, image.tags.get(IMAGE_TAG)?.parse().ok()?)));
+    // The ledger knows more than a tag, which others may set.
+    Ok(own.chain(published).collect())
+}
+
+/// Tells whether an instance answers its health check with a 2xx or 3xx status.
+fn is_good(address: SocketAddr, path: &str) -> bool {
+    // An instance that takes longer serves nobody.
+    const WITHIN: Duration = Duration::from_secs(2);
+    crate::vm::http::get(address, path, WITHIN).is_ok_and(|answer| (200..400).contains(&answer.status))
+}
+
+/// What follows from an answer: as many in a row as the fleet's file says decide. The first one that this process ever hears
+/// decides alone: what served before it began need not prove itself anew.
+fn judged(before: Option<(bool, u32, Health)>, good: bool, consecutive: u32) -> (bool, u32, Health) {
+    let says = if good { Health::Healthy } else { Health::Unhealthy };
+    match before {
+        None => (good, 1, says),
+        Some((same, times, health)) if same == good => {
+            let times = times.saturating_add(1);
+            (good, times, if times >= consecutive { says } else { health })
+        }
+        Some((.., health)) => (good, 1, if consecutive <= 1 { says } else { health }),
+    }
+}
+
+impl Provider for AutoScalingGroup {
+    async fn prepare(&self) -> Result<()> {
+        self.leases.renew(Timestamp::now())?;
+        if std::mem::replace(&mut self.memory().asked_for_refreshes, true) {
+            return Ok(());
+        }
+        let aws = &self.cloud.aws;
+        match super::insist(&aws.region, || aws.refresh_under_way(&self.group)).await? {
+            None => Ok(()),
+            Some(refresh) => Err(Error::invalid(format!(
+                "Auto Scaling group {} cannot be rolled: instance refresh {refresh} replaces its instances",
+                self.group
+            ))
+            .hint("wait for it, or end it with `aws autoscaling cancel-instance-refresh`")),
+        }
+    }
+
+    async fn census(&self) -> Result<Census, ProviderError> {
+        Ok(self.take_census().await?)
+    }
+
+    async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
+        let outcome = match action {
+            Action::Launch { id, generation, zone } => self.launch(id, generation, zone.as_deref()).await,
+            Action::Admit { id } => self.admit(id).await,
+            Action::Drain { id, others } => self.drain(id, *others).await,
+            Action::Terminate { id, healthy, .. } => self.terminate(id, *healthy).await,
+        };
+        self.changed();
+        outcome
+    }
+
+    async fn console_tail(&self, id: &InstanceId) -> Vec<String> {
+        self.end_of_console(id).await.unwrap_or_else(|error| vec![error.chain()])
+    }
+
+    async fn release(&self, arrived: Option<&Generation>) -> Result<()> {
+        self.give_leases_back(arrived).await
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    async fn wait(&self, time: Duration) {
+        // What others do takes minutes, and each look costs calls that all of the account share.
+        tokio::time::sleep(time.max(self.poll)).await;
+    }
+}
+
+impl CallError {
+    /// Says what it means for an act of a roll.
+    fn of_act(self, region: &str) -> ProviderError {
+        match self.kind {
+            Kind::Throttled => ProviderError::Throttled(self.words),
+            Kind::Unclear => ProviderError::Unclear(format!("AWS {} in {region}: {}", self.call, self.words)),
+            _ => ProviderError::Failed(self.in_place(region)),
+        }
+    }
+}

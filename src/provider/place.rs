@@ -1,0 +1,113 @@
+//! Where a fleet's instances live: whichever provider its file names.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+#[cfg(feature = "aws")]
+use super::aws::group::AutoScalingGroup;
+use super::local::{Local, Qemu};
+use super::{Action, Outcome, Provider, ProviderError};
+use crate::digest::ImageId;
+use crate::error::{Error, Result};
+use crate::fleet::Fleet;
+use crate::fleet::census::{Census, InstanceId};
+use crate::fleet::generation::{Generation, Target};
+
+/// The provider of one fleet.
+pub enum Place {
+    /// This computer.
+    Local(Local<Qemu>),
+    /// An EC2 Auto Scaling group.
+    #[cfg(feature = "aws")]
+    Group(Box<AutoScalingGroup>),
+}
+
+/// Does the same with whichever provider it is.
+macro_rules! each {
+    ($place:expr, $provider:ident => $work:expr) => {
+        match $place {
+            Place::Local($provider) => $work,
+            #[cfg(feature = "aws")]
+            Place::Group($provider) => $work,
+        }
+    };
+}
+
+impl Place {
+    /// Returns the machines on this computer.
+    ///
+    /// # Errors
+    /// They live elsewhere; `doing` says what cannot be done there.
+    pub fn here(&self, doing: &str) -> Result<&Local<Qemu>> {
+        match self {
+            Self::Local(local) => Ok(local),
+            #[cfg(feature = "aws")]
+            Self::Group(group) => Err(Error::invalid(format!("{doing} is not for {}", group.place()))),
+        }
+    }
+
+    /// Returns what `image` is launched as.
+    ///
+    /// # Errors
+    /// The provider does not have it.
+    pub fn target(&self, fleet: &Fleet, image: ImageId) -> Result<Target> {
+        match self {
+            Self::Local(_) => Ok(Target::new(fleet, image)),
+            #[cfg(feature = "aws")]
+            Self::Group(group) => group.target(image, &fleet.image),
+        }
+    }
+
+    /// Returns where its requests arrive, or where it is, for people.
+    #[must_use]
+    pub fn told(&self, fleet: &Fleet) -> String {
+        match self {
+            Self::Local(_) => {
+                fleet.local.as_ref().map_or_else(String::new, |local| format!("http://{}/", local.listen))
+            }
+            #[cfg(feature = "aws")]
+            Self::Group(group) => group.place(),
+        }
+    }
+
+    /// Returns how many calls were made of the provider, where that is worth knowing.
+    #[must_use]
+    pub fn calls(&self) -> Option<u64> {
+        match self {
+            Self::Local(_) => None,
+            #[cfg(feature = "aws")]
+            Self::Group(group) => Some(group.calls()),
+        }
+    }
+}
+
+impl Provider for Place {
+    async fn prepare(&self) -> Result<()> {
+        each!(self, provider => provider.prepare().await)
+    }
+
+    async fn census(&self) -> Result<Census, ProviderError> {
+        each!(self, provider => provider.census().await)
+    }
+
+    async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
+        each!(self, provider => provider.apply(action).await)
+    }
+
+    async fn console_tail(&self, id: &InstanceId) -> Vec<String> {
+        each!(self, provider => provider.console_tail(id).await)
+    }
+
+    async fn release(&self, arrived: Option<&Generation>) -> Result<()> {
+        each!(self, provider => provider.release(arrived).await)
+    }
+
+    fn now(&self) -> Timestamp {
+        each!(self, provider => provider.now())
+    }
+
+    async fn wait(&self, time: Duration) {
+        each!(self, provider => provider.wait(time).await);
+    }
+}

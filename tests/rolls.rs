@@ -1,0 +1,11 @@
+//! `rekiln roll` and its like on Auto Scaling groups, against an AWS on this machine whose groups, instances and target
+//! groups behave as AWS's do and fail in every way they can: see `tests/aws/`. Whether a roll was right is judged from what
+//! the endpoint wrote down, not from what rekiln says.
+
+mod faults;
+mod judge;
+mod killed;
+mod refused;
+mod rivals;
+pub mod stage;
+mod whole;
