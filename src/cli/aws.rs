@@ -1,6 +1,6 @@
 //! `rekiln aws`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -31,6 +31,9 @@ enum What {
         /// Prints what `rekiln audit` needs to look at the fleets in AWS instead.
         #[arg(long, conflicts_with_all = ["images", "gc"])]
         audit: bool,
+        /// Prints what `rekiln roll` and `rotate` need to replace the instances of the fleets in AWS instead.
+        #[arg(long, conflicts_with_all = ["images", "gc", "audit"])]
+        roll: bool,
     },
 }
 
@@ -39,9 +42,13 @@ enum What {
 /// # Errors
 /// A recipe that is not there or not valid, and none that is published.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let What::Policy { images, gc, audit } = args.what;
+    let What::Policy { images, gc, audit, roll } = args.what;
     let repository = Repository::open(&context.repo)?;
-    let policy = if audit { for_audits(&repository)? } else { for_publishing(&repository, &images, gc)? };
+    let policy = if audit || roll {
+        for_fleets(&repository, roll)?
+    } else {
+        for_publishing(&repository, &images, gc)?
+    };
     if context.output.is_json() {
         context.output.json(&policy);
     } else {
@@ -50,15 +57,17 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     Ok(0)
 }
 
-fn for_audits(repository: &Repository) -> Result<Value> {
+fn for_fleets(repository: &Repository, roll: bool) -> Result<Value> {
     let fleets = repository.fleet_names().map(|name| repository.fleet(name));
     let fleets = fleets.collect::<Result<Vec<_>>>()?;
-    let regions: BTreeSet<&str> =
-        fleets.iter().filter_map(|fleet| Some(fleet.aws.as_ref()?.region.as_str())).collect();
-    if regions.is_empty() {
+    let groups: Vec<_> = fleets.iter().filter_map(|fleet| fleet.aws.as_ref()).collect();
+    if groups.is_empty() {
         return Err(Error::invalid("no fleet is in AWS: there is no file with [aws] in fleets/"));
     }
-    Ok(crate::fleet::audit::policy(&regions))
+    if roll {
+        return Ok(crate::fleet::iam::policy(groups));
+    }
+    Ok(crate::fleet::audit::policy(&groups.iter().map(|group| group.region.as_str()).collect()))
 }
 
 fn for_publishing(repository: &Repository, images: &[String], gc: bool) -> Result<Value> {

@@ -11,6 +11,7 @@ pub mod glance;
 pub mod guard;
 pub mod history;
 pub mod hook;
+pub mod iam;
 pub mod journal;
 pub mod moment;
 pub mod notify;
@@ -72,9 +73,9 @@ impl Fleet {
     /// # Errors
     /// They run elsewhere.
     pub fn local(&self) -> Result<&Local> {
-        self.local.as_ref().ok_or_else(|| {
-            Error::invalid("this fleet is an Auto Scaling group, and not of this computer")
-        })
+        self.local
+            .as_ref()
+            .ok_or_else(|| Error::invalid("this fleet is an Auto Scaling group, and not of this computer"))
     }
 }
 

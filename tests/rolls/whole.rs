@@ -12,6 +12,9 @@ use crate::publish::stage::{Ended, Stage};
 /// What a bad image writes on its console.
 const PANIC: &str = "Kernel panic - not syncing: no such page";
 
+/// What needs no permission.
+const FREE: [&str; 1] = ["GetCallerIdentity"];
+
 /// The one object that says what a roll did.
 fn rolled(ended: &Ended) -> Value {
     let events = ended.events("rolled");
@@ -58,6 +61,15 @@ fn a_group_of_six_in_three_zones_rolls() {
     let changes = stage.cloud.changes().len();
     assert!(changes <= 5 * 6 + 4, "{changes} calls that change something for 6 instances");
     group.judge(&group.wanted.id);
+    // None that the policy which rekiln prints does not allow.
+    let policy = &objects(&group.run(&["aws", "policy", "--roll"]).must(0))[0];
+    let statements = policy["Statement"].as_array().expect("a list").iter();
+    let actions = statements.flat_map(|one| one["Action"].as_array().expect("a list"));
+    let allowed: BTreeSet<&str> =
+        actions.filter_map(|action| Some(action.as_str()?.split_once(':')?.1)).chain(FREE).collect();
+    let called = stage.cloud.calls();
+    let called: BTreeSet<&str> = called.iter().map(|call| call.operation.as_str()).collect();
+    assert_eq!(called.difference(&allowed).collect::<Vec<_>>(), [&""; 0]);
     let now = group.state();
     let in_zone = |letter: char| {
         let zones = members(&now).into_iter().filter_map(|one| one["zone"].as_str());

@@ -56,6 +56,23 @@ impl Aws {
         Ok(images.iter().filter_map(seen).filter(|image| image.state != State::Gone).collect())
     }
 
+    /// Returns AMIs by their ids, whoever's they are, as far as this account may launch them.
+    ///
+    /// # Errors
+    /// They cannot be looked at.
+    pub async fn images_of_anyone(&self, ids: &[String]) -> Result<Vec<SeenImage>, CallError> {
+        let mut found = Vec::new();
+        for ids in ids.chunks(FILTER) {
+            // By a filter: a list with an id that is gone is refused as a whole.
+            let filter = Filter::builder().name("image-id").set_values(Some(ids.to_vec())).build();
+            let call = self.ec2.describe_images().filters(filter).include_deprecated(true);
+            let images = call.into_paginator().items().send().try_collect().await;
+            let images = images.map_err(|error| CallError::of("DescribeImages", &error))?;
+            found.extend(images.iter().filter_map(seen));
+        }
+        Ok(found)
+    }
+
     /// Returns this account's AMIs that are made of these snapshots, whoever registered them, by snapshot.
     ///
     /// # Errors

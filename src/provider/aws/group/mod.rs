@@ -5,6 +5,7 @@
 //! is a lease ([`lease`]).
 
 mod act;
+mod amis;
 mod census;
 mod launch;
 mod lease;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 pub use lease::{Lease, of_fleet as leases_of};
-pub use look::{Cloud, Clouds};
+pub use look::{Cloud, Clouds, NAME_TAG};
 pub use release::give_back;
 
 use super::CallError;
@@ -37,11 +38,10 @@ use crate::fleet::generation::{Generation, Target};
 use crate::fleet::{AutoScaling, Fleet, HealthHttp, Share};
 use crate::notation;
 use crate::provider::names::Names;
-use crate::publish::ledger;
-use crate::publish::plan::IMAGE_TAG;
 use crate::provider::{Action, Outcome, Provider, ProviderError};
 use crate::store::Store;
 use crate::vm::report;
+use amis::Amis;
 use lease::{Leases, Place};
 use parts::AMI;
 use seen::{Machine, Member, Seen};
@@ -66,8 +66,7 @@ pub struct AutoScalingGroup {
     /// Where the records of what is under way lie.
     dir: PathBuf,
     leases: Leases,
-    /// Which AMIs are which images.
-    images: BTreeMap<String, ImageId>,
+    amis: Amis,
     /// What the group launched when this began; a new generation differs from it in its AMI.
     base: Version,
     memory: Mutex<Memory>,
@@ -121,10 +120,13 @@ impl AutoScalingGroup {
             return Err(refusal);
         }
         let Some((template, version)) = &seen.group.template else {
-            return Err(Error::failed(format!("group {} names no launch template", group.auto_scaling_group)));
+            return Err(Error::failed(format!(
+                "group {} names no launch template",
+                group.auto_scaling_group
+            )));
         };
         let base = aws.named_version(template, version).await?;
-        let images = images(aws, store).await?;
+        let amis = Amis::of(aws, store).await?;
         let dir = store.group(name);
         let place = Place {
             account: aws.account.clone(),
@@ -132,7 +134,8 @@ impl AutoScalingGroup {
             role: group.assume_role.clone(),
             group: group.auto_scaling_group.clone(),
         };
-        let poll = notation::duration(&group.poll).map_err(|why| Error::invalid(format!("`aws.poll`: {why}")))?;
+        let poll =
+            notation::duration(&group.poll).map_err(|why| Error::invalid(format!("`aws.poll`: {why}")))?;
         Ok(Self {
             group: group.auto_scaling_group.clone(),
             health: fleet.health.http.clone(),
@@ -141,7 +144,7 @@ impl AutoScalingGroup {
             surge: fleet.roll.surge.clone(),
             leases: Leases::new(&dir, place),
             dir,
-            images,
+            amis,
             base,
             cloud,
             memory: Mutex::default(),
@@ -153,14 +156,11 @@ impl AutoScalingGroup {
     /// # Errors
     /// The image has no AMI in the region.
     pub fn target(&self, image: ImageId, recipe: &str) -> Result<Target> {
-        let amis = self.images.iter().filter(|(_, is)| **is == image).map(|(ami, _)| ami);
         // What the group launches already is as good as any other AMI of the image.
-        let now = self.base.blueprint.parts.get(AMI);
-        let amis: Vec<_> = amis.collect();
-        let Some(ami) = amis.iter().find(|ami| Some(**ami) == now).or(amis.last()) else {
+        let Some(ami) = self.amis.to_launch(image, self.base.blueprint.parts.get(AMI)) else {
             let aws = &self.cloud.aws;
             return Err(Error::failed(format!(
-                "image {} has no AMI in {} of account {}",
+                "image {} has no AMI that can be launched in {} by account {}",
                 image.short(),
                 aws.region,
                 aws.account
@@ -168,7 +168,7 @@ impl AutoScalingGroup {
             .hint(format!("`rekiln publish {recipe}` makes it")));
         };
         let mut parts = self.base.blueprint.parts.clone();
-        parts.insert(AMI.to_owned(), (**ami).clone());
+        parts.insert(AMI.to_owned(), ami.clone());
         parts.insert("image".to_owned(), image.to_string());
         Ok(Target { image, generation: Generation::from_parts(parts) })
     }
@@ -240,7 +240,7 @@ impl AutoScalingGroup {
         } else {
             version.blueprint.of_instance(&machine.ami, &machine.live)
         };
-        let image = parts.get(AMI).and_then(|ami| self.images.get(ami));
+        let image = parts.get(AMI).and_then(|ami| self.amis.images.get(ami));
         if let Some(image) = image.map(ToString::to_string) {
             parts.insert("image".to_owned(), image);
         }
@@ -267,7 +267,9 @@ impl AutoScalingGroup {
         };
         let generation = version.map(|version| {
             let mut parts = version.blueprint.parts;
-            if let Some(image) = parts.get(AMI).and_then(|ami| self.images.get(ami)).map(ToString::to_string) {
+            if let Some(image) =
+                parts.get(AMI).and_then(|ami| self.amis.images.get(ami)).map(ToString::to_string)
+            {
                 parts.insert("image".to_owned(), image);
             }
             Generation::from_parts(parts)
@@ -284,7 +286,8 @@ impl AutoScalingGroup {
             let Some(address) = seen.machines.get(&member.id).and_then(|machine| machine.address) else {
                 continue;
             };
-            let (id, address, path) = (member.id.clone(), SocketAddr::new(address, http.port), http.path.clone());
+            let (id, address, path) =
+                (member.id.clone(), SocketAddr::new(address, http.port), http.path.clone());
             asked.spawn_blocking(move || (id, is_good(address, &path)));
         }
         let mut memory = self.memory_of_answers();
@@ -321,10 +324,14 @@ impl AutoScalingGroup {
                 names: &names,
                 ended: &|id| ended.contains(&id.0),
                 // A load balancer says itself what it drains.
-                drained: if seen.group.target_groups.is_empty() { &drained } else { const { &BTreeSet::new() } },
+                drained: if seen.group.target_groups.is_empty() {
+                    &drained
+                } else {
+                    const { &BTreeSet::new() }
+                },
                 generation: &|member, machine| self.generation(member, machine),
                 launches: launches.as_ref(),
-                images: &self.images,
+                images: &self.amis.images,
                 answers: answers.as_ref(),
                 port: self.health.as_ref().map_or(0, |http| http.port),
             },
@@ -354,17 +361,6 @@ impl AutoScalingGroup {
         let about = all.into_iter().filter(|activity| activity.text.contains(machine)).take(ACTIVITIES);
         Ok(about.map(|activity| format!("{}: {} {}", activity.text, activity.cause, activity.said)).collect())
     }
-}
-
-/// Returns which AMIs of a region are which images: those of this account that say so, and those that the store's ledger
-/// has published, which may be another account's.
-async fn images(aws: &super::Aws, store: &Store) -> Result<BTreeMap<String, ImageId>> {
-    let published = ledger::entries(store)?.into_iter().filter(|entry| entry.region == aws.region);
-    let published = published.filter_map(|entry| Some((entry.ami?, entry.image)));
-    let own = super::insist(&aws.region, || aws.images(IMAGE_TAG)).await?.into_iter();
-    let own = own.filter_map(|image| Some((image.id, image.tags.get(IMAGE_TAG)?.parse().ok()?)));
-    // The ledger knows more than a tag, which others may set.
-    Ok(own.chain(published).collect())
 }
 
 /// Tells whether an instance answers its health check with a 2xx or 3xx status.

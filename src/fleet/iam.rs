@@ -1,0 +1,152 @@
+//! Decide: what credentials must be allowed to do to roll Auto Scaling groups, and nothing else.
+//!
+//! The actions and what they can be restricted by are those of AWS's Service Authorization Reference; what AWS asks for
+//! beside the calls themselves is in the EC2 Auto Scaling user guide, "Amazon EC2 Auto Scaling API permissions" and "Launching
+//! instances with synchronous provisioning". That AWS takes the policy as it is meant could not be tried here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::AutoScaling;
+use crate::publish::policy::partition;
+
+/// What only looks. None of it can be restricted to one group.
+const LOOK: [&str; 8] = [
+    "autoscaling:DescribeAutoScalingGroups",
+    "autoscaling:DescribeInstanceRefreshes",
+    "autoscaling:DescribeScalingActivities",
+    "ec2:DescribeImages",
+    "ec2:DescribeInstances",
+    "ec2:DescribeLaunchTemplateVersions",
+    "ec2:GetConsoleOutput",
+    "elasticloadbalancing:DescribeTargetHealth",
+];
+
+/// What changes a group: these groups only.
+const ROLL: [&str; 5] = [
+    "autoscaling:LaunchInstances",
+    "autoscaling:ResumeProcesses",
+    "autoscaling:SuspendProcesses",
+    "autoscaling:TerminateInstanceInAutoScalingGroup",
+    "autoscaling:UpdateAutoScalingGroup",
+];
+
+/// What gives instances requests, and takes them away. Which target groups a group has is not in Git.
+const SERVE: [&str; 2] = ["elasticloadbalancing:DeregisterTargets", "elasticloadbalancing:RegisterTargets"];
+
+/// What nobody calls, and AWS wants its caller to be allowed: whoever has a group launch a version of a template launches
+/// its instances.
+const LAUNCH: [&str; 2] = ["ec2:CreateFleet", "ec2:RunInstances"];
+
+/// The tag that rekiln gives instances, as the provider has it.
+const TAG: &str = "rekiln:name";
+
+/// Returns the policy for these groups.
+#[must_use]
+pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
+    let mut arns: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let (mut regions, mut names) = (BTreeSet::new(), BTreeSet::new());
+    for group in groups {
+        let region = group.region.as_str();
+        let (name, partition) = (group.auto_scaling_group.as_str(), partition(region));
+        let account = group.account.as_deref().unwrap_or("*");
+        let mut arn = |what: &'static str, arn: String| arns.entry(what).or_default().insert(arn);
+        arn(
+            "groups",
+            format!(
+                "arn:{partition}:autoscaling:{region}:{account}:autoScalingGroup:*:autoScalingGroupName/{name}"
+            ),
+        );
+        arn("targets", format!("arn:{partition}:elasticloadbalancing:{region}:{account}:targetgroup/*"));
+        arn("templates", format!("arn:{partition}:ec2:{region}:{account}:launch-template/*"));
+        arn("instances", format!("arn:{partition}:ec2:{region}:{account}:instance/*"));
+        arn("roles", format!("arn:{partition}:iam::{account}:role/*"));
+        regions.insert(region);
+        names.insert(name);
+    }
+    let there = json!({ "StringEquals": { "aws:RequestedRegion": regions } });
+    let allow = |name: &str, actions: &[&str], resources: Value, condition: Value| {
+        json!({
+            "Sid": name, "Effect": "Allow", "Action": actions, "Resource": resources, "Condition": condition,
+        })
+    };
+    let named = json!({
+        "StringEquals": { "aws:ResourceTag/aws:autoscaling:groupName": names },
+        "ForAllValues:StringEquals": { "aws:TagKeys": [TAG] },
+    });
+    // What a template says that instances are tagged with, they get as they are launched, and not later.
+    let at_launch = json!({ "StringEquals": {
+        "aws:RequestedRegion": regions, "ec2:CreateAction": ["CreateFleet", "RunInstances"],
+    } });
+    let to_instances = json!({ "StringLike": { "iam:PassedToService": "ec2.amazonaws.com*" } });
+    json!({
+        "Version": "2012-10-17",
+        "Statement": [
+            allow("Look", &LOOK, json!("*"), there.clone()),
+            allow("Roll", &ROLL, json!(arns.get("groups")), there.clone()),
+            allow("Serve", &SERVE, json!(arns.get("targets")), there.clone()),
+            allow("Describe", &["ec2:CreateLaunchTemplateVersion"], json!(arns.get("templates")), there.clone()),
+            allow("Launch", &LAUNCH, json!("*"), there),
+            allow("TagAtLaunch", &["ec2:CreateTags"], json!("*"), at_launch),
+            allow("Name", &["ec2:CreateTags"], json!(arns.get("instances")), named),
+            allow("Profile", &["iam:PassRole"], json!(arns.get("roles")), to_instances),
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(text: &str) -> AutoScaling {
+        toml::from_str(text).expect("a section")
+    }
+
+    #[test]
+    fn only_the_groups_of_the_fleets_are_changed() {
+        let one = group("region = 'eu-west-1'\nauto_scaling_group = 'web'\naccount = '123456789012'");
+        let other = group("region = 'cn-north-1'\nauto_scaling_group = 'api'");
+        let policy = policy([&one, &other]);
+        let roll = &policy["Statement"][1];
+        assert_eq!(roll["Action"], json!(ROLL));
+        let named = "autoScalingGroup:*:autoScalingGroupName";
+        assert_eq!(
+            roll["Resource"],
+            json!([
+                format!("arn:aws-cn:autoscaling:cn-north-1:*:{named}/api"),
+                format!("arn:aws:autoscaling:eu-west-1:123456789012:{named}/web")
+            ])
+        );
+        assert_eq!(
+            policy["Statement"][6]["Condition"]["StringEquals"],
+            json!({
+                "aws:ResourceTag/aws:autoscaling:groupName": ["api", "web"],
+            })
+        );
+        // A managed policy may have 6,144 characters, blanks not counted (IAM's quotas).
+        assert!(policy.to_string().len() < 6144);
+    }
+
+    /// What is called is allowed, and what is allowed is called or asked for by what is called: by the names in the code
+    /// that calls.
+    #[test]
+    #[cfg(feature = "aws")]
+    fn every_call_of_a_roll_is_in_it() {
+        let mut called: BTreeSet<String> =
+            ["DescribeImages", "DescribeLaunchTemplateVersions", "GetConsoleOutput"]
+                .map(str::to_owned)
+                .into();
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/provider/aws/group"));
+        for file in files.expect("the sources") {
+            let text = std::fs::read_to_string(file.expect("a source").path()).expect("the source");
+            let calls = text.split("CallError").flat_map(|text| text.split("::of(\"").skip(1));
+            called.extend(calls.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+        }
+        let allowed = LOOK.iter().chain(&ROLL).chain(&SERVE).chain(&["ec2:CreateLaunchTemplateVersion"]);
+        let allowed = allowed.chain(&["ec2:CreateTags"]);
+        let name = |action: &&str| action.split_once(':').map(|(_, name)| name.to_owned());
+        assert_eq!(allowed.filter_map(name).collect::<BTreeSet<_>>(), called);
+        assert_eq!(TAG, crate::provider::aws::group::NAME_TAG);
+    }
+}
