@@ -411,10 +411,16 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         self.journal.record(self.provider.now(), outcome).await?;
         // The rest of the batch was decided without what a command said meanwhile.
         let alone = self.journal.entries().len() == before + 1;
-        let key = action.to_string();
+        // A launch that fails is not made anew: the next one has another name, and maybe another zone.
+        let key = match action {
+            Action::Launch { .. } => "launch an instance".to_owned(),
+            other => other.to_string(),
+        };
         match result {
             Ok(outcome) => {
-                running.failing.remove(&key);
+                if !(matches!(action, Action::Launch { .. }) && matches!(outcome, Outcome::Refused { .. })) {
+                    running.failing.remove(&key);
+                }
                 running.done += u64::from(outcome == Outcome::Applied);
                 if let Some(text) = told(action).filter(|_| outcome == Outcome::Applied) {
                     self.progress.note(&action.id().0, text);

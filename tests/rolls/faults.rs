@@ -98,6 +98,24 @@ fn who_may_not_is_told_what() {
     });
 }
 
+/// Not a launch after the other for ever, and nothing is ended in the meantime.
+#[test]
+fn a_launch_that_aws_refuses_ends_the_roll() {
+    let stage = Stage::new();
+    let group = Group::on(&stage, Setup::without_room());
+    let words = "The parameter is not valid.";
+    stage.cloud.rules(&json!([{ "operation": "LaunchInstances", "do": "error", "times": -1,
+        "code": "ValidationError", "status": 400, "message": words }]));
+    let ended = group.run(&["roll", NAME]).must(1);
+    assert!(ended.stderr.contains("LaunchInstances") && ended.stderr.contains(words), "{}", ended.stderr);
+    assert_eq!(group.called("DeregisterTargets"), 0);
+    assert_eq!(group.called("TerminateInstanceInAutoScalingGroup"), 0);
+    assert_eq!(group.leases(), Vec::<std::path::PathBuf>::new());
+    stage.cloud.rules(&json!([]));
+    group.run(&["roll", NAME]).must(0);
+    group.judge(&group.wanted.id);
+}
+
 #[test]
 fn a_zone_without_capacity_is_waited_for_or_passed_over() {
     let stage = Stage::new();

@@ -114,6 +114,7 @@ fn of_code(code: &str, status: u16) -> Kind {
         "InvalidSnapshot.NotFound"
         | "InvalidAMIID.NotFound"
         | "InvalidAMIID.Unavailable"
+        | "InvalidInstanceID.NotFound"
         | "InvalidLaunchTemplateId.NotFound"
         | "InvalidLaunchTemplateId.VersionNotFound"
         | "InvalidLaunchTemplateName.NotFoundException"

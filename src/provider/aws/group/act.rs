@@ -8,7 +8,7 @@ use aws_sdk_autoscaling::types::InstanceRefreshStatus;
 use aws_sdk_elasticloadbalancingv2::types::TargetDescription;
 use jiff::{SignedDuration, Timestamp};
 
-use super::census::{COMING, leaves, name};
+use super::census::{COMING, is_aside, leaves, name};
 use super::records::{self, Ending, Launching};
 use super::seen::{Member, Seen};
 use super::{AutoScalingGroup, census};
@@ -82,7 +82,7 @@ impl AutoScalingGroup {
         let Some((machine, Some(member))) = self.find(&seen, id) else {
             return Ok(Outcome::refused(format!("{id} is not in the group")));
         };
-        if leaves(member) {
+        if member.lifecycle != "InService" {
             return Ok(Outcome::refused(format!("{id} is {} in the group", member.lifecycle)));
         }
         let serving = seen.group.members.iter().filter(|other| other.id != machine);
@@ -118,6 +118,12 @@ impl AutoScalingGroup {
         let Some((machine, member)) = found else {
             return self.gone(id).await;
         };
+        if member.as_ref().is_some_and(is_aside) {
+            // Whoever put it aside has it now, and the fleet has one less by their doing. Its name is not given up: it
+            // may come back.
+            self.forget(id, &machine)?;
+            return Ok(Outcome::AlreadyDone);
+        }
         let ended = seen.machines.get(&machine).is_some_and(super::Machine::is_ended);
         let Some(member) = member.filter(|member| !leaves(member) && !ended) else {
             return self.gone(id).await;
@@ -229,7 +235,7 @@ impl Aws {
     }
 
     /// Ends a member, and takes it from the group's size.
-    async fn end_member(&self, machine: &str) -> Result<(), CallError> {
+    pub(super) async fn end_member(&self, machine: &str) -> Result<(), CallError> {
         let call = self.autoscaling.terminate_instance_in_auto_scaling_group().instance_id(machine);
         let done = call.should_decrement_desired_capacity(true).send().await;
         done.map(drop).map_err(|error| CallError::of("TerminateInstanceInAutoScalingGroup", &error))

@@ -40,11 +40,11 @@ pub fn census(seen: &Seen, known: &Known<'_>) -> Census {
     instances.extend(fallen(seen, known));
     instances.extend(coming(seen, known));
     instances.sort_by(|one, other| one.id.cmp(&other.id));
-    let aside = group.members.iter().filter(|member| member.lifecycle.contains("Standby"));
+    let aside = group.members.iter().filter(|member| is_aside(member));
     let aside: Vec<_> = aside.map(|member| member.id.as_str()).collect();
     let trouble = (!aside.is_empty()).then(|| {
         format!(
-            "{} in standby: left alone, whatever it runs; whoever put it there takes it back",
+            "{} in standby or being detached: left alone, whatever it runs; whoever put it there takes it back",
             aside.join(", ")
         )
     });
@@ -65,6 +65,12 @@ pub fn leaves(member: &Member) -> bool {
     member.lifecycle.starts_with("Terminat")
 }
 
+/// Tells whether somebody has put a group's member aside, or taken it out: it is not the fleet's while it is.
+#[must_use]
+pub fn is_aside(member: &Member) -> bool {
+    member.lifecycle.contains("Standby") || member.lifecycle.starts_with("Detach")
+}
+
 /// One instance that the group has; `None` for what is left alone: in standby, detached, or ended by rekiln.
 fn instance(seen: &Seen, member: &Member, known: &Known<'_>) -> Option<Instance> {
     let machine = seen.machines.get(&member.id);
@@ -74,7 +80,7 @@ fn instance(seen: &Seen, member: &Member, known: &Known<'_>) -> Option<Instance>
         return None;
     }
     let waits = member.lifecycle.starts_with("Pending");
-    if !(gone || waits || member.lifecycle == "InService") {
+    if is_aside(member) || !(gone || waits || member.lifecycle == "InService") {
         return None;
     }
     let (health, in_service, connections) =

@@ -16,7 +16,7 @@ use crate::fleet::census::InstanceId;
 use crate::fleet::generation::Generation;
 use crate::provider::aws::error::Kind;
 use crate::provider::aws::reach::Template;
-use crate::provider::aws::{Aws, CallError};
+use crate::provider::aws::{Aws, CallError, insist};
 use crate::provider::{Outcome, ProviderError};
 
 /// What came of asking for an instance.
@@ -42,7 +42,11 @@ impl AutoScalingGroup {
         let seen = self.glance().await?;
         let names = self.memory().names.clone();
         let mut living = seen.machines.iter().filter(|(_, machine)| !machine.is_ended());
-        if living.any(|(machine, known)| census::name(machine, Some(known), &names) == *id) {
+        let found = living.find(|(machine, known)| census::name(machine, Some(known), &names) == *id);
+        if let Some((machine, known)) = found {
+            if known.name.is_none() {
+                self.give_name(machine, id).await?;
+            }
             records::remove::<Launching>(&self.dir, id)?;
             return Ok(Outcome::AlreadyDone);
         }
@@ -57,8 +61,7 @@ impl AutoScalingGroup {
         match launched {
             Ok(Launched::Accepted(machine)) => {
                 self.memory().names.insert(machine.clone(), id.clone());
-                // Until it has its name, it counts as a stranger's in the eyes of whoever comes after a crash.
-                aws.tag_name(&machine, id).await.map_err(|error| error.of_act(&aws.region))?;
+                self.give_name(&machine, id).await?;
                 records::remove::<Launching>(&self.dir, id)?;
                 Ok(Outcome::Applied)
             }
@@ -71,13 +74,28 @@ impl AutoScalingGroup {
                 let error = CallError { call: "LaunchInstances", kind: Kind::Refused, words };
                 Err(error.of_act(&aws.region))
             }
-            // The group is not as the last look had it: the next one decides anew.
-            Err(error) if matches!(error.kind, Kind::Used | Kind::Refused) => {
+            // The group is busy otherwise: the next look decides anew.
+            Err(error) if error.kind == Kind::Used => {
                 self.give_up(id)?;
                 Ok(Outcome::refused(format!("AWS does not launch it: {}", error.words)))
             }
+            Err(error) if matches!(error.kind, Kind::Refused | Kind::Denied | Kind::Quota) => {
+                self.give_up(id)?;
+                Err(error.of_act(&aws.region))
+            }
             Err(error) => Err(error.of_act(&aws.region)),
         }
+    }
+
+    /// Gives an instance its name: without it, it is a stranger's in the eyes of whoever comes after a crash. One that
+    /// cannot be named is ended again, before it ever serves.
+    async fn give_name(&self, machine: &str, id: &InstanceId) -> Result<(), ProviderError> {
+        let aws = &self.cloud.aws;
+        let Err(error) = insist(&aws.region, || aws.tag_name(machine, id)).await else { return Ok(()) };
+        self.names()?.end(id)?;
+        aws.end_member(machine).await.map_err(|error| error.of_act(&aws.region))?;
+        records::remove::<Launching>(&self.dir, id)?;
+        Err(error.during(format!("naming {machine}, which was just launched and is ended again")).into())
     }
 
     /// Nothing was launched under a name, and nothing will be.
