@@ -33,7 +33,7 @@ SAID = {
     "unknown": ("unavailable", "Target.HealthCheckDisabled"),
 }
 # A real target is asked at most once in so many seconds of real time, and has to answer in so many.
-PROBE_INTERVAL, PROBE_TIMEOUT = 1.0, 0.5
+PROBE_INTERVAL, PROBE_TIMEOUT = 1.0, 2.0
 # What has to know when a target's state has changed; groups add themselves.
 LISTENERS: list[Callable[[Any], None]] = []
 
@@ -52,8 +52,9 @@ class Target:
     reason: str | None = "Elb.RegistrationInProgress"
     # When it is gone, once it is deregistered.
     drained: float | None = None
-    # What the last real check found, and when by the monotonic clock.
+    # What the last real checks found, how many failed since one was good, and when by the monotonic clock.
     answers: bool | None = None
+    misses: int = 0
     probed: float = -PROBE_INTERVAL
 
     @property
@@ -222,7 +223,11 @@ def probe(cell: Cell, arn: str) -> None:
         return
     with ThreadPoolExecutor(len(due[:16])) as pool:
         for target, answers in zip(due, pool.map(asked, due)):
-            target.answers, target.probed = answers, time.monotonic()
+            target.misses = 0 if answers else target.misses + 1
+            # One that is slow for once is well.
+            if answers or target.misses >= int(target.group.unhealthy_threshold_count):
+                target.answers = answers
+            target.probed = time.monotonic()
     for target in due:
         target.settle()
 

@@ -1,9 +1,11 @@
 //! The AWS of these tests: the endpoint, and the proxy before it that spoils calls.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::ops::Deref;
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread::sleep;
@@ -296,6 +298,25 @@ impl Cloud {
         answer[at..].chars().take_while(|letter| *letter != '<').collect()
     }
 
+    /// Writes what a snapshot has, block by block, as EBS direct gives it to anyone who may read.
+    pub fn read_snapshot(&self, region: &str, snapshot: &str, file: &File) {
+        let get = |path: &str| self.answer(region, "ebs", "GET", path, &[], b"");
+        let mut page = String::new();
+        loop {
+            let listed = get(&format!("/snapshots/{snapshot}/blocks{page}"));
+            let listed: Value = serde_json::from_slice(&listed).expect("JSON");
+            file.set_len(listed["VolumeSize"].as_u64().expect("a size") << 30).expect("sized");
+            for block in listed["Blocks"].as_array().expect("a list") {
+                let index = block["BlockIndex"].as_u64().expect("a number");
+                let token = block["BlockToken"].as_str().expect("a token");
+                let bytes = get(&format!("/snapshots/{snapshot}/blocks/{index}?blockToken={token}"));
+                file.write_all_at(&bytes, index * super::stage::BLOCK as u64).expect("written");
+            }
+            let Some(next) = listed["NextToken"].as_str() else { return };
+            page = format!("?pageToken={next}");
+        }
+    }
+
     fn call(
         &self,
         region: &str,
@@ -305,14 +326,25 @@ impl Cloud {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> String {
+        String::from_utf8(self.answer(region, service, method, path, headers, body)).expect("UTF-8")
+    }
+
+    fn answer(
+        &self,
+        region: &str,
+        service: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Vec<u8> {
         let scope = format!(
             "AWS4-HMAC-SHA256 Credential=test/20300101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
         );
         let headers = [headers, &[("Authorization", &scope)]].concat();
         let (status, answer) = http(self.endpoint.port, method, path, &headers, body);
-        let text = String::from_utf8(answer).expect("UTF-8");
-        assert!((200..300).contains(&status), "{path}: {status} {text}");
-        text
+        assert!((200..300).contains(&status), "{path}: {status} {}", String::from_utf8_lossy(&answer));
+        answer
     }
 }
 

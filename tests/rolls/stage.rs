@@ -14,6 +14,8 @@ use crate::publish::stage::{Ended, FILLS, Image, REGION, SIZE, Stage, Started};
 
 /// The group, and its fleet.
 pub const NAME: &str = "web";
+/// How the group's addresses begin.
+const NET: &str = "10.1";
 /// The last letters of the zones.
 const ZONES: [&str; 3] = ["a", "b", "c"];
 
@@ -88,12 +90,12 @@ impl<'a> Group<'a> {
     /// Makes a group, and waits until all of it serves.
     pub fn on(stage: &'a Stage, setup: Setup) -> Self {
         stage.cloud.looks(0);
-        repository(stage);
+        repository(stage, Path::new(env!("CARGO_MANIFEST_DIR")));
         let old = publish(stage, "an old page", 7);
         let wanted = publish(stage, "the page that is asked for", 8);
-        let (subnets, vpc) = network(stage, &setup, &old.id);
+        let (subnets, vpc) = network(stage, &setup, &old.id, NET);
         let source = |number: usize| {
-            let arn = target_group(stage, number, &vpc);
+            let arn = target_group(stage, number, &vpc, 1);
             format!("&TargetGroupARNs.member.{}={arn}", number + 1)
         };
         let sources: Vec<String> = (0..setup.target_groups).map(source).collect();
@@ -223,10 +225,10 @@ pub fn objects(ended: &Ended) -> Vec<Value> {
     ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// Rekiln's own recipes, which have locks: so it is known what Git asks for.
-fn repository(stage: &Stage) {
+/// Rekiln's own recipes from `origin`, which have locks: so it is known what Git asks for.
+pub fn repository(stage: &Stage, origin: &Path) {
     for folder in ["images", "bootstrap/web"] {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let from = origin.join(folder);
         for file in fs::read_dir(from).expect("a directory") {
             let file = file.expect("a file");
             fs::copy(file.path(), stage.repo().join(folder).join(file.file_name())).expect("copied");
@@ -259,15 +261,16 @@ pub fn publish(stage: &Stage, page: &str, mark: u8) -> Ami {
     Ami { image, id }
 }
 
-/// Makes the subnets and the launch template of an AMI; returns the subnets, as a group is given them, and the VPC.
-fn network(stage: &Stage, setup: &Setup, ami: &str) -> (String, String) {
+/// Makes the subnets and the launch template of an AMI; returns the subnets, as a group is given them, and the VPC,
+/// whose addresses begin with `net`.
+pub fn network(stage: &Stage, setup: &Setup, ami: &str, net: &str) -> (String, String) {
     let cloud = &stage.cloud;
     let ec2 = |parameters: &str| cloud.ec2(REGION, parameters);
-    let vpc = text(&ec2("Action=CreateVpc&CidrBlock=10.1.0.0/16"), "vpcId");
+    let vpc = text(&ec2(&format!("Action=CreateVpc&CidrBlock={net}.0.0/16")), "vpcId");
     let subnet = |(number, zone): (usize, &&str)| {
         let block = 16 * number;
         let made = ec2(&format!(
-            "Action=CreateSubnet&VpcId={vpc}&CidrBlock=10.1.{block}.0/20&AvailabilityZone={REGION}{zone}"
+            "Action=CreateSubnet&VpcId={vpc}&CidrBlock={net}.{block}.0/20&AvailabilityZone={REGION}{zone}"
         ));
         text(&made, "subnetId")
     };
@@ -286,8 +289,8 @@ fn network(stage: &Stage, setup: &Setup, ami: &str) -> (String, String) {
     (subnets.join(","), vpc)
 }
 
-/// Makes a target group that gets requests and waits a second for those that are under way; returns its ARN.
-fn target_group(stage: &Stage, number: usize, vpc: &str) -> String {
+/// Makes a target group that gets requests and waits some seconds for those that are under way; returns its ARN.
+pub fn target_group(stage: &Stage, number: usize, vpc: &str, wait: u32) -> String {
     let name = format!("web-{number}");
     let made = stage.cloud.elb(
         REGION,
@@ -298,7 +301,7 @@ fn target_group(stage: &Stage, number: usize, vpc: &str) -> String {
         REGION,
         &format!(
             "Action=ModifyTargetGroupAttributes&TargetGroupArn={arn}&\
-             Attributes.member.1.Key=deregistration_delay.timeout_seconds&Attributes.member.1.Value=1"
+             Attributes.member.1.Key=deregistration_delay.timeout_seconds&Attributes.member.1.Value={wait}"
         ),
     );
     stage.cloud.control("target_groups", &json!({ "target_group": name, "in_use": true }));

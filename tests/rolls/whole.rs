@@ -36,6 +36,21 @@ fn calls(stage: &Stage, rolled: &Value) -> u64 {
     seen
 }
 
+/// Nothing is replaced where nothing is, and what an autoscaler adds later is of the new image all the same.
+#[test]
+fn a_group_of_none_launches_what_is_new() {
+    let stage = Stage::new();
+    let group = Group::on(&stage, Setup { size: 0, ..Setup::default() });
+    group.run(&["roll", NAME]).must(0);
+    assert_eq!(group.called("LaunchInstances"), 0);
+    group.judge(&group.wanted.id);
+    group.autoscaling(&format!("Action=SetDesiredCapacity&AutoScalingGroupName={NAME}&DesiredCapacity=2"));
+    group.judge(&group.wanted.id);
+    let before = stage.cloud.log(0).len();
+    group.run(&["roll", NAME]).must(0);
+    assert_eq!(stage.cloud.log(0).len(), before, "there was nothing to do");
+}
+
 #[test]
 fn a_group_of_six_in_three_zones_rolls() {
     let stage = Stage::new();

@@ -105,19 +105,24 @@ impl AutoScalingGroup {
             return Ok(Outcome::refused("the group is about to launch it by itself"));
         }
         let seen = self.glance().await?;
-        let found = match self.find(&seen, id) {
-            Some((machine, member)) => Some((machine, member.cloned())),
-            None => match records::read::<Launching>(&self.dir, id)? {
-                Some(launching) => match self.unnamed(&launching).await? {
-                    Ok(found) => found.map(|member| (member.id.clone(), Some(member))),
-                    Err(why) => return Ok(Outcome::refused(why)),
-                },
-                None => None,
-            },
+        let Some((machine, member)) = self.find(&seen, id) else {
+            let Some(launching) = records::read::<Launching>(&self.dir, id)? else {
+                return self.gone(id).await;
+            };
+            return match self.unnamed(&launching).await? {
+                Ok(None) => self.gone(id).await,
+                Ok(Some(machine)) => {
+                    let aws = &self.cloud.aws;
+                    insist(&aws.region, || aws.tag_name(&machine, id)).await?;
+                    self.memory().names.insert(machine.clone(), id.clone());
+                    records::remove::<Launching>(&self.dir, id)?;
+                    // Whether it is to be ended is decided anew, now that it is seen.
+                    Ok(Outcome::refused(format!("{id} is there: it is {machine}, and has its name only now")))
+                }
+                Err(why) => Ok(Outcome::refused(why)),
+            };
         };
-        let Some((machine, member)) = found else {
-            return self.gone(id).await;
-        };
+        let member = member.cloned();
         if member.as_ref().is_some_and(is_aside) {
             // Whoever put it aside has it now, and the fleet has one less by their doing. Its name is not given up: it
             // may come back.
@@ -191,9 +196,9 @@ impl AutoScalingGroup {
     }
 
     /// Finds the instance of a launch whose answer was lost: it is in the group, was launched so and since then, and nobody
-    /// has named it. Of several any will do: whichever is ended, one is left for whoever else launched one.
+    /// has named it. Of several any will do: one is left for whoever else launched one. Returns EC2's id;
     /// `Err` has why that cannot be told yet.
-    async fn unnamed(&self, launching: &Launching) -> Result<Result<Option<Member>, String>> {
+    async fn unnamed(&self, launching: &Launching) -> Result<Result<Option<String>, String>> {
         let seen = self.look_again().await?;
         let names = self.memory().names.clone();
         let fits = |member: &&Member| {
@@ -205,7 +210,7 @@ impl AutoScalingGroup {
             let same = version == Some((launching.template.as_str(), launching.version));
             !leaves(member) && unnamed && since && here && same
         };
-        let found = seen.group.members.iter().find(fits).cloned();
+        let found = seen.group.members.iter().find(fits).map(|member| member.id.clone());
         let settled = seen.at.duration_since(launching.at) >= LISTED;
         if found.is_none() && !settled {
             return Ok(Err("its launch was begun just now, and may not be listed yet".to_owned()));

@@ -42,12 +42,21 @@ pub fn census(seen: &Seen, known: &Known<'_>) -> Census {
     instances.sort_by(|one, other| one.id.cmp(&other.id));
     let aside = group.members.iter().filter(|member| is_aside(member));
     let aside: Vec<_> = aside.map(|member| member.id.as_str()).collect();
-    let trouble = (!aside.is_empty()).then(|| {
-        format!(
-            "{} in standby or being detached: left alone, whatever it runs; whoever put it there takes it back",
-            aside.join(", ")
-        )
-    });
+    let retained = group.members.iter().filter(|member| member.lifecycle.ends_with("Retained"));
+    let retained: Vec<_> = retained.map(|member| member.id.as_str()).collect();
+    let named = [
+        (
+            aside,
+            "in standby or being detached: left alone, whatever it runs; whoever put it there takes it back",
+        ),
+        (
+            retained,
+            "kept by a lifecycle hook after its end, and paid for: `aws ec2 terminate-instances` ends it",
+        ),
+    ];
+    let named = named.into_iter().filter(|(ids, _)| !ids.is_empty());
+    let trouble: Vec<_> = named.map(|(ids, what)| format!("{} {what}", ids.join(", "))).collect();
+    let trouble = (!trouble.is_empty()).then(|| trouble.join("; "));
     let desired = u32::try_from(group.desired).unwrap_or(0);
     Census { at: seen.at, instances, trouble, group: Some(Group { desired, zones: group.zones.clone() }) }
 }
@@ -140,7 +149,10 @@ fn serves(seen: &Seen, member: &Member, known: &Known<'_>) -> (Health, bool, u32
         }
     }
     if let Some(answers) = known.answers {
-        health = worse(health, answers.get(&member.id).copied().unwrap_or(Health::Unknown));
+        let own = answers.get(&member.id).copied().unwrap_or(Health::Unknown);
+        health = worse(health, own);
+        // A load balancer may find it well before the fleet's own check does; until both do, it has not served yet.
+        everywhere &= own == Health::Healthy;
     }
     let in_service = everywhere && !known.drained.contains(&member.id);
     (health, in_service, u32::from(draining))

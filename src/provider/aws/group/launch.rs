@@ -123,7 +123,7 @@ impl AutoScalingGroup {
     }
 
     /// Returns the version that launches a generation.
-    async fn version_of(&self, generation: &Generation) -> Result<Version> {
+    pub(super) async fn version_of(&self, generation: &Generation) -> Result<Version> {
         let known = self.memory().made.get(&generation.id).cloned();
         if let Some(known) = known {
             return Ok(known);

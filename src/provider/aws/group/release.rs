@@ -6,6 +6,7 @@ use super::AutoScalingGroup;
 use super::lease::{Lease, Leases, Place, What};
 use super::look::Cloud;
 use super::seen::Group;
+use super::template::Version;
 use crate::error::Result;
 use crate::fleet::generation::Generation;
 use crate::fleet::journal::Writer;
@@ -15,15 +16,17 @@ use crate::store::Store;
 
 impl AutoScalingGroup {
     pub(super) async fn give_leases_back(&self, arrived: Option<&Generation>) -> Result<()> {
+        if let Some(arrived) = arrived {
+            self.launch_what_arrived(arrived).await?;
+        }
         if self.leases.all()?.is_empty() {
             return Ok(());
         }
         // What a rollout went back to may not be what was launched last, nor what the group launched when it began.
         let arrived = match arrived {
-            Some(generation) => self.cloud.aws.version_for(&self.base.template, generation.id).await?,
+            Some(generation) => Some(self.version_of(generation).await?.number),
             None => None,
         };
-        let arrived = arrived.map(|version| version.number);
         self.changed();
         let seen = self.look().await?;
         let mut left = Vec::new();
@@ -33,6 +36,24 @@ impl AutoScalingGroup {
         let mut memory = self.memory();
         (memory.bounds, memory.pinned, memory.balance_kept) = (None, None, false);
         Ok(())
+    }
+
+    /// Has the group launch by itself what all of it is of now, by a version's number: nothing was launched where nothing
+    /// was old, or nothing was there.
+    async fn launch_what_arrived(&self, arrived: &Generation) -> Result<()> {
+        let seen = self.look().await?;
+        let pinned = seen.group.template.as_ref().is_some_and(|(_, version)| version.parse::<i64>().is_ok());
+        let launches = self.launches(&seen).await?;
+        if pinned && launches.is_some_and(|launches| launches.id == arrived.id) {
+            return Ok(());
+        }
+        let Version { template, number, .. } = self.version_of(arrived).await?;
+        let wanted = (Template::Id(template.clone()), number.to_string());
+        if seen.group.template.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        let aws = &self.cloud.aws;
+        insist(&aws.region, || aws.pin(&self.group, &template, number)).await
     }
 }
 

@@ -95,14 +95,17 @@ impl Aws {
     /// # Errors
     /// It is none of this template's, and cannot be made from `base`.
     pub(super) async fn version_of(&self, base: &Version, generation: &Generation) -> Result<Version> {
+        let mut parts = (*generation.parts).clone();
+        parts.remove("image");
+        if parts == base.blueprint.parts {
+            return Ok(base.clone());
+        }
         if let Some(found) = self.version_for(&base.template, generation.id).await? {
             return Ok(found);
         }
         let ami = generation.parts.get(AMI).cloned().unwrap_or_default();
         let mut wanted = base.blueprint.parts.clone();
         wanted.insert(AMI.to_owned(), ami.clone());
-        let mut parts = (*generation.parts).clone();
-        parts.remove("image");
         if wanted != parts {
             return Err(Error::failed(format!(
                 "launch template {} has no version for generation {} any more, and version {} differs in more than its AMI",

@@ -120,6 +120,14 @@ fn what_the_group_is_about_to_launch_counts() {
 }
 
 #[test]
+fn what_nobody_ends_is_named() {
+    let kept = Word { lifecycle: "TerminatingRetained", ec2: "running", target: "", reason: "" };
+    let mut seen = look(&[kept]);
+    seen.group.desired = 0;
+    assert!(plainly(&seen).trouble.is_some_and(|text| text.starts_with("i-0 kept by a lifecycle hook")));
+}
+
+#[test]
 fn what_was_given_up_is_not_seen_again_and_what_died_by_itself_is() {
     let gone = |lifecycle| Word { lifecycle, ec2: "terminated", target: "", reason: "" };
     let names = BTreeMap::from([("i-0".to_owned(), InstanceId("web-1".to_owned()))]);
@@ -152,6 +160,8 @@ fn a_health_check_of_the_fleets_own_has_a_say() {
         BTreeMap::from([("i-0".to_owned(), Health::Healthy), ("i-1".to_owned(), Health::Unhealthy)]);
     let names = BTreeMap::new();
     let found = with(&names, &[], |known| census(&seen, &Known { answers: Some(&answers), ..*known }));
-    let health: Vec<Health> = found.instances.iter().map(|one| one.health).collect();
-    assert_eq!(health, [Health::Healthy, Health::Unhealthy, Health::Unknown]);
+    let health: Vec<_> = found.instances.iter().map(|one| (one.health, one.in_service)).collect();
+    // What the load balancer finds well, and the fleet does not yet, has not served: it is no failure before its deadline.
+    let expected = [(Health::Healthy, true), (Health::Unhealthy, false), (Health::Unknown, false)];
+    assert_eq!(health, expected);
 }
