@@ -5,6 +5,7 @@
 mod faults;
 mod judge;
 mod killed;
+mod many;
 mod real;
 mod refused;
 mod rivals;

@@ -1,7 +1,7 @@
 //! Tell: the command line. One file a command; `Context` is what they share.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::{Parser, Subcommand};
 
@@ -167,6 +167,9 @@ pub struct Context {
     pub store_url: String,
     /// Where text, progress and JSON go.
     pub output: Arc<Output>,
+    /// What all asynchronous work of this process runs on, fleets at the same time included: they share connections, which
+    /// end with the runtime that made them. Made when it is first needed.
+    pub runtime: OnceLock<tokio::runtime::Runtime>,
     /// The accounts and regions that were reached, each once.
     #[cfg(feature = "aws")]
     pub clouds: crate::provider::aws::group::Clouds,
@@ -192,10 +195,14 @@ impl Context {
     /// # Errors
     /// What the work returns, or that the runtime could not start.
     pub fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .doing(|| "starting the asynchronous runtime")?;
+        let runtime = if let Some(runtime) = self.runtime.get() {
+            runtime
+        } else {
+            let made = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            let made = made.doing(|| "starting the asynchronous runtime")?;
+            // Another thread may have been first; then this one's is dropped.
+            self.runtime.get_or_init(|| made)
+        };
         runtime.block_on(work)
     }
 }
@@ -225,6 +232,7 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         repo,
         store_url,
         output: Arc::clone(output),
+        runtime: OnceLock::new(),
         #[cfg(feature = "aws")]
         clouds: crate::provider::aws::group::Clouds::default(),
     };

@@ -161,6 +161,15 @@ impl<'a> Group<'a> {
         }
     }
 
+    /// Waits until something is so, with nothing of rekiln running.
+    pub fn waits_until(&self, mut so: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !so() {
+            assert!(begun.elapsed() < PATIENCE, "it never comes to that: {:#}", self.stage.cloud.state()["groups"]);
+            sleep(LOOK);
+        }
+    }
+
     /// Runs a command to its end.
     pub fn run(&self, args: &[&str]) -> Ended {
         self.stage.run(args)
