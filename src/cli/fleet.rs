@@ -21,9 +21,9 @@ use crate::fleet::plan::{Plan, Situation, plan};
 use crate::fleet::policy::Policy;
 use crate::fleet::roll::{Order, Roll, Summary};
 use crate::fleet::surroundings::{OfStore, Outlook, Surroundings as _};
+use crate::provider::Place;
 use crate::provider::Provider as _;
 use crate::provider::local::{Local, Qemu};
-use crate::provider::Place;
 use crate::repository::Repository;
 use crate::store::Store;
 pub use crate::table::table;
@@ -247,12 +247,6 @@ fn in_aws(
 }
 
 #[cfg(not(feature = "aws"))]
-fn in_aws(
-    _: &Context,
-    _: &Store,
-    _: &str,
-    _: &Fleet,
-    _: &crate::fleet::AutoScaling,
-) -> Result<Place> {
+fn in_aws(_: &Context, _: &Store, _: &str, _: &Fleet, _: &crate::fleet::AutoScaling) -> Result<Place> {
     Err(Error::failed("this rekiln was built without AWS").hint("build it with its default features"))
 }

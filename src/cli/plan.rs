@@ -43,7 +43,14 @@ fn show(context: &Context, name: &str) -> Result<u8> {
         .output
         .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts, "end": expected }));
     let plan = settled(&look.situation(&site, &target));
-    let told = Told { site: &site, policy: &look.policy, target: &target, image: &image, census: &look.census, plan: &plan };
+    let told = Told {
+        site: &site,
+        policy: &look.policy,
+        target: &target,
+        image: &image,
+        census: &look.census,
+        plan: &plan,
+    };
     let lines = told.lines(&acts, &expected);
     for line in lines {
         context.output.line(line);

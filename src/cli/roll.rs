@@ -55,7 +55,8 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
             context.output.line(told_calls(calls, ended));
         }
         let place = site.provider.told(&site.fleet);
-        let place = if site.fleet.local.is_some() { format!("; it serves on {place}") } else { String::new() };
+        let place =
+            if site.fleet.local.is_some() { format!("; it serves on {place}") } else { String::new() };
         context.output.line(format!("next: `rekiln status {fleet}`{place}"));
     }
     if to.is_some() && site.target().ok().is_none_or(|(git, _)| git.image.short() != image) {

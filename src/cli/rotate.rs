@@ -217,7 +217,10 @@ impl Work<'_> {
         let fleet = &site.name;
         for id in ids {
             let (reason, at) = (self.reason.to_owned(), Timestamp::now());
-            let dir = site.provider.here("keeping what is left of an instance")?.keep_evidence(&Evidence { instance: id.clone(), reason, at })?;
+            let dir = site
+                .provider
+                .here("keeping what is left of an instance")?
+                .keep_evidence(&Evidence { instance: id.clone(), reason, at })?;
             self.context.output.json(
                 &serde_json::json!({ "event": "evidence", "fleet": fleet, "instance": id, "dir": dir }),
             );

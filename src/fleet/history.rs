@@ -54,6 +54,9 @@ pub enum Event {
     Sized {
         /// How many instances.
         size: u32,
+        /// How many of those that rekiln added are no longer in it: its owner wants fewer than rekiln added.
+        #[serde(default, skip_serializing_if = "is_none")]
+        lost: u32,
     },
     /// This will be done next.
     Intent {
@@ -176,6 +179,11 @@ const fn counts() -> bool {
     true
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_none(count: &u32) -> bool {
+    *count == 0
+}
+
 impl Event {
     /// Tells whether a second process may say it while another one rolls: the roller takes it up and goes on.
     #[must_use]
@@ -197,8 +205,8 @@ pub struct Member {
     pub launched: bool,
     /// Whether its launch is known to have enlarged the provider's group; of a fleet whose size is the fleet file's, never.
     pub enlarged: bool,
-    /// Whether its end was begun, and no answer says what came of it.
-    pub ending: bool,
+    /// When its end was begun last, of which no answer says what came of it; of a fleet whose size is the fleet file's, never.
+    pub ending: Option<Timestamp>,
     /// The generation it was launched with.
     pub generation: Option<Digest>,
     /// The zone it was launched into.
@@ -275,6 +283,8 @@ pub struct History {
     pub launches: u64,
     /// By how many rekiln's own launches and ends have changed the size of the provider's group, as far as is known.
     pub added: i64,
+    /// What rekiln ended and took from the size of the provider's group: an end counts once, however often it is heard of.
+    pub taken: BTreeSet<InstanceId>,
     /// The size of the provider's group, without what rekiln added; `None` before it was first seen, and always where
     /// the fleet file says the size.
     pub size: Option<u32>,
@@ -372,7 +382,10 @@ impl History {
             Event::Outcome { action, result: Ok(outcome) } => self.conclude(at, action, outcome),
             Event::Seen { changed, .. } => self.see(changed),
             Event::SizeDiffers { size } => self.other_size = Some((*size, at)),
-            Event::Sized { size } => (self.size, self.other_size) = (Some(*size), None),
+            Event::Sized { size, lost } => {
+                (self.size, self.other_size) = (Some(*size), None);
+                self.added -= i64::from(*lost);
+            }
             Event::Outcome { result: Err(_), .. } | Event::Stopped { .. } | Event::Ending => {}
             Event::Serving { instance } => self.members.entry(instance.clone()).or_default().served = true,
             Event::Failed { instance, reason, counts, .. } => {
@@ -483,21 +496,35 @@ impl History {
             }
             Action::Terminate { id, .. } => {
                 let member = self.members.entry(id.clone()).or_default();
-                (member.launched, member.ending) = (true, self.size.is_some());
+                (member.launched, member.ending) = (true, self.size.map(|_| at));
             }
         }
     }
 
-    /// What was seen alive was launched, even if the answer was lost.
+    /// What was seen alive was launched, even if the answer was lost; what was seen dead was so too, and its name is free.
     fn see(&mut self, changed: &[Instance]) {
         let sized = self.size.is_some();
-        for seen in changed.iter().filter(|seen| seen.state != State::Dead) {
+        for seen in changed {
             if let Some(member) = self.members.get_mut(&seen.id) {
-                member.launched = true;
+                member.launched |= seen.state != State::Dead;
                 if sized {
                     self.added += member.enlarge();
                 }
             }
+        }
+    }
+
+    /// Returns by how many the end of an instance changes the size of the provider's group, as far as that was not known.
+    fn end(&mut self, id: &InstanceId, member: &Member, outcome: &Outcome) -> i64 {
+        match outcome {
+            Outcome::Applied => {
+                let news = self.taken.insert(id.clone());
+                // A launch that nobody heard of and its end are both in the size, or neither is.
+                -i64::from(news && !member.may_enlarge())
+            }
+            // It was there, and whoever ended it took nothing from the size.
+            Outcome::Ended => i64::from(member.may_enlarge()),
+            _ => 0,
         }
     }
 
@@ -524,7 +551,7 @@ impl History {
                 *shortage = Shortage { times: shortage.times + 1, at };
             }
             (Action::Terminate { .. }, Outcome::Refused { .. }) => {
-                self.members.entry(id.clone()).or_default().ending = false;
+                self.members.entry(id.clone()).or_default().ending = None;
             }
             (_, Outcome::Refused { .. } | Outcome::NoCapacity { .. }) => {}
             (Action::Launch { zone, .. }, _) => {
@@ -545,9 +572,8 @@ impl History {
             }
             (Action::Terminate { .. }, outcome) => {
                 let member = self.members.remove(id).unwrap_or_default();
-                // A launch that nobody heard of and its end are both in the group's size, or neither is.
-                if sized && *outcome == Outcome::Applied && !member.may_enlarge() {
-                    self.added -= 1;
+                if sized {
+                    self.added += self.end(id, &member, outcome);
                 }
                 self.rotate.remove(id);
             }

@@ -72,9 +72,9 @@ impl Fleet {
     /// # Errors
     /// They run elsewhere.
     pub fn local(&self) -> Result<&Local> {
-        self.local.as_ref().ok_or_else(|| {
-            Error::invalid("this fleet is an Auto Scaling group, and not of this computer")
-        })
+        self.local
+            .as_ref()
+            .ok_or_else(|| Error::invalid("this fleet is an Auto Scaling group, and not of this computer"))
     }
 }
 

@@ -405,7 +405,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             Ok(outcome) => Ok(outcome.clone()),
             Err(error) => Err(error.words()),
         };
-        let done = matches!(said, Ok(Outcome::Applied | Outcome::AlreadyDone));
+        let done = matches!(said, Ok(Outcome::Applied | Outcome::AlreadyDone | Outcome::Ended));
         let outcome = Event::Outcome { action: action.clone(), result: said };
         let before = self.journal.entries().len();
         self.journal.record(self.provider.now(), outcome).await?;

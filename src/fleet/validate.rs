@@ -25,7 +25,10 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
             found.say("/health/http/path", message);
         }
     } else if fleet.local.is_some() && document.is_whole() {
-        found.say("/health", "this does not say which request tells whether an instance is well: `http` is missing");
+        found.say(
+            "/health",
+            "this does not say which request tells whether an instance is well: `http` is missing",
+        );
     }
     pace::check(&mut found, fleet);
     let mut found = found.found;

@@ -95,6 +95,8 @@ pub enum Outcome {
     Applied,
     /// It was so already.
     AlreadyDone,
+    /// It is there no more, and ended by itself: it was launched, and nobody but its provider or its machine ended it.
+    Ended,
     /// Not done: the world is not what the action expects. The next census tells more.
     Refused {
         /// What does not hold.

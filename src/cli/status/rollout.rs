@@ -14,8 +14,8 @@ use crate::fleet::breaker::{Failures, open_by};
 use crate::fleet::generation::Target;
 use crate::fleet::history::History;
 use crate::fleet::journal::Writer;
-use crate::fleet::policy::Policy;
 use crate::fleet::plan::{Expected, Hold, Kind, Standing, expected, stage, waiting};
+use crate::fleet::policy::Policy;
 
 /// What a reader of `status` wants to know beside the instances.
 #[derive(Debug, Serialize)]

@@ -35,7 +35,7 @@ pub(super) fn said(
             })
         }
         Event::Seen { .. } | Event::SizeDiffers { .. } => None,
-        Event::Sized { size } => match before.history.size {
+        Event::Sized { size, .. } => match before.history.size {
             Some(known) if known != *size => {
                 plain(format!("its owner changed the size from {known} to {size}"))
             }
@@ -122,6 +122,7 @@ fn came(action: &Action, result: &Result<Outcome, String>, step: Option<Step>) -
             (Action::Terminate { .. }, _) => (action.to_string(), None),
         },
         Ok(Outcome::AlreadyDone) => (format!("was done already: {action}"), None),
+        Ok(Outcome::Ended) => (format!("had ended by itself: {action}"), None),
         Ok(Outcome::Refused { precondition }) => (format!("did not {action}: {precondition}"), None),
         Ok(Outcome::NoCapacity { words }) => (format!("could not {action}: {words}"), None),
         Err(why) => (format!("could not {action}: {why}"), None),

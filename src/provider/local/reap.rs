@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::super::names::ENDED;
 use super::Machines;
 use super::haproxy::{Haproxy, all as balancers};
-use super::super::names::ENDED;
 use super::record::InstanceRecord;
 use crate::error::{Doing as _, Result};
 use crate::scratch::sweep;

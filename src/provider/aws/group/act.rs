@@ -53,9 +53,7 @@ impl AutoScalingGroup {
         }
         let everywhere = seen.group.target_groups.iter().all(|arn| {
             let target = seen.targets.get(arn).and_then(|targets| targets.get(&member.id));
-            target.is_some_and(|target| {
-                target.state == "healthy" || target.reason == "Target.NotInUse"
-            })
+            target.is_some_and(|target| target.state == "healthy" || target.reason == "Target.NotInUse")
         });
         let answers = self.health.is_none()
             || self.memory().answers.get(&member.id).is_some_and(|(.., health)| *health == Health::Healthy);
@@ -262,7 +260,8 @@ impl Aws {
                 Is::Successful | Is::Failed | Is::Cancelled | Is::RollbackFailed | Is::RollbackSuccessful
             )
         };
-        let under_way = found.instance_refreshes().iter().find(|one| one.status().is_some_and(|one| !over(one)));
+        let under_way =
+            found.instance_refreshes().iter().find(|one| one.status().is_some_and(|one| !over(one)));
         Ok(under_way.map(|one| one.instance_refresh_id().unwrap_or("?").to_owned()))
     }
 }

@@ -40,7 +40,10 @@ pub fn census(seen: &Seen, known: &Known<'_>) -> Census {
     let aside = group.members.iter().filter(|member| member.lifecycle.contains("Standby"));
     let aside: Vec<_> = aside.map(|member| member.id.as_str()).collect();
     let trouble = (!aside.is_empty()).then(|| {
-        format!("{} in standby: left alone, whatever it runs; whoever put it there takes it back", aside.join(", "))
+        format!(
+            "{} in standby: left alone, whatever it runs; whoever put it there takes it back",
+            aside.join(", ")
+        )
     });
     let desired = u32::try_from(group.desired).unwrap_or(0);
     Census { at: seen.at, instances, trouble, group: Some(Group { desired, zones: group.zones.clone() }) }

@@ -230,7 +230,8 @@ impl Aws {
         let code = error.error_code().unwrap_or_default();
         let words = format!("{code}: {}", error.error_message().unwrap_or_default());
         // EC2 API reference, "Server error codes" and "Client error codes": capacity is the zone's or the account's.
-        let no_room = code.contains("Capacity") || code.contains("InstanceLimitExceeded") || code == "Unsupported";
+        let no_room =
+            code.contains("Capacity") || code.contains("InstanceLimitExceeded") || code == "Unsupported";
         Ok(if no_room { Launched::NoCapacity(words) } else { Launched::Failed(words) })
     }
 

@@ -112,9 +112,10 @@ impl Leases {
         let old = read(&file)?;
         match (&mut held, old.as_ref().map(|old| &old.held)) {
             (What::Bounds { before, .. }, Some(What::Bounds { before: first, .. })) => *before = *first,
-            (What::Version { before, template, .. }, Some(What::Version { before: first, template: same, .. }))
-                if template == same =>
-            {
+            (
+                What::Version { before, template, .. },
+                Some(What::Version { before: first, template: same, .. }),
+            ) if template == same => {
                 *before = *first;
             }
             _ => {}

@@ -254,9 +254,8 @@ fn group(group: &AutoScalingGroup) -> Group {
 
 fn member(instance: &aws_sdk_autoscaling::types::Instance) -> Option<Member> {
     let template = instance.launch_template();
-    let version = template.and_then(|one| {
-        Some((one.launch_template_id()?.to_owned(), one.version()?.parse().ok()?))
-    });
+    let version =
+        template.and_then(|one| Some((one.launch_template_id()?.to_owned(), one.version()?.parse().ok()?)));
     Some(Member {
         id: instance.instance_id()?.to_owned(),
         zone: instance.availability_zone().unwrap_or_default().to_owned(),

@@ -37,9 +37,9 @@ use crate::fleet::generation::{Generation, Target};
 use crate::fleet::{AutoScaling, Fleet, HealthHttp, Share};
 use crate::notation;
 use crate::provider::names::Names;
+use crate::provider::{Action, Outcome, Provider, ProviderError};
 use crate::publish::ledger;
 use crate::publish::plan::IMAGE_TAG;
-use crate::provider::{Action, Outcome, Provider, ProviderError};
 use crate::store::Store;
 use crate::vm::report;
 use lease::{Leases, Place};
@@ -121,7 +121,10 @@ impl AutoScalingGroup {
             return Err(refusal);
         }
         let Some((template, version)) = &seen.group.template else {
-            return Err(Error::failed(format!("group {} names no launch template", group.auto_scaling_group)));
+            return Err(Error::failed(format!(
+                "group {} names no launch template",
+                group.auto_scaling_group
+            )));
         };
         let base = aws.named_version(template, version).await?;
         let images = images(aws, store).await?;
@@ -132,7 +135,8 @@ impl AutoScalingGroup {
             role: group.assume_role.clone(),
             group: group.auto_scaling_group.clone(),
         };
-        let poll = notation::duration(&group.poll).map_err(|why| Error::invalid(format!("`aws.poll`: {why}")))?;
+        let poll =
+            notation::duration(&group.poll).map_err(|why| Error::invalid(format!("`aws.poll`: {why}")))?;
         Ok(Self {
             group: group.auto_scaling_group.clone(),
             health: fleet.health.http.clone(),
@@ -267,7 +271,8 @@ impl AutoScalingGroup {
         };
         let generation = version.map(|version| {
             let mut parts = version.blueprint.parts;
-            if let Some(image) = parts.get(AMI).and_then(|ami| self.images.get(ami)).map(ToString::to_string) {
+            if let Some(image) = parts.get(AMI).and_then(|ami| self.images.get(ami)).map(ToString::to_string)
+            {
                 parts.insert("image".to_owned(), image);
             }
             Generation::from_parts(parts)
@@ -284,7 +289,8 @@ impl AutoScalingGroup {
             let Some(address) = seen.machines.get(&member.id).and_then(|machine| machine.address) else {
                 continue;
             };
-            let (id, address, path) = (member.id.clone(), SocketAddr::new(address, http.port), http.path.clone());
+            let (id, address, path) =
+                (member.id.clone(), SocketAddr::new(address, http.port), http.path.clone());
             asked.spawn_blocking(move || (id, is_good(address, &path)));
         }
         let mut memory = self.memory_of_answers();
@@ -321,7 +327,11 @@ impl AutoScalingGroup {
                 names: &names,
                 ended: &|id| ended.contains(&id.0),
                 // A load balancer says itself what it drains.
-                drained: if seen.group.target_groups.is_empty() { &drained } else { const { &BTreeSet::new() } },
+                drained: if seen.group.target_groups.is_empty() {
+                    &drained
+                } else {
+                    const { &BTreeSet::new() }
+                },
                 generation: &|member, machine| self.generation(member, machine),
                 launches: launches.as_ref(),
                 images: &self.images,

@@ -133,7 +133,10 @@ impl Blueprint {
             ("tenancy", placement.and_then(|one| one.tenancy()).map(|one| one.as_str().to_owned())),
             ("placement group", placement.and_then(|one| named(one.group_name()))),
             ("EBS optimized", data.ebs_optimized().map(|yes| yes.to_string())),
-            ("detailed monitoring", data.monitoring().and_then(|one| one.enabled()).map(|yes| yes.to_string())),
+            (
+                "detailed monitoring",
+                data.monitoring().and_then(|one| one.enabled()).map(|yes| yes.to_string()),
+            ),
             ("credits", data.credit_specification().and_then(|one| named(one.cpu_credits()))),
         ];
         let said = said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));

@@ -89,10 +89,7 @@ fn bounds_to_set(before: (i32, i32), set: (i32, i32), now: (i32, i32), desired: 
 ///
 /// # Errors
 /// The store cannot be read.
-pub async fn give_back(
-    store: &Store,
-    rolling: &[String],
-) -> Result<(Vec<String>, Vec<crate::error::Error>)> {
+pub async fn give_back(store: &Store, rolling: &[String]) -> Result<(Vec<String>, Vec<crate::error::Error>)> {
     let (mut given, mut failed) = (Vec::new(), Vec::new());
     for dir in crate::store::directories(&store.groups())? {
         let fleet = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -104,7 +101,9 @@ pub async fn give_back(
             match give_back_one(&dir, &lease).await {
                 Ok(None) => given.push(format!("lease of {fleet}: {}", told(&lease))),
                 Ok(Some(left)) => given.push(format!("part of a lease of {fleet}; left: {left}")),
-                Err(error) => failed.push(error.during(format!("giving back the {} of {fleet}", told(&lease)))),
+                Err(error) => {
+                    failed.push(error.during(format!("giving back the {} of {fleet}", told(&lease))))
+                }
             }
         }
     }

@@ -49,7 +49,9 @@ pub fn refusal(name: &str, group: &Group) -> Option<Error> {
     }
     if let Some(name) = classic_balancers.first() {
         return refused(
-            format!("classic load balancer {name} is attached, which tells nobody when an instance is drained"),
+            format!(
+                "classic load balancer {name} is attached, which tells nobody when an instance is drained"
+            ),
             "move it to an application or network load balancer",
         );
     }
@@ -86,7 +88,9 @@ mod tests {
         assert!(refusal("web", &good).is_none());
         let cases: [(&str, fn(&mut Group)); 9] = [
             ("being deleted", |group| group.features.deleting = Some("Delete in progress".to_owned())),
-            ("launch configuration old", |group| group.features.launch_configuration = Some("old".to_owned())),
+            ("launch configuration old", |group| {
+                group.features.launch_configuration = Some("old".to_owned())
+            }),
             ("mixed instances policy", |group| group.features.mixed_instances = true),
             ("warm pool", |group| group.features.warm_pool = true),
             ("classic load balancer", |group| group.features.classic_balancers = vec!["elb".to_owned()]),

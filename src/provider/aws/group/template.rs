@@ -172,4 +172,3 @@ impl Aws {
         done.map(drop).map_err(|error| CallError::of("ResumeProcesses", &error))
     }
 }
-
