@@ -180,10 +180,11 @@ impl Ground<'_> {
     /// The end of the journal, for whoever looks into it.
     fn tail(&self, fleet: usize) -> String {
         let told = |entry: &Entry| match &entry.event {
-            Event::Seen { changed, .. } => {
+            Event::Seen { changed, group, .. } => {
                 let seen =
                     changed.iter().map(|i| format!("{} {:?} {:?} {}", i.id, i.state, i.health, i.in_service));
-                format!("{} saw {}", entry.at, seen.collect::<Vec<_>>().join(", "))
+                let of = group.as_ref().map_or_else(String::new, |group| format!(" (of {})", group.desired));
+                format!("{} saw{of} {}", entry.at, seen.collect::<Vec<_>>().join(", "))
             }
             Event::Intent { action } => format!("{} intends {action}", entry.at),
             Event::Outcome { action, result } => format!("{} {action}: {result:?}", entry.at),

@@ -21,9 +21,6 @@ const LAG: SignedDuration = SignedDuration::from_secs(8);
 /// least, so that the ten seconds in which it must be seen have passed, and what was begun before is settled.
 const KNOWN: u32 = 60;
 
-/// What the group is about to launch is listed under such a name, as `provider/aws` does it: nothing has it yet.
-const COMING: &str = "coming-";
-
 /// A size that the owner wanted, and that rekiln may plan with.
 #[derive(Debug, Clone)]
 struct Word {
@@ -163,7 +160,7 @@ impl World {
     pub(super) fn end_member(&mut self, id: &InstanceId) -> Option<Outcome> {
         let Self { group, instances, ended, .. } = self;
         let group = group.as_mut()?;
-        if id.0.starts_with(COMING) {
+        if id.is_coming() {
             return Some(Outcome::refused("the group is about to launch it by itself"));
         }
         let outcome = match instances.get(id) {
@@ -196,7 +193,7 @@ impl World {
         let listed = census.instances.iter().filter(|seen| seen.state != State::Dead).count();
         let missing = usize::try_from(group.desired).unwrap_or(0).saturating_sub(listed);
         let coming = |number: usize| Instance {
-            id: InstanceId(format!("{COMING}{number}")),
+            id: InstanceId::coming(number),
             image: group.template.image(),
             generation: Some(group.template.clone()),
             state: State::Launching,

@@ -8,7 +8,7 @@ use aws_sdk_autoscaling::types::InstanceRefreshStatus;
 use aws_sdk_elasticloadbalancingv2::types::TargetDescription;
 use jiff::{SignedDuration, Timestamp};
 
-use super::census::{COMING, leaves, name};
+use super::census::{leaves, name};
 use super::records::{self, Ending, Launching};
 use super::seen::{Member, Seen};
 use super::{AutoScalingGroup, census};
@@ -101,7 +101,7 @@ impl AutoScalingGroup {
     }
 
     pub(super) async fn terminate(&self, id: &InstanceId, healthy: bool) -> Result<Outcome, ProviderError> {
-        if id.0.starts_with(COMING) {
+        if id.is_coming() {
             return Ok(Outcome::refused("the group is about to launch it by itself"));
         }
         let seen = self.glance().await?;
