@@ -108,6 +108,7 @@ impl Fragile<'_> {
                 ids.get(nth % ids.len().max(1)).map(|id| self.sim.touch(id, "an interactive session"))?;
             }
             Meanwhile::ScaleIn(keep) => ids.iter().skip(keep).for_each(|id| self.sim.kill(id)),
+            Meanwhile::Resize(_) if !self.sim.may_resize() => {}
             Meanwhile::Resize(size) => self.sim.resize(size).expect("a policy"),
             command => return Some(command),
         }

@@ -141,7 +141,8 @@ impl Ground<'_> {
                 let target = self.fleets[fleet].read(|journal| journal.history().target.clone());
                 let target = target.ok_or("completed without a target")?;
                 if quiet {
-                    self.fleets[fleet].converged(&target)?;
+                    let all = self.fleets[fleet].converged(&target);
+                    all.map_err(|why| format!("{why}\n{}", self.tail(fleet)))?;
                 }
             }
             End::Crashed => self.reach(
@@ -248,7 +249,10 @@ impl Ground<'_> {
             let end = it.roll(target, std::mem::take(&mut order), None);
             self.sound(fleet)?;
             match end {
-                End::Done(_) => return self.fleets[fleet].converged(target),
+                End::Done(_) => {
+                    let all = self.fleets[fleet].converged(target);
+                    return all.map_err(|why| format!("{why}\n{}", self.tail(fleet)));
+                }
                 End::Failed(error) if error.chain().contains("window") => {
                     let now = it.sim.now();
                     let windows = Policy::of(&it.fleet).expect("a policy").windows;

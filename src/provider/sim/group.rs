@@ -50,11 +50,14 @@ pub(super) struct Group {
     words: Vec<Word>,
     /// Whether its size was ever changed by its owner.
     resized: bool,
+    /// Whether the last change took away some of what rekiln added: that is seen while it lasts only.
+    robbed: bool,
 }
 
 impl Group {
     /// Someone writes its size: what rekiln added is left out of their word; what it added beyond all that they want is gone.
     fn resize(&mut self, desired: u32) -> Result<()> {
+        self.robbed = self.added > i64::from(desired);
         self.added = self.added.min(i64::from(desired));
         self.desired = desired;
         self.word = u32::try_from(i64::from(desired) - self.added).unwrap_or(0);
@@ -62,6 +65,12 @@ impl Group {
         self.words.push(Word { policy, superseded: 0 });
         self.resized = true;
         Ok(())
+    }
+
+    /// Tells whether an owner who waits between two changes makes another one now. From two sizes that follow each other at
+    /// once nobody can tell how many of those that rekiln added are left, and a group of few may be without any.
+    const fn is_at_rest(&self) -> bool {
+        !self.robbed || self.words.len() == 1
     }
 
     fn zone(&self, at: u64) -> Option<String> {
@@ -134,7 +143,7 @@ impl World {
     /// Someone who is not rekiln makes the group larger or smaller by one.
     pub(super) fn autoscale(&mut self) {
         let more = self.chance.below(2) == 0;
-        if let Some(group) = &mut self.group {
+        if let Some(group) = self.group.as_mut().filter(|group| group.is_at_rest()) {
             let desired = if more { group.desired + 1 } else { group.desired.saturating_sub(1) };
             // The same file was read for other sizes before.
             let _ = group.resize(desired);
@@ -240,6 +249,7 @@ impl Sim {
             taken: BTreeSet::new(),
             words: vec![Word { policy, superseded: 0 }],
             resized: false,
+            robbed: false,
         });
         Ok(sim)
     }
@@ -250,6 +260,12 @@ impl Sim {
     /// A fleet file that cannot be read for that size.
     pub fn resize(&self, desired: u32) -> Result<()> {
         self.world.borrow_mut().group.as_mut().map_or(Ok(()), |group| group.resize(desired))
+    }
+
+    /// Tells whether the group's owner has waited for long enough since the last change.
+    #[must_use]
+    pub fn may_resize(&self) -> bool {
+        self.world.borrow().group.as_ref().is_some_and(Group::is_at_rest)
     }
 
     /// Returns how many instances the group is to have, and how many of them its owner wants; `None` when it is no group.
