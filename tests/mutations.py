@@ -25,8 +25,9 @@ PARTS = ("Cargo.toml", "Cargo.lock", "src", "tests", "docs", "images", "bootstra
 
 PLAN = "src/fleet/plan/"
 
-# Random schedules and those that failed once; and where they notice nothing, every order of events in small worlds.
-TESTS = ("simulation::what_", "exhaustive::")
+# Groups first, since that takes a second; random schedules and those that failed once; and where they notice nothing, every
+# order of events in small worlds.
+TESTS = ("convergence::group", "simulation::what_", "exhaustive::")
 
 # (what is wrong, in which file, what stands there, what the fault makes of it); several edits where one is not enough.
 FAULTS = [
@@ -198,6 +199,51 @@ FAULTS = [
     ]),
     ("what is too many stays", [
         (PLAN + "replace.rs", "let many = current.saturating_sub(self.situation.policy.size);", "let many = current.saturating_sub(self.situation.policy.size + 1);"),
+    ]),
+    ("group: what rekiln added is its owner's word", [
+        ("src/fleet/policy.rs", "i64::from(group.desired) - history.added", "i64::from(group.desired) - history.added.min(0)"),
+    ]),
+    ("group: another size counts at once", [
+        (PLAN + "size.rs", "now.duration_since(since) >= SETTLED;", "now >= since;"),
+    ]),
+    ("group: another size counts while acts are in doubt", [
+        (PLAN + "size.rs", "doubts.are_settled() && now", "now"),
+    ]),
+    ("group: while another size is seen it goes on by the one before", [
+        (PLAN + "size.rs", "other(self.situation, &doubts) else { return };", "other(self.situation, &doubts).filter(|other| other.since > Some(now)) else { return };"),
+    ]),
+    ("group: an end counts as often as it is heard of", [
+        ("src/fleet/history.rs", "let news = self.taken.insert(id.clone());", "let news = self.taken.insert(id.clone()) || self.size.is_some();"),
+    ]),
+    ("group: an end that nobody heard of is in doubt for ever", [
+        (PLAN + "size.rs", "member.ending.is_some_and(|at| !over(at))", "member.ending.is_some_and(|at| !over(at) || at <= now)"),
+    ]),
+    ("group: an end that nobody heard of is in no doubt", [
+        (PLAN + "size.rs", "member.ending.is_some_and(|at| !over(at))", "member.ending.is_some_and(|at| !over(at) && at > now)"),
+    ]),
+    ("group: a launch that nobody heard of is in no doubt", [
+        (PLAN + "size.rs", "} else if member.may_enlarge() {", "} else if member.may_enlarge() && false {"),
+    ]),
+    ("group: what is seen dead was never launched", [
+        ("src/fleet/history.rs", "        for seen in changed {", "        for seen in changed.iter().filter(|seen| seen.state != State::Dead) {"),
+    ]),
+    ("group: what ended by itself was never launched", [
+        ("src/fleet/history.rs", "Outcome::Ended => i64::from(member.may_enlarge()),", "Outcome::Ended => 0,"),
+    ]),
+    ("group: a launch that nobody heard of and its end take one away", [
+        ("src/fleet/history.rs", "-i64::from(news && !member.may_enlarge())", "-i64::from(news)"),
+    ]),
+    ("group: what its owner took away stays rekiln's", [
+        ("src/fleet/history.rs", "self.added -= i64::from(*lost);", "self.added -= i64::from(*lost) * 0;"),
+    ]),
+    ("group: what it is about to launch is dealt with as if it were there", [
+        (PLAN + "members.rs", "if seen.id.is_coming() {", "if seen.id.is_coming() && false {"),
+    ]),
+    ("group: a small one is never replaced", [
+        ("src/fleet/policy.rs", "surge: if stuck { 1 } else { policy.surge }", "surge: policy.surge"),
+    ]),
+    ("group: a wave of none has soaked", [
+        (PLAN + "waves.rs", "let limit = limit.max(1);", ""),
     ]),
 ]
 

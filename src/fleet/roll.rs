@@ -404,6 +404,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         };
         let said = match &result {
             Ok(outcome) => Ok(outcome.clone()),
+            Err(error @ ProviderError::Throttled(_)) => Ok(Outcome::Throttled { words: error.words() }),
             Err(error) => Err(error.words()),
         };
         let done = matches!(said, Ok(Outcome::Applied | Outcome::AlreadyDone | Outcome::Ended));

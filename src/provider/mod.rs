@@ -107,6 +107,11 @@ pub enum Outcome {
         /// The provider's words.
         words: String,
     },
+    /// Not done, since too much was asked in too short a time.
+    Throttled {
+        /// The provider's words.
+        words: String,
+    },
 }
 
 impl Outcome {

@@ -68,6 +68,20 @@ fn all_of_a_group_may_go_and_come_back() {
 }
 
 #[test]
+fn where_there_are_none_no_wave_passes() {
+    let store = store();
+    let run = group("canary = 1\nsoak = '0s'", &store, 1);
+    let (first, second) = (run.target("first"), run.target("second"));
+    done(run.plain(&first));
+    run.sim.resize(0).expect("a policy");
+    done(run.plain(&first));
+    let before = run.read(|journal| journal.entries().len());
+    done(run.plain(&second));
+    let passed = |event: &Event| matches!(event, Event::WaveReached { .. } | Event::WavePassed { .. });
+    assert!(run.read(|journal| journal.entries()[before..].iter().all(|entry| !passed(&entry.event))));
+}
+
+#[test]
 fn a_crash_before_and_after_each_act_and_another_size_meanwhile() {
     for after in [false, true] {
         for act in 0..12 {

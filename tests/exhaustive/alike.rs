@@ -83,6 +83,8 @@ impl<'a> Alike<'a> {
                 served,
                 failed,
                 absent,
+                // Of a group's size alone it says something.
+                unheard: _,
                 enlarged,
                 ending,
             } = member;

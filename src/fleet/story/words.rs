@@ -124,7 +124,9 @@ fn came(action: &Action, result: &Result<Outcome, String>, step: Option<Step>) -
         Ok(Outcome::AlreadyDone) => (format!("was done already: {action}"), None),
         Ok(Outcome::Ended) => (format!("had ended by itself: {action}"), None),
         Ok(Outcome::Refused { precondition }) => (format!("did not {action}: {precondition}"), None),
-        Ok(Outcome::NoCapacity { words }) => (format!("could not {action}: {words}"), None),
+        Ok(Outcome::NoCapacity { words } | Outcome::Throttled { words }) => {
+            (format!("could not {action}: {words}"), None)
+        }
         Err(why) => (format!("could not {action}: {why}"), None),
     }
 }

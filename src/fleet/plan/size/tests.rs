@@ -51,6 +51,7 @@ fn told<T>(row: &Row, tell: impl FnOnce(&Situation<'_>) -> T) -> T {
     let mut history = History {
         added: row.added,
         size: row.known,
+        launches: u64::from(row.instance.is_some()),
         other_size: row.other.map(|(size, seconds)| (size, ago(seconds))),
         ..History::default()
     };
@@ -60,6 +61,7 @@ fn told<T>(row: &Row, tell: impl FnOnce(&Situation<'_>) -> T) -> T {
             id.clone(),
             Member {
                 launched: launch != Launch::Unheard,
+                unheard: u32::from(launch == Launch::Unheard),
                 enlarged: launch == Launch::Heard,
                 generation: (launch != Launch::Strange).then_some(generation.id),
                 ending: ending.map(ago),
@@ -177,7 +179,7 @@ fn while_another_size_is_seen_only_what_was_begun_is_settled() {
         (PLAIN, "web-1 web-2 web-3", false),
         (Row { desired: 5, other: Some((5, 1)), ..PLAIN }, "", true),
         (Row { desired: 5, other: Some((5, 60)), instance: unheard, ..PLAIN }, "web-1", true),
-        (Row { desired: 4, instance: unheard, ..PLAIN }, "web-1 web-1 web-2", false),
+        (Row { desired: 4, instance: unheard, ..PLAIN }, "web-1 web-2 web-3", false),
     ];
     for (row, wanted, waits) in table {
         assert_eq!(launches(&row), (wanted.to_owned(), waits), "{}", row.desired);

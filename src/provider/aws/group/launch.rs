@@ -58,7 +58,9 @@ impl AutoScalingGroup {
             Ok(Launched::Accepted(machine)) => {
                 self.memory().names.insert(machine.clone(), id.clone());
                 // Until it has its name, it counts as a stranger's in the eyes of whoever comes after a crash.
-                aws.tag_name(&machine, id).await.map_err(|error| error.of_act(&aws.region))?;
+                let named = aws.tag_name(&machine, id).await;
+                // Whatever kept it from its name, it was launched.
+                named.map_err(|error| ProviderError::Unclear(error.in_place(&aws.region).chain()))?;
                 records::remove::<Launching>(&self.dir, id)?;
                 Ok(Outcome::Applied)
             }
