@@ -216,10 +216,10 @@ FAULTS = [
         ("src/fleet/history.rs", "let news = self.taken.insert(id.clone());", "let news = self.taken.insert(id.clone()) || self.size.is_some();"),
     ]),
     ("group: an end that nobody heard of is in doubt for ever", [
-        (PLAN + "size.rs", "member.ending.is_some_and(|at| !over(at))", "member.ending.is_some_and(|at| !over(at) || at <= now)"),
+        (PLAN + "size.rs", "Some(at) if lives_on(at) => doubts.spared = Some(id),", "Some(at) if lives_on(at) && at > now => doubts.spared = Some(id),"),
     ]),
     ("group: an end that nobody heard of is in no doubt", [
-        (PLAN + "size.rs", "member.ending.is_some_and(|at| !over(at))", "member.ending.is_some_and(|at| !over(at) && at > now)"),
+        (PLAN + "size.rs", "drop(doubts.ends.insert(id)),", "{}"),
     ]),
     ("group: a launch that nobody heard of is in no doubt", [
         (PLAN + "size.rs", "} else if member.may_enlarge() {", "} else if member.may_enlarge() && false {"),

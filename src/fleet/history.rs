@@ -217,6 +217,7 @@ impl History {
                 self.members.entry(instance.clone()).or_default().absent = Some(at);
             }
             Event::Returned { instance } => self.members.entry(instance.clone()).or_default().absent = None,
+            Event::Spared { instance } => self.members.entry(instance.clone()).or_default().ending = None,
             Event::WaveReached { .. } => self.wave.reached = Some(at),
             Event::WaveLost { .. } => (self.wave.reached, self.wave.judged) = (None, BTreeMap::new()),
             Event::Judged { gate, reading, .. } => {

@@ -482,6 +482,7 @@ fn told(event: &Event) -> Option<&'static str> {
         Event::Failed { .. } => "failed instance",
         Event::Absent { .. } => "absent instance",
         Event::Returned { .. } => "returned instance",
+        Event::Spared { .. } => "end that was not done",
         Event::Rotate { .. } => "rotation",
         Event::SizeDiffers { .. } => "another size seen",
         Event::Sized { .. } => "size of a group",

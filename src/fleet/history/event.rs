@@ -91,6 +91,11 @@ pub enum Event {
         /// Which.
         instance: InstanceId,
     },
+    /// An instance whose end was begun lives on: it was not ended, and takes nothing from the size of the provider's group.
+    Spared {
+        /// Which.
+        instance: InstanceId,
+    },
     /// As many serve as the wave asks for; its soak begins.
     WaveReached {
         /// Which, from 0.

@@ -30,12 +30,14 @@ struct Doubts<'a> {
     ends: BTreeSet<&'a InstanceId>,
     /// How many launches are seen to have been made, and are not in the journal yet.
     found: i64,
+    /// One whose end was begun, and that lives on for longer than a list may be old.
+    spared: Option<&'a InstanceId>,
 }
 
 impl<'a> Doubts<'a> {
     fn of(situation: &Situation<'a>) -> Self {
         let Situation { census, history, now, .. } = *situation;
-        let mut doubts = Self { launches: BTreeSet::new(), ends: BTreeSet::new(), found: 0 };
+        let mut doubts = Self { launches: BTreeSet::new(), ends: BTreeSet::new(), found: 0, spared: None };
         let doubtful = |member: &Member| member.may_enlarge() || member.ending.is_some();
         if !history.members.values().any(doubtful) {
             return doubts;
@@ -49,10 +51,11 @@ impl<'a> Doubts<'a> {
             } else if member.may_enlarge() {
                 doubts.launches.insert(id);
             }
-            // What lives on for as long as a list may be old was not ended.
-            let over = |at: Timestamp| living.contains(id) && now.duration_since(at).abs() >= SETTLED;
-            if !doubts.launches.contains(id) && member.ending.is_some_and(|at| !over(at)) {
-                doubts.ends.insert(id);
+            let lives_on = |at: Timestamp| living.contains(id) && now.duration_since(at).abs() >= SETTLED;
+            match member.ending {
+                Some(at) if lives_on(at) => doubts.spared = Some(id),
+                Some(_) if !doubts.launches.contains(id) => drop(doubts.ends.insert(id)),
+                _ => {}
             }
         }
         doubts
@@ -99,6 +102,10 @@ pub(super) fn note(situation: &Situation<'_>) -> Option<Event> {
         return Some(Event::Sized { size, lost: 0 });
     };
     let doubts = Doubts::of(situation);
+    // Before it dies for another reason, and nobody can tell any more.
+    if let Some(instance) = doubts.spared {
+        return Some(Event::Spared { instance: instance.clone() });
+    }
     match other(situation, &doubts) {
         None if history.other_size.is_some() => Some(Event::Sized { size: known, lost: 0 }),
         None => None,

@@ -60,6 +60,7 @@ pub(super) fn said(
             plain(text)
         }
         Event::Absent { instance } => plain(format!("{instance} is not seen")),
+        Event::Spared { instance } => plain(format!("{instance} lives on: its end was begun, and not done")),
         Event::Returned { instance } => plain(format!("{instance} is seen again")),
         Event::Rotate { instances, reason } => {
             let ids: Vec<_> = instances.iter().map(ToString::to_string).collect();
