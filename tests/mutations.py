@@ -25,9 +25,12 @@ PARTS = ("Cargo.toml", "Cargo.lock", "src", "tests", "docs", "images", "bootstra
 
 PLAN = "src/fleet/plan/"
 
-# Groups first, since that takes a second; random schedules and those that failed once; and where they notice nothing, every
-# order of events in small worlds.
-TESTS = ("convergence::group", "simulation::what_", "exhaustive::")
+# Groups first, since that takes seconds: their rolls, and the tables of what is known of their size; then random schedules and
+# those that failed once; and where they notice nothing, every order of events in small worlds.
+GROUPS = (
+    ("--test", "integration", "convergence::group"), ("--lib", "fleet::history::"), ("--lib", "fleet::plan::size::"),
+)
+SIMULATED = (("--test", "integration", "simulation::what_"), ("--test", "integration", "exhaustive::"))
 
 # (what is wrong, in which file, what stands there, what the fault makes of it); several edits where one is not enough.
 FAULTS = [
@@ -291,7 +294,7 @@ def cargo(*words, **environment):
         "REKILN_SHRINK": "0",
         **environment,
     }
-    command = ["cargo", "test", "--quiet", "--no-default-features", "--test", "integration", *words]
+    command = ["cargo", "test", "--quiet", "--no-default-features", *words]
     return subprocess.run(
         command, cwd=COPY, env={**os.environ, **settings}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
@@ -323,8 +326,8 @@ def main():
     changed = [(name, edited(edits)) for name, edits in chosen]
     refresh()
     schedules = {"REKILN_SCHEDULES": str(arguments.schedules)}
-    for test in TESTS:
-        sound = cargo(test, **schedules)
+    for test in GROUPS + SIMULATED:
+        sound = cargo(*test, **schedules)
         if sound.returncode != 0:
             sys.exit(f"without any fault the tests fail:\n{sound.stdout}")
     missed = []
@@ -333,11 +336,12 @@ def main():
         try:
             for path, text in files.items():
                 put(COPY / path, text.encode())
-            built = cargo("--no-run", **schedules)
+            tests = GROUPS + SIMULATED if name.startswith("group:") else SIMULATED
+            built = cargo("--lib", "--test", "integration", "--no-run", **schedules)
             if built.returncode != 0:
                 sys.exit(f"{name}: the fault does not compile:\n{built.stdout}")
-            for test in TESTS:
-                result = cargo(test, **schedules)
+            for test in tests:
+                result = cargo(*test, **schedules)
                 caught = result.returncode != 0
                 if caught:
                     break
