@@ -29,6 +29,7 @@ PLAN = "src/fleet/plan/"
 # those that failed once; and where they notice nothing, every order of events in small worlds.
 GROUPS = (
     ("--test", "integration", "convergence::group"), ("--lib", "fleet::history::"), ("--lib", "fleet::plan::size::"),
+    ("--lib", "fleet::policy::"),
 )
 SIMULATED = (("--test", "integration", "simulation::what_"), ("--test", "integration", "exhaustive::"))
 

@@ -208,6 +208,17 @@ mod tests {
     }
 
     #[test]
+    fn a_group_of_few_is_replaced_one_above_its_size_where_its_shares_leave_none() {
+        let text = "image = 'web'\nsize = 9\n[local]\nlisten = '127.0.0.1:1'\nport = 80\n\
+                    [health]\nhttp = { port = 80, path = '/' }\n[roll]\nsurge = 0\nunavailable = '34%'\n";
+        let fleet: Fleet = toml::from_str(text).expect("a fleet file");
+        for (size, wanted) in [(0, (1, 0)), (1, (1, 0)), (2, (1, 0)), (3, (0, 1)), (9, (0, 3))] {
+            let policy = Policy::sized(&fleet, size, Vec::new()).expect("a policy");
+            assert_eq!((policy.surge, policy.unavailable), wanted, "{size}");
+        }
+    }
+
+    #[test]
     fn waves_are_counts_and_end_with_the_whole_fleet() {
         let table: [(u32, &str, &[usize]); 6] = [
             (10, "", &[10]),
