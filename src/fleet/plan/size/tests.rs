@@ -94,14 +94,17 @@ fn told<T>(row: &Row, tell: impl FnOnce(&Situation<'_>) -> T) -> T {
     })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a column of the tables")]
 fn sized(size: u32) -> Option<Event> {
     Some(Event::Sized { size, lost: 0 })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a column of the tables")]
 const fn differs(size: u32) -> Option<Event> {
     Some(Event::SizeDiffers { size })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a column of the tables")]
 fn spared() -> Option<Event> {
     Some(Event::Spared { instance: InstanceId::new("web", 1) })
 }
