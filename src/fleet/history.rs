@@ -17,6 +17,7 @@ pub use event::Event;
 
 /// What is remembered of one instance between its launch and its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is known or not without the others")]
 pub struct Member {
     /// Whether the outcome of its launch is known.
     pub launched: bool,
