@@ -1,5 +1,7 @@
 //! What a rollout counts on, one thing at a time, on the simulated world.
 
+mod group;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::sync::atomic::AtomicBool;

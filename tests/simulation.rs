@@ -1,7 +1,7 @@
 //! The rollout engine on simulated worlds: what must never happen never does, and what must happen does in the end.
 //!
 //! `just soak 1000000` runs more of them, from `REKILN_FIRST=500000` on where it is set; `REKILN_SEED=7` runs one, and says
-//! what it is. `REKILN_SHRINK=0` stops at the first that fails, and does not look for the least that does: for `just
+//! what it is; `REKILN_GROUPS=1` makes its fleets groups, and 0 does not. `REKILN_SHRINK=0` stops at the first that fails, and does not look for the least that does: for `just
 //! mutations`.
 
 pub mod harness;
@@ -21,7 +21,7 @@ use schedule::Schedule;
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 900 } else { 20_000 };
 
 /// What every sufficiently long run must have reached, beside each fault.
-const MUST: [&str; 32] = [
+const MUST: [&str; 36] = [
     "completed",
     "crash before an act",
     "crash after an act",
@@ -54,6 +54,10 @@ const MUST: [&str; 32] = [
     "refused act",
     "replaced on request",
     "replayed decision",
+    "another size seen",
+    "size of a group",
+    "ended by itself",
+    "a group of none",
 ];
 
 #[expect(clippy::print_stdout, reason = "`just soak` and `REKILN_SEED` are asked for what they print")]
@@ -73,16 +77,20 @@ fn shrink(mut schedule: Schedule) -> Schedule {
     schedule
 }
 
-fn fail(seed: u64, why: &str) -> ! {
+fn fail(schedule: Schedule, why: &str) -> ! {
+    let (seed, groups) = (schedule.seed, schedule.fleets.iter().any(|file| file.group));
     assert_ne!(number("REKILN_SHRINK"), Some(0), "seed {seed}: {why}");
-    let least = shrink(Schedule::of(seed));
+    let least = shrink(schedule);
     let files: Vec<_> = least.fleets.iter().map(schedule::File::text).collect();
     panic!(
-        "seed {seed}: {why}\n\nthe least that fails: {}\n{:#?}\n{}\n`REKILN_SEED={seed} cargo test \
-         --test integration simulation::` runs it again; when it is fixed, add the seed to tests/simulation/seeds.txt",
+        "seed {seed}: {why}\n\nthe least that fails: {}\n{:#?}\n{}\n`REKILN_SEED={seed} REKILN_GROUPS={} cargo \
+         test --test integration simulation::` runs it again; when it is fixed, add `{seed}{}` to \
+         tests/simulation/seeds.txt",
         run(&least).err().unwrap_or_default(),
         least.episodes,
-        files.join("\n")
+        files.join("\n"),
+        u8::from(groups),
+        if groups { " group" } else { "" },
     )
 }
 
@@ -118,7 +126,7 @@ fn sweep(seeds: std::ops::Range<u64>) -> (Coverage, BTreeMap<u64, String>) {
             if seed > seeds.start {
                 tell(seed - seeds.start, count, start);
             }
-            match run(&Schedule::of(seed)) {
+            match run(&Schedule::random(seed)) {
                 Ok(coverage) => add(&mut all, coverage),
                 Err(why) => {
                     if count > SCHEDULES {
@@ -147,9 +155,14 @@ fn sweep(seeds: std::ops::Range<u64>) -> (Coverage, BTreeMap<u64, String>) {
 #[test]
 fn what_must_never_happen_does_not_and_all_ends_well() {
     if let Some(seed) = number("REKILN_SEED") {
-        print(&format!("{:#?}\n", Schedule::of(seed)));
-        if let Err(why) = run(&Schedule::of(seed)) {
-            fail(seed, &why);
+        let schedule = match number("REKILN_GROUPS") {
+            Some(0) => Schedule::of(seed),
+            Some(_) => Schedule::of_groups(seed),
+            None => Schedule::random(seed),
+        };
+        print(&format!("{schedule:#?}\n"));
+        if let Err(why) = run(&schedule) {
+            fail(schedule, &why);
         }
         return;
     }
@@ -168,7 +181,7 @@ fn what_must_never_happen_does_not_and_all_ends_well() {
     }
     print(&told);
     if let Some((seed, why)) = failed.first_key_value() {
-        fail(*seed, &format!("{} of {count} failed, this one first: {why}", failed.len()));
+        fail(Schedule::random(*seed), &format!("{} of {count} failed, this one first: {why}", failed.len()));
     }
     let never = MUST.iter().copied().chain(schedule::FAULTS.iter().map(|(name, ..)| *name));
     let never: Vec<_> = never.filter(|what| coverage.get(*what).copied().unwrap_or(0) == 0).collect();
@@ -180,9 +193,13 @@ fn what_must_never_happen_does_not_and_all_ends_well() {
 fn what_failed_once_does_not_again() {
     let seeds = include_str!("simulation/seeds.txt").lines().filter(|line| !line.starts_with('#'));
     for seed in seeds {
-        let seed = seed.trim().parse().unwrap_or_else(|_| panic!("seeds.txt: {seed} is no number"));
-        if let Err(why) = run(&Schedule::of(seed)) {
-            fail(seed, &why);
+        let (seed, of): (_, fn(u64) -> Schedule) = match seed.trim().strip_suffix(" group") {
+            Some(seed) => (seed, Schedule::of_groups),
+            None => (seed.trim(), Schedule::of),
+        };
+        let seed = seed.parse().unwrap_or_else(|_| panic!("seeds.txt: {seed} is no number"));
+        if let Err(why) = run(&of(seed)) {
+            fail(of(seed), &why);
         }
     }
 }
@@ -191,7 +208,7 @@ fn what_failed_once_does_not_again() {
 #[test]
 fn a_seed_gives_the_same_run() {
     for seed in 0..50 {
-        let schedule = Schedule::of(seed);
+        let schedule = Schedule::random(seed);
         assert_eq!(run(&schedule), run(&schedule), "seed {seed}");
     }
 }

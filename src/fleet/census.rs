@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::generation::Generation;
 use crate::digest::ImageId;
 
+/// What the names of those begin with that a group is about to launch by itself: no fleet's name has such a sign.
+const COMING: &str = "coming#";
+
 /// The name of one instance: the fleet's name and its launch number, such as `web-7`. Never used twice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -20,6 +23,19 @@ impl InstanceId {
     #[must_use]
     pub fn new(fleet: &str, number: u64) -> Self {
         Self(format!("{fleet}-{number}"))
+    }
+
+    /// Returns the name of the `number`th that a group is about to launch by itself, and that has none yet. Whoever counts
+    /// instances counts it, and nothing can be done to it.
+    #[must_use]
+    pub fn coming(number: usize) -> Self {
+        Self(format!("{COMING}{number}"))
+    }
+
+    /// Tells whether it is not there yet, and comes by itself.
+    #[must_use]
+    pub fn is_coming(&self) -> bool {
+        self.0.starts_with(COMING)
     }
 
     /// Returns the launch number; 0 when it has none.

@@ -100,7 +100,7 @@ impl Experience {
             }
             Event::Outcome {
                 action: Action::Terminate { id, healthy, .. },
-                result: Ok(Outcome::Applied | Outcome::AlreadyDone),
+                result: Ok(Outcome::Applied | Outcome::AlreadyDone | Outcome::Ended),
             } => {
                 self.launched.remove(id);
                 let took = since(self.drained.remove(id)?, at).filter(|_| *healthy)?;

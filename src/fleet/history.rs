@@ -1,204 +1,32 @@
 //! Decide: what a fleet's journal adds up to.
 
+mod event;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
-use super::Fleet;
-use super::census::{Group, Instance, InstanceId, State};
+use super::census::{Instance, InstanceId, State};
 use super::generation::Target;
-use super::surroundings::{Outlook, Reading};
+use super::surroundings::Reading;
 use crate::digest::Digest;
 use crate::provider::{Action, Outcome};
-
-/// One thing that a journal says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Event {
-    /// A roll began.
-    Opened {
-        /// Where it goes.
-        target: Target,
-        /// Why.
-        reason: String,
-        /// Whether soak, canary, windows, rate and gates are skipped.
-        #[serde(default)]
-        emergency: bool,
-        /// The fleet file at that time, so that every decision can be made again.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        fleet: Option<Box<Fleet>>,
-    },
-    /// What the next decisions were made from: what is new since the last time.
-    Seen {
-        /// Instances that were not there or were not so.
-        changed: Vec<Instance>,
-        /// Instances that are not there any more.
-        gone: Vec<InstanceId>,
-        /// What the rest of the store says.
-        outlook: Outlook,
-        /// The fleet as a whole, where its size is the provider's to say.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        group: Option<Group>,
-    },
-    /// The provider's group seems to have another size, without what rekiln added: its owner changed it, or the list is
-    /// older than the last acts.
-    SizeDiffers {
-        /// Which.
-        size: u32,
-    },
-    /// This is the size of the provider's group, without what rekiln added.
-    Sized {
-        /// How many instances.
-        size: u32,
-    },
-    /// This will be done next.
-    Intent {
-        /// What.
-        action: Action,
-    },
-    /// This came of it.
-    Outcome {
-        /// What was tried.
-        action: Action,
-        /// What came of it; `Err` has the provider's words.
-        result: Result<Outcome, String>,
-    },
-    /// An instance served for the first time.
-    Serving {
-        /// Which.
-        instance: InstanceId,
-    },
-    /// An instance that never served is given up.
-    Failed {
-        /// Which.
-        instance: InstanceId,
-        /// Why.
-        reason: String,
-        /// The end of its console.
-        console: Vec<String>,
-        /// Whether it counts against the budget: what an earlier rollout launched, or fills a gap, says nothing against
-        /// the image that is rolled out.
-        #[serde(default = "counts")]
-        counts: bool,
-    },
-    /// An instance is no longer seen.
-    Absent {
-        /// Which.
-        instance: InstanceId,
-    },
-    /// An absent instance is seen again.
-    Returned {
-        /// Which.
-        instance: InstanceId,
-    },
-    /// As many serve as the wave asks for; its soak begins.
-    WaveReached {
-        /// Which, from 0.
-        wave: usize,
-    },
-    /// Fewer serve again; its soak is void.
-    WaveLost {
-        /// Which, from 0.
-        wave: usize,
-    },
-    /// A gate was measured for a wave.
-    Judged {
-        /// Which wave, from 0.
-        wave: usize,
-        /// The gate's name.
-        gate: String,
-        /// What it said.
-        reading: Reading,
-    },
-    /// The wave has soaked and every gate lets it pass.
-    WavePassed {
-        /// Which, from 0.
-        wave: usize,
-    },
-    /// Someone wants these replaced although nothing changed.
-    Rotate {
-        /// Which.
-        instances: Vec<InstanceId>,
-        /// Why.
-        reason: String,
-    },
-    /// The rollout failed and goes back to what completed last.
-    RolledBack {
-        /// Where it goes now.
-        target: Target,
-        /// Why.
-        reason: String,
-    },
-    /// Someone stopped all that is voluntary.
-    Paused {
-        /// Why.
-        reason: String,
-    },
-    /// It goes on.
-    Resumed,
-    /// Someone ended the rollout: it stops and leaves everything as it is, or goes back.
-    Cancelled {
-        /// Whether it goes back to what completed last.
-        back: bool,
-        /// Why.
-        reason: String,
-    },
-    /// Someone gave the running rollout another target.
-    Retargeted {
-        /// Where it goes now.
-        target: Target,
-        /// Why.
-        reason: String,
-    },
-    /// The failure budget is spent.
-    Halted {
-        /// Why.
-        reason: String,
-    },
-    /// The roll stopped before its end, between two acts, and left things as they are.
-    Stopped {
-        /// Why.
-        reason: String,
-    },
-    /// Every instance is what it should be.
-    Completed,
-    /// The fleet is about to be ended.
-    Ending,
-    /// The fleet was ended.
-    Down,
-}
-
-const fn counts() -> bool {
-    true
-}
-
-impl Event {
-    /// Tells whether a second process may say it while another one rolls: the roller takes it up and goes on.
-    #[must_use]
-    pub const fn is_command(&self) -> bool {
-        matches!(self, Self::Paused { .. } | Self::Resumed | Self::Cancelled { .. } | Self::Retargeted { .. })
-    }
-
-    /// Tells whether nobody rolls after it.
-    #[must_use]
-    pub const fn ends(&self) -> bool {
-        matches!(self, Self::Completed | Self::Halted { .. } | Self::Stopped { .. } | Self::Down)
-    }
-}
+pub use event::Event;
 
 /// What is remembered of one instance between its launch and its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is known or not without the others")]
 pub struct Member {
     /// Whether the outcome of its launch is known.
     pub launched: bool,
+    /// How often its launch was begun without an answer that says what came of it.
+    pub unheard: u32,
     /// Whether its launch is known to have enlarged the provider's group; of a fleet whose size is the fleet file's, never.
     pub enlarged: bool,
-    /// Whether its end was begun, and no answer says what came of it.
-    pub ending: bool,
+    /// When its end was begun last, of which no answer says what came of it; of a fleet whose size is the fleet file's, never.
+    pub ending: Option<Timestamp>,
     /// The generation it was launched with.
     pub generation: Option<Digest>,
     /// The zone it was launched into.
@@ -225,7 +53,7 @@ impl Member {
     /// Tells whether it was to be launched, and nobody knows whether it was.
     #[must_use]
     pub const fn may_enlarge(&self) -> bool {
-        self.generation.is_some() && !self.enlarged
+        self.unheard > 0 && !self.enlarged
     }
 
     /// Its launch is known. Returns by how many that enlarges the provider's group, as far as that was not known.
@@ -275,6 +103,8 @@ pub struct History {
     pub launches: u64,
     /// By how many rekiln's own launches and ends have changed the size of the provider's group, as far as is known.
     pub added: i64,
+    /// What rekiln ended and took from the size of the provider's group: an end counts once, however often it is heard of.
+    pub taken: BTreeSet<InstanceId>,
     /// The size of the provider's group, without what rekiln added; `None` before it was first seen, and always where
     /// the fleet file says the size.
     pub size: Option<u32>,
@@ -372,7 +202,10 @@ impl History {
             Event::Outcome { action, result: Ok(outcome) } => self.conclude(at, action, outcome),
             Event::Seen { changed, .. } => self.see(changed),
             Event::SizeDiffers { size } => self.other_size = Some((*size, at)),
-            Event::Sized { size } => (self.size, self.other_size) = (Some(*size), None),
+            Event::Sized { size, lost } => {
+                (self.size, self.other_size) = (Some(*size), None);
+                self.added -= i64::from(*lost);
+            }
             Event::Outcome { result: Err(_), .. } | Event::Stopped { .. } | Event::Ending => {}
             Event::Serving { instance } => self.members.entry(instance.clone()).or_default().served = true,
             Event::Failed { instance, reason, counts, .. } => {
@@ -385,6 +218,7 @@ impl History {
                 self.members.entry(instance.clone()).or_default().absent = Some(at);
             }
             Event::Returned { instance } => self.members.entry(instance.clone()).or_default().absent = None,
+            Event::Spared { instance } => self.members.entry(instance.clone()).or_default().ending = None,
             Event::WaveReached { .. } => self.wave.reached = Some(at),
             Event::WaveLost { .. } => (self.wave.reached, self.wave.judged) = (None, BTreeMap::new()),
             Event::Judged { gate, reading, .. } => {
@@ -454,6 +288,7 @@ impl History {
             Action::Launch { id, generation, zone } => {
                 self.launches = self.launches.max(id.number());
                 let member = self.members.entry(id.clone()).or_default();
+                member.unheard = member.unheard.saturating_add(1);
                 member.generation = Some(generation.id);
                 member.zone.clone_from(zone);
             }
@@ -483,21 +318,35 @@ impl History {
             }
             Action::Terminate { id, .. } => {
                 let member = self.members.entry(id.clone()).or_default();
-                (member.launched, member.ending) = (true, self.size.is_some());
+                (member.launched, member.ending) = (true, self.size.map(|_| at));
             }
         }
     }
 
-    /// What was seen alive was launched, even if the answer was lost.
+    /// What was seen alive was launched, even if the answer was lost. What was seen dead was so too, and is in a group's size.
     fn see(&mut self, changed: &[Instance]) {
         let sized = self.size.is_some();
-        for seen in changed.iter().filter(|seen| seen.state != State::Dead) {
+        for seen in changed {
             if let Some(member) = self.members.get_mut(&seen.id) {
-                member.launched = true;
+                member.launched |= seen.state != State::Dead;
                 if sized {
                     self.added += member.enlarge();
                 }
             }
+        }
+    }
+
+    /// Returns by how many the end of an instance changes the size of the provider's group, as far as that was not known.
+    fn end(&mut self, id: &InstanceId, member: &Member, outcome: &Outcome) -> i64 {
+        match outcome {
+            Outcome::Applied => {
+                let news = self.taken.insert(id.clone());
+                // A launch that nobody heard of and its end are both in the size, or neither is.
+                -i64::from(news && !member.may_enlarge())
+            }
+            // It was there, and whoever ended it took nothing from the size.
+            Outcome::Ended => i64::from(member.may_enlarge()),
+            _ => 0,
         }
     }
 
@@ -524,9 +373,14 @@ impl History {
                 *shortage = Shortage { times: shortage.times + 1, at };
             }
             (Action::Terminate { .. }, Outcome::Refused { .. }) => {
-                self.members.entry(id.clone()).or_default().ending = false;
+                self.members.entry(id.clone()).or_default().ending = None;
             }
-            (_, Outcome::Refused { .. } | Outcome::NoCapacity { .. }) => {}
+            // This time it was not done; the times before may have been.
+            (Action::Launch { .. }, Outcome::Throttled { .. }) => {
+                let member = self.members.entry(id.clone()).or_default();
+                member.unheard = member.unheard.saturating_sub(1);
+            }
+            (_, Outcome::Refused { .. } | Outcome::NoCapacity { .. } | Outcome::Throttled { .. }) => {}
             (Action::Launch { zone, .. }, _) => {
                 self.shortages.remove(zone.as_deref().unwrap_or_default());
                 let member = self.members.entry(id.clone()).or_default();
@@ -545,9 +399,8 @@ impl History {
             }
             (Action::Terminate { .. }, outcome) => {
                 let member = self.members.remove(id).unwrap_or_default();
-                // A launch that nobody heard of and its end are both in the group's size, or neither is.
-                if sized && *outcome == Outcome::Applied && !member.may_enlarge() {
-                    self.added -= 1;
+                if sized {
+                    self.added += self.end(id, &member, outcome);
                 }
                 self.rotate.remove(id);
             }

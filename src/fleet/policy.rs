@@ -51,7 +51,27 @@ impl Policy {
     /// Words that cannot be read; `surge` and `unavailable` both 0; waves that do not ascend.
     pub fn of(fleet: &Fleet) -> Result<Self> {
         let zones = fleet.local.as_ref().map_or_else(Vec::new, |local| local.zones.clone());
-        Self::with(fleet, fleet.size as usize, zones)
+        let policy = Self::with(fleet, fleet.size as usize, zones)?;
+        if policy.surge == 0 && policy.unavailable == 0 {
+            return Err(Error::invalid(
+                "`roll.surge` and `roll.unavailable` are both 0: nothing could ever be replaced",
+            )
+            .hint(
+                "set `surge = 1` to launch the replacement first, or `unavailable = 1` to replace in place",
+            ));
+        }
+        Ok(policy)
+    }
+
+    /// Reads the policy of a fleet for a size that is not the fleet file's. Shares of a small one may leave neither one
+    /// above it nor one below: then the replacement is launched first, since the file's shares let others be replaced.
+    ///
+    /// # Errors
+    /// Words that cannot be read.
+    pub fn sized(fleet: &Fleet, size: u32, zones: Vec<String>) -> Result<Self> {
+        let policy = Self::with(fleet, size as usize, zones)?;
+        let stuck = policy.surge == 0 && policy.unavailable == 0;
+        Ok(Self { surge: if stuck { 1 } else { policy.surge }, ..policy })
     }
 
     /// Reads the policy of a fleet whose size and zones its provider says; `None` when they are the fleet file's.
@@ -60,8 +80,9 @@ impl Policy {
     /// As [`Policy::of`].
     pub fn seen(fleet: &Fleet, census: &Census, history: &History) -> Result<Option<Self>> {
         let sized = |group: &Group| {
-            let size = history.size.unwrap_or_else(|| own_size(group, history));
-            Self::with(fleet, size as usize, group.zones.clone())
+            let seen = || u32::try_from(own_size(group, history).max(0)).unwrap_or(u32::MAX);
+            let size = history.size.unwrap_or_else(seen);
+            Self::sized(fleet, size, group.zones.clone())
         };
         census.group.as_ref().map(sized).transpose()
     }
@@ -93,14 +114,6 @@ impl Policy {
             },
             gates: fleet.gates.iter().map(|gate| gate.name.clone()).collect(),
         };
-        if policy.surge == 0 && policy.unavailable == 0 {
-            return Err(Error::invalid(
-                "`roll.surge` and `roll.unavailable` are both 0: nothing could ever be replaced",
-            )
-            .hint(
-                "set `surge = 1` to launch the replacement first, or `unavailable = 1` to replace in place",
-            ));
-        }
         Ok(Self { unavailable: policy.unavailable.min(size), ..policy })
     }
 
@@ -117,9 +130,10 @@ impl Policy {
     }
 }
 
-/// The size of a group without what rekiln added, as a list says it that may be older than the last acts.
-pub(super) fn own_size(group: &Group, history: &History) -> u32 {
-    u32::try_from((i64::from(group.desired) - history.added).max(0)).unwrap_or(u32::MAX)
+/// The size of a group without what rekiln added, as a list says it that may be older than the last acts; below 0 where its
+/// owner took away some of that too.
+pub(super) fn own_size(group: &Group, history: &History) -> i64 {
+    i64::from(group.desired) - history.added
 }
 
 /// The canary, the waves and the whole fleet, as counts; what is not more than what came before is left out.
@@ -190,6 +204,17 @@ mod tests {
             let policy = policy(size, surge, unavailable).expect("a policy");
             assert_eq!((policy.surge, policy.unavailable), wanted, "{size} {surge} {unavailable}");
             assert_eq!(policy.ceiling() - policy.floor(), wanted.0 + wanted.1);
+        }
+    }
+
+    #[test]
+    fn a_group_of_few_is_replaced_one_above_its_size_where_its_shares_leave_none() {
+        let text = "image = 'web'\nsize = 9\n[local]\nlisten = '127.0.0.1:1'\nport = 80\n\
+                    [health]\nhttp = { port = 80, path = '/' }\n[roll]\nsurge = 0\nunavailable = '34%'\n";
+        let fleet: Fleet = toml::from_str(text).expect("a fleet file");
+        for (size, wanted) in [(0, (1, 0)), (1, (1, 0)), (2, (1, 0)), (3, (0, 1)), (9, (0, 3))] {
+            let policy = Policy::sized(&fleet, size, Vec::new()).expect("a policy");
+            assert_eq!((policy.surge, policy.unavailable), wanted, "{size}");
         }
     }
 

@@ -149,11 +149,9 @@ impl Replay<'_> {
                 self.census.advance(entry.at, changed, gone, group.as_ref());
                 self.give_up(entry.number);
                 // It was read when the roll was opened, and so it can be read now.
-                let sized = self
-                    .file
-                    .iter()
-                    .filter_map(|fleet| Policy::seen(fleet, &self.census, &self.history).ok().flatten());
-                self.policy = sized.last().or(self.policy.take());
+                let seen = |fleet| Policy::seen(fleet, &self.census, &self.history).ok().flatten();
+                let sized = self.file.as_deref().and_then(seen);
+                self.policy = sized.or(self.policy.take());
                 let (Some(policy), Some(target)) = (&self.policy, &self.history.target) else { return };
                 let plan = plan(&Situation {
                     policy,

@@ -235,7 +235,8 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
 
     /// Finds what a wish is about, before anything is written.
     fn wanted(&self, census: &Census, wish: Wish) -> Result<Event> {
-        let living = census.instances.iter().filter(|instance| instance.state != State::Dead);
+        let there = |instance: &&Instance| instance.state != State::Dead && !instance.id.is_coming();
+        let living = census.instances.iter().filter(there);
         let known: Vec<_> = living.map(|instance| instance.id.clone()).collect();
         if let Some(id) = wish.instances.iter().find(|id| !known.contains(id)) {
             let error = Error::invalid(format!("fleet {} has no instance {id}", self.name));
@@ -403,9 +404,10 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         };
         let said = match &result {
             Ok(outcome) => Ok(outcome.clone()),
+            Err(error @ ProviderError::Throttled(_)) => Ok(Outcome::Throttled { words: error.words() }),
             Err(error) => Err(error.words()),
         };
-        let done = matches!(said, Ok(Outcome::Applied | Outcome::AlreadyDone));
+        let done = matches!(said, Ok(Outcome::Applied | Outcome::AlreadyDone | Outcome::Ended));
         let outcome = Event::Outcome { action: action.clone(), result: said };
         let before = self.journal.entries().len();
         self.journal.record(self.provider.now(), outcome).await?;

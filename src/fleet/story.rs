@@ -180,7 +180,10 @@ impl Story {
                 (self.end, self.emergency) = (None, *emergency);
                 return;
             }
-            Event::Outcome { action, result: Ok(Outcome::Applied | Outcome::AlreadyDone) } => {
+            Event::Outcome {
+                action,
+                result: Ok(Outcome::Applied | Outcome::AlreadyDone | Outcome::Ended),
+            } => {
                 self.launched += usize::from(matches!(action, Action::Launch { .. }));
                 self.ended += usize::from(matches!(action, Action::Terminate { .. }));
                 return;

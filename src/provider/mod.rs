@@ -95,6 +95,8 @@ pub enum Outcome {
     Applied,
     /// It was so already.
     AlreadyDone,
+    /// It is there no more, and ended by itself: it was launched, and nobody but its provider or its machine ended it.
+    Ended,
     /// Not done: the world is not what the action expects. The next census tells more.
     Refused {
         /// What does not hold.
@@ -102,6 +104,11 @@ pub enum Outcome {
     },
     /// A launch was not made: the zone has no room for it now. Its name is given up with it.
     NoCapacity {
+        /// The provider's words.
+        words: String,
+    },
+    /// Not done, since too much was asked in too short a time.
+    Throttled {
         /// The provider's words.
         words: String,
     },

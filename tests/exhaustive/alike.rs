@@ -65,9 +65,10 @@ impl<'a> Alike<'a> {
             added,
             size,
             other_size,
+            taken,
         } = history;
         // The fleets here have the size that their file says.
-        self.add((added, size, other_size));
+        self.add((added, size, other_size, taken));
         let (soak, drain) = (self.policy.soak, self.policy.drain);
         for (id, member) in members {
             let Member {
@@ -82,6 +83,8 @@ impl<'a> Alike<'a> {
                 served,
                 failed,
                 absent,
+                // Of a group's size alone it says something.
+                unheard: _,
                 enlarged,
                 ending,
             } = member;

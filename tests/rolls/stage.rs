@@ -165,7 +165,11 @@ impl<'a> Group<'a> {
     pub fn waits_until(&self, mut so: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !so() {
-            assert!(begun.elapsed() < PATIENCE, "it never comes to that: {:#}", self.stage.cloud.state()["groups"]);
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "it never comes to that: {:#}",
+                self.stage.cloud.state()["groups"]
+            );
             sleep(LOOK);
         }
     }

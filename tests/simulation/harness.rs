@@ -49,6 +49,8 @@ pub enum Meanwhile {
     Touch(usize),
     /// An autoscaler that knows nothing of rekiln ends the machines of all but so many instances.
     ScaleIn(usize),
+    /// The owner of a group writes its size.
+    Resize(u32),
 }
 
 /// A fleet in a simulated world.
@@ -106,6 +108,8 @@ impl Fragile<'_> {
                 ids.get(nth % ids.len().max(1)).map(|id| self.sim.touch(id, "an interactive session"))?;
             }
             Meanwhile::ScaleIn(keep) => ids.iter().skip(keep).for_each(|id| self.sim.kill(id)),
+            Meanwhile::Resize(_) if !self.sim.may_resize() => {}
+            Meanwhile::Resize(size) => self.sim.resize(size).expect("a policy"),
             command => return Some(command),
         }
         None
@@ -128,7 +132,7 @@ impl Fragile<'_> {
                 self.sim.order(|orders| orders.emergency = true);
                 Event::Opened { target, reason: reason(), emergency: true, fleet: None }
             }
-            Meanwhile::Kill(_) | Meanwhile::Touch(_) | Meanwhile::ScaleIn(_) => return,
+            Meanwhile::Kill(_) | Meanwhile::Touch(_) | Meanwhile::ScaleIn(_) | Meanwhile::Resize(_) => return,
         };
         other.command(now, event).await.expect("a command is written");
         self.heed(&other);
@@ -214,6 +218,17 @@ pub fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
 impl<'a> Simulated<'a> {
     pub fn new(fleet: Fleet, store: &'a SimStore, name: &'a str, seed: u64) -> Self {
         let sim = Sim::new(Policy::of(&fleet).expect("a policy"), seed);
+        Self::over(fleet, store, name, sim)
+    }
+
+    /// A fleet whose size is its owner's to change: a group that has instances already, of an image that rekiln never saw.
+    pub fn group(fleet: Fleet, store: &'a SimStore, name: &'a str, seed: u64) -> Self {
+        let before = Target::new(&fleet, Digest::of(b"what the group launched"));
+        let sim = Sim::group(&fleet, fleet.size, before.generation, seed).expect("a policy");
+        Self::over(fleet, store, name, sim)
+    }
+
+    fn over(fleet: Fleet, store: &'a SimStore, name: &'a str, sim: Sim) -> Self {
         Self {
             name,
             fleet,
@@ -313,7 +328,11 @@ impl<'a> Simulated<'a> {
     pub fn converged(&self, target: &Target) -> Result<(), String> {
         let truth = self.sim.truth();
         let serves = truth.iter().filter(|i| i.serves() && i.generation.as_ref() == Some(&target.generation));
-        let size = self.fleet.size as usize;
+        let (desired, size) = self.sim.sizes().unwrap_or((self.fleet.size, self.fleet.size));
+        if desired != size {
+            return Err(format!("the group's size is {desired}, and its owner wants {size}"));
+        }
+        let size = size as usize;
         if (serves.count(), truth.len()) == (size, size) {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use rekiln::provider::sim::{Faults, GateFaults, SimStore};
 use rekiln::provider::{Action, Outcome, Provider as _};
 
 use super::harness::{End, Meanwhile, Simulated, journal, now_or_never};
-use super::schedule::{Aim, Episode, FAULTS, Meddling, Schedule};
+use super::schedule::{Aim, Episode, FAULTS, GROUPS, Meddling, Schedule};
 use jiff::{SignedDuration, Timestamp};
 
 /// How often what happened: a fault that was never reached proves nothing.
@@ -54,12 +54,8 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
     let store = SimStore::new(schedule.seed, schedule.breaker, SignedDuration::from_hours(24));
     let fleets = schedule.fleets.iter().zip(0..).map(|(file, at): (_, u64)| {
         let fleet: Fleet = toml::from_str(&file.text()).expect("a fleet file");
-        Simulated::new(
-            fleet,
-            &store,
-            ["web", "db"][usize::try_from(at).unwrap_or(0)],
-            schedule.seed ^ (at << 32),
-        )
+        let new = if file.group { Simulated::group } else { Simulated::new };
+        new(fleet, &store, ["web", "db"][usize::try_from(at).unwrap_or(0)], schedule.seed ^ (at << 32))
     });
     let fleets: Vec<_> = fleets.collect();
     let images = vec![Vec::new(); fleets.len()];
@@ -78,7 +74,7 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
         ground.orderly(fleet)?;
         ground.reserved(fleet)?;
         ground.drained(fleet).map_err(|why| format!("{why}\n{}", ground.tail(fleet)))?;
-        if schedule.seed.is_multiple_of(REPLAYED) {
+        if [0, GROUPS - 1].contains(&(schedule.seed % REPLAYED)) {
             ground.replays(fleet)?;
         }
     }
@@ -119,6 +115,7 @@ impl Ground<'_> {
             Meddling::Kill(nth) => Meanwhile::Kill(nth),
             Meddling::Touch(nth) => Meanwhile::Touch(nth),
             Meddling::ScaleIn(keep) => Meanwhile::ScaleIn(keep),
+            Meddling::Resize(size) => Meanwhile::Resize(size),
         }
     }
 
@@ -144,7 +141,8 @@ impl Ground<'_> {
                 let target = self.fleets[fleet].read(|journal| journal.history().target.clone());
                 let target = target.ok_or("completed without a target")?;
                 if quiet {
-                    self.fleets[fleet].converged(&target)?;
+                    let all = self.fleets[fleet].converged(&target);
+                    all.map_err(|why| format!("{why}\n{}", self.tail(fleet)))?;
                 }
             }
             End::Crashed => self.reach(
@@ -183,10 +181,11 @@ impl Ground<'_> {
     /// The end of the journal, for whoever looks into it.
     fn tail(&self, fleet: usize) -> String {
         let told = |entry: &Entry| match &entry.event {
-            Event::Seen { changed, .. } => {
+            Event::Seen { changed, group, .. } => {
                 let seen =
                     changed.iter().map(|i| format!("{} {:?} {:?} {}", i.id, i.state, i.health, i.in_service));
-                format!("{} saw {}", entry.at, seen.collect::<Vec<_>>().join(", "))
+                let of = group.as_ref().map_or_else(String::new, |group| format!(" (of {})", group.desired));
+                format!("{} saw{of} {}", entry.at, seen.collect::<Vec<_>>().join(", "))
             }
             Event::Intent { action } => format!("{} intends {action}", entry.at),
             Event::Outcome { action, result } => format!("{} {action}: {result:?}", entry.at),
@@ -213,6 +212,11 @@ impl Ground<'_> {
         };
         now_or_never(resumed).ok_or("a journal in memory waits")?.map_err(|error| error.chain())?;
         self.arrive(fleet, &target, Order::default())?;
+        if self.fleets[fleet].sim.sizes().is_some_and(|(_, size)| size == 0) {
+            self.reach("a group of none", 1);
+            self.fleets[fleet].sim.resize(2).map_err(|error| error.chain())?;
+            self.arrive(fleet, &target, Order::default())?;
+        }
         self.replace(fleet, &target)
     }
 
@@ -245,7 +249,10 @@ impl Ground<'_> {
             let end = it.roll(target, std::mem::take(&mut order), None);
             self.sound(fleet)?;
             match end {
-                End::Done(_) => return self.fleets[fleet].converged(target),
+                End::Done(_) => {
+                    let all = self.fleets[fleet].converged(target);
+                    return all.map_err(|why| format!("{why}\n{}", self.tail(fleet)));
+                }
                 End::Failed(error) if error.chain().contains("window") => {
                     let now = it.sim.now();
                     let windows = Policy::of(&it.fleet).expect("a policy").windows;
@@ -311,11 +318,21 @@ impl Ground<'_> {
 
     /// What was drained and is healthy is kept for as long as too few others were seen to serve: it is the quickest cure.
     fn reserved(&self, fleet: usize) -> Result<(), String> {
-        let mut floor = 0;
+        let (mut floor, mut size, mut file) = (0, None, None);
         self.seen_along(fleet, |census, Entry { number, event, .. }| {
             match event {
                 Event::Opened { fleet: Some(fleet), .. } => {
-                    floor = Policy::of(fleet).expect("a policy").floor();
+                    file = Some(fleet.clone());
+                    floor = match size {
+                        Some(size) => Policy::sized(fleet, size, Vec::new()).expect("a policy").floor(),
+                        None => Policy::of(fleet).expect("a policy").floor(),
+                    };
+                }
+                Event::Sized { size: owned, .. } => {
+                    size = Some(*owned);
+                    if let Some(file) = &file {
+                        floor = Policy::sized(file, *owned, Vec::new()).expect("a policy").floor();
+                    }
                 }
                 Event::Intent { action: Action::Terminate { id, healthy: true, .. } } => {
                     let serve = census.instances.iter().filter(|seen| seen.serves()).count();
@@ -340,7 +357,7 @@ impl Ground<'_> {
                 Event::Intent { action: Action::Admit { id } } => drop(given.insert(id.clone(), *at)),
                 Event::Outcome {
                     action: Action::Drain { id, .. } | Action::Terminate { id, .. },
-                    result: Ok(Outcome::Applied | Outcome::AlreadyDone),
+                    result: Ok(Outcome::Applied | Outcome::AlreadyDone | Outcome::Ended),
                 } => drop(given.remove(id)),
                 Event::Intent { action: Action::Terminate { id, reason, .. } } => {
                     let seen = census.instances.iter().find(|seen| seen.id == *id);
@@ -414,9 +431,12 @@ impl Ground<'_> {
             }
             (opened, launched.difference(&touched).count())
         };
+        // An autoscaler makes a group larger than its file was.
+        let most_wanted = if it.sim.sizes().is_some() { 8 } else { 0 };
         for bad in &self.bad {
             let (opened, launched) = it.read(|journal| count(bad, journal));
-            let most = opened * (it.fleet.roll.failures as usize + 2 * it.fleet.size as usize + 2);
+            let most =
+                opened * (it.fleet.roll.failures as usize + 2 * it.fleet.size.max(most_wanted) as usize + 2);
             if launched > most {
                 return Err(format!("{launched} launches of a bad image in {opened} rollouts"));
             }
@@ -462,7 +482,11 @@ fn told(event: &Event) -> Option<&'static str> {
         Event::Failed { .. } => "failed instance",
         Event::Absent { .. } => "absent instance",
         Event::Returned { .. } => "returned instance",
+        Event::Spared { .. } => "end that was not done",
         Event::Rotate { .. } => "rotation",
+        Event::SizeDiffers { .. } => "another size seen",
+        Event::Sized { .. } => "size of a group",
+        Event::Outcome { result: Ok(Outcome::Ended), .. } => "ended by itself",
         Event::Outcome { result: Ok(Outcome::Refused { .. }), .. } => "refused act",
         _ => return None,
     })

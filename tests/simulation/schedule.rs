@@ -28,6 +28,8 @@ pub struct File {
     pub roll: Vec<String>,
     /// What follows it.
     pub rest: String,
+    /// Whether it is a group, whose size its owner changes at will.
+    pub group: bool,
 }
 
 /// One roll.
@@ -70,6 +72,7 @@ pub enum Meddling {
     Kill(usize),
     Touch(usize),
     ScaleIn(usize),
+    Resize(u32),
 }
 
 impl File {
@@ -92,6 +95,9 @@ impl File {
     }
 }
 
+/// In so many schedules of a sweep the fleets of one are groups.
+pub const GROUPS: u64 = 4;
+
 /// Draws one of several; all are equally likely.
 fn one<T: Clone>(chance: &mut Chance, of: &[T]) -> T {
     of[usize::try_from(chance.below(of.len() as u64)).expect("a small number")].clone()
@@ -106,6 +112,28 @@ impl Schedule {
         let count = 1 + chance.below(4);
         let episodes = (0..count).map(|_| episode(chance, fleets.len())).collect();
         Self { seed, fleets, breaker, episodes }
+    }
+
+    /// The schedule of a seed in a sweep: in every fourth the fleets are groups.
+    pub fn random(seed: u64) -> Self {
+        if seed % GROUPS == GROUPS - 1 { Self::of_groups(seed) } else { Self::of(seed) }
+    }
+
+    /// The schedule of a seed with groups for fleets, whose owners change their sizes meanwhile.
+    pub fn of_groups(seed: u64) -> Self {
+        let mut schedule = Self::of(seed);
+        // By dice of its own: what a seed meant before there were groups it means still.
+        let mut chance = Chance::new(!seed);
+        for file in &mut schedule.fleets {
+            file.group = true;
+        }
+        for episode in &mut schedule.episodes {
+            for _ in 0..one(&mut chance, &[0, 1, 1, 2, 3]) {
+                let size = u32::try_from(chance.below(8)).expect("a small number");
+                episode.meanwhile.push((chance.below(90), Meddling::Resize(size)));
+            }
+        }
+        schedule
     }
 
     /// Returns schedules in which a little less happens, for finding the least that fails.
@@ -157,6 +185,9 @@ impl Schedule {
             if !file.rest.is_empty() {
                 change(&|it| it.fleets[at].rest.clear());
             }
+            if file.group {
+                change(&|it| it.fleets[at].group = false);
+            }
         }
         all.retain(|smaller| smaller.fleets.iter().all(File::is_sensible));
         all
@@ -207,7 +238,7 @@ fn file(chance: &mut Chance) -> File {
     if chance.below(3) == 0 {
         rest += "[[hook]]\non = 'after-launch'\ncommand = ['true']\n[[hook]]\non = 'before-drain'\ncommand = ['true']\n";
     }
-    File { size, zones, roll, rest }
+    File { size, zones, roll, rest, group: false }
 }
 
 fn aim(chance: &mut Chance) -> Aim {

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::fleet::census::Health;
 use crate::fleet::generation::Generation;
+use crate::fleet::surroundings::Outlook;
 
 const AT: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -193,4 +195,98 @@ fn an_emergency_lifts_a_pause_from_before_it_and_none_from_within_it() {
     assert_eq!(fold(&[opened("one"), paused(), emergency("two")]).paused, None);
     let within = fold(&[emergency("one"), paused(), retargeted("two")]);
     assert_eq!((within.paused.as_deref(), within.emergency), (Some("a test"), true));
+}
+
+/// What a group's journal says of `web-1` after it was first seen to have three, and what that adds up to: by how many rekiln
+/// has changed its size.
+#[test]
+fn what_rekiln_adds_to_a_group_and_takes_away_counts_once() {
+    let sized = || Event::Sized { size: 3, lost: 0 };
+    let unheard = |action: Action| Event::Outcome { action, result: Err("no answer".to_owned()) };
+    let (begun, made) = (|| intent(launch(1)), || outcome(launch(1), Outcome::Applied));
+    let throttled = || outcome(launch(1), Outcome::Throttled { words: "a test".to_owned() });
+    let by_itself = || outcome(terminate(1), Outcome::Ended);
+    let (ending, ended) = (|| intent(terminate(1)), || outcome(terminate(1), Outcome::Applied));
+    let seen = |state| Event::Seen {
+        changed: vec![Instance {
+            id: id(1),
+            generation: None,
+            image: None,
+            state,
+            health: Health::Unknown,
+            in_service: false,
+            launched_at: AT,
+            touched: None,
+            connections: 0,
+            address: None,
+            zone: None,
+        }],
+        gone: Vec::new(),
+        outlook: Outlook::default(),
+        group: None,
+    };
+    let table = [
+        ("begun", vec![begun()], 0),
+        ("launched", vec![begun(), made()], 1),
+        ("launched, and heard of twice", vec![begun(), unheard(launch(1)), begun(), made(), made()], 1),
+        (
+            "found to be launched",
+            vec![begun(), unheard(launch(1)), outcome(launch(1), Outcome::AlreadyDone)],
+            1,
+        ),
+        ("throttled", vec![begun(), throttled()], 0),
+        ("throttled, and ended by itself", vec![begun(), throttled(), ending(), by_itself()], 0),
+        ("throttled the second time", vec![begun(), begun(), throttled(), ending(), by_itself()], 1),
+        ("seen alive", vec![begun(), unheard(launch(1)), seen(State::Launching), made()], 1),
+        ("seen dead", vec![begun(), unheard(launch(1)), seen(State::Dead)], 1),
+        ("refused", vec![begun(), outcome(launch(1), Outcome::refused("its name was given up"))], 0),
+        ("ended", vec![begun(), made(), ending(), ended()], 0),
+        ("ended, and heard of twice", vec![begun(), made(), ending(), ended(), ending(), ended()], 0),
+        ("a stranger is ended", vec![ending(), ended()], -1),
+        ("and nobody heard", vec![ending(), unheard(terminate(1)), ending(), ended()], -1),
+        ("it was gone", vec![ending(), outcome(terminate(1), Outcome::AlreadyDone)], 0),
+        ("it had ended by itself", vec![ending(), outcome(terminate(1), Outcome::Ended)], 0),
+        ("both unheard, and both done", vec![begun(), ending(), ended()], 0),
+        (
+            "both unheard, and none done",
+            vec![begun(), ending(), outcome(terminate(1), Outcome::AlreadyDone)],
+            0,
+        ),
+        (
+            "unheard, and it ended by itself",
+            vec![begun(), ending(), outcome(terminate(1), Outcome::Ended)],
+            1,
+        ),
+        ("its owner took it with all others", vec![begun(), made(), Event::Sized { size: 0, lost: 1 }], 0),
+    ];
+    for (why, events, wanted) in table {
+        let all: Vec<_> = [opened("one"), sized()].into_iter().chain(events).collect();
+        assert_eq!(fold(&all).added, wanted, "{why}");
+    }
+    // A fleet whose size is its file's has no share of it.
+    assert_eq!((fold(&[begun(), made()]).added, fold(&[ending(), ended()]).added), (0, 0));
+}
+
+#[test]
+fn an_end_is_in_doubt_from_its_intent_until_its_answer() {
+    let sized = || Event::Sized { size: 3, lost: 0 };
+    let lost = || Event::Outcome { action: terminate(1), result: Err("no answer".to_owned()) };
+    let no = || outcome(terminate(1), Outcome::refused("it serves"));
+    let ending = |events: &[Event]| fold(events).members.get(&id(1)).and_then(|member| member.ending);
+    assert_eq!(ending(&[sized(), intent(terminate(1))]), Some(AT));
+    assert_eq!(ending(&[sized(), intent(terminate(1)), lost()]), Some(AT));
+    assert_eq!(ending(&[sized(), intent(terminate(1)), no()]), None);
+    assert_eq!(ending(&[intent(terminate(1))]), None);
+}
+
+#[test]
+fn another_size_is_remembered_until_one_counts() {
+    let at = |seconds| AT + SignedDuration::from_secs(seconds);
+    let differs = |size| Event::SizeDiffers { size };
+    let sized = |size| Event::Sized { size, lost: 0 };
+    let events = [(at(0), sized(3)), (at(1), differs(5)), (at(4), differs(6))];
+    let history = History::of(events.iter().map(|(at, event)| (*at, event)));
+    assert_eq!((history.size, history.other_size), (Some(3), Some((6, at(4)))));
+    let history = fold(&[sized(3), differs(5), sized(5)]);
+    assert_eq!((history.size, history.other_size), (Some(5), None));
 }

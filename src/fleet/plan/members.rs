@@ -119,6 +119,9 @@ fn absent(member: Option<&Member>, now: Timestamp) -> Kind {
 
 fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
     let Situation { policy, history, now, .. } = *situation;
+    if seen.id.is_coming() {
+        return Kind::Starting;
+    }
     let member = known.member;
     let served = seen.in_service || member.is_some_and(|member| member.served);
     // Until it has completed once, an image is on trial: what served for a while and fell ill counts against it.

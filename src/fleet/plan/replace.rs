@@ -213,7 +213,9 @@ impl<'a> Batch<'a> {
         let starting: Vec<_> = self.each().filter(|(member, _)| member.kind == Kind::Starting).collect();
         let needless = (current + starting.len()).saturating_sub(size);
         let idle = starting.into_iter().rev().filter(|(_, known)| !may_begin(known.member, now));
-        let needless: Vec<_> = idle.map(|(member, _)| &member.id).take(needless).collect();
+        // What the group is about to launch by itself is ended when it is there.
+        let idle = idle.map(|(member, _)| &member.id).filter(|id| !id.is_coming());
+        let needless: Vec<_> = idle.take(needless).collect();
         let ended: HashSet<_> = needless.iter().copied().collect();
         self.actions.retain(|action| !ended.contains(action.id()));
         for id in needless {

@@ -47,6 +47,8 @@ impl Batch<'_> {
         let Some(Stage { number: wave, limit }) = self.stage() else { return Vec::new() };
         let Situation { policy, history, now, .. } = *self.situation;
         let current = self.count(|kind| *kind == Kind::Current);
+        // Where there are to be none, none has shown anything.
+        let limit = limit.max(1);
         match history.wave.reached {
             None if current >= limit => vec![Event::WaveReached { wave }],
             Some(_) if current < limit => vec![Event::WaveLost { wave }],

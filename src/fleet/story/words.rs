@@ -35,7 +35,7 @@ pub(super) fn said(
             })
         }
         Event::Seen { .. } | Event::SizeDiffers { .. } => None,
-        Event::Sized { size } => match before.history.size {
+        Event::Sized { size, .. } => match before.history.size {
             Some(known) if known != *size => {
                 plain(format!("its owner changed the size from {known} to {size}"))
             }
@@ -60,6 +60,7 @@ pub(super) fn said(
             plain(text)
         }
         Event::Absent { instance } => plain(format!("{instance} is not seen")),
+        Event::Spared { instance } => plain(format!("{instance} lives on: its end was begun, and not done")),
         Event::Returned { instance } => plain(format!("{instance} is seen again")),
         Event::Rotate { instances, reason } => {
             let ids: Vec<_> = instances.iter().map(ToString::to_string).collect();
@@ -122,8 +123,11 @@ fn came(action: &Action, result: &Result<Outcome, String>, step: Option<Step>) -
             (Action::Terminate { .. }, _) => (action.to_string(), None),
         },
         Ok(Outcome::AlreadyDone) => (format!("was done already: {action}"), None),
+        Ok(Outcome::Ended) => (format!("had ended by itself: {action}"), None),
         Ok(Outcome::Refused { precondition }) => (format!("did not {action}: {precondition}"), None),
-        Ok(Outcome::NoCapacity { words }) => (format!("could not {action}: {words}"), None),
+        Ok(Outcome::NoCapacity { words } | Outcome::Throttled { words }) => {
+            (format!("could not {action}: {words}"), None)
+        }
         Err(why) => (format!("could not {action}: {why}"), None),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::group::Group;
 use super::population::Tally;
 use super::world::{Simulated, World};
 use crate::digest::{Digest, ImageId};
@@ -132,8 +133,18 @@ impl Law {
         before: Before,
     ) {
         let ours = world.instances.tally.ours;
-        if ours > policy.ceiling() {
-            self.accuse(world, &format!("ceiling: {ours} instances exist, {} may", policy.ceiling()));
+        match world.group.as_ref().map(Group::added) {
+            // What the group does by itself is its owner's affair.
+            Some(added) if added > i64::try_from(policy.surge).unwrap_or(i64::MAX) => {
+                self.accuse(
+                    world,
+                    &format!("ceiling: {added} were added to the group, {} may", policy.surge),
+                );
+            }
+            None if ours > policy.ceiling() => {
+                self.accuse(world, &format!("ceiling: {ours} instances exist, {} may", policy.ceiling()));
+            }
+            _ => {}
         }
         if image.is_some_and(|image| self.orders.quarantined.contains(&image)) {
             self.accuse(world, &format!("quarantine: {id} was launched from a quarantined image"));

@@ -2,6 +2,7 @@
 //! is kept in [`Sim::violations`].
 
 mod faults;
+mod group;
 mod law;
 mod likeness;
 mod population;
@@ -161,7 +162,8 @@ impl Sim {
         if twice && outcome == Outcome::Applied {
             law.violations.push(format!("names: {} was launched twice", action.id()));
         }
-        law.judge(&world, &policy, action, before, &outcome);
+        let allows = world.allows();
+        law.judge(&world, allows.as_ref().unwrap_or(&policy), action, before, &outcome);
         outcome
     }
 }
@@ -176,7 +178,8 @@ impl Provider for Sim {
         let policy = self.policy.borrow();
         world.pass(LOOK);
         world.disturb(&policy);
-        self.law.borrow_mut().watch(&world, &policy);
+        let allows = world.allows();
+        self.law.borrow_mut().watch(&world, allows.as_ref().unwrap_or(&policy));
         if world.is_throttled() {
             return Err(ProviderError::Throttled("RequestLimitExceeded".to_owned()));
         }
@@ -223,6 +226,7 @@ impl Provider for Sim {
         let time = SignedDuration::try_from(time * 5).unwrap_or(SignedDuration::ZERO);
         let mut world = self.world.borrow_mut();
         world.pass(time);
-        self.law.borrow_mut().watch(&world, &self.policy.borrow());
+        let allows = world.allows();
+        self.law.borrow_mut().watch(&world, allows.as_ref().unwrap_or(&self.policy.borrow()));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::faults::{Chance, Faults, Reached};
+use super::group::Group;
 use super::population::Population;
 use crate::digest::ImageId;
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
@@ -56,6 +57,11 @@ impl Simulated {
         (self.seen.state, self.seen.health, self.seen.in_service) = (State::Dead, Health::Unhealthy, false);
     }
 
+    /// The load balancer begins to send it requests then.
+    pub(super) const fn register(&mut self, at: Timestamp) {
+        (self.seen.state, self.seen.connections, self.registered_at) = (State::Running, 2, Some(at));
+    }
+
     pub(super) fn sicken(&mut self) {
         (self.seen.health, self.boots_at) = (Health::Unhealthy, None);
     }
@@ -100,6 +106,8 @@ pub(super) struct World {
     /// How many more requests are too many.
     throttled: u64,
     strangers: u64,
+    /// What holds the fleet's size, where that is not the fleet file's.
+    pub(super) group: Option<Group>,
 }
 
 impl World {
@@ -118,6 +126,7 @@ impl World {
             full: BTreeMap::new(),
             throttled: 0,
             strangers: 0,
+            group: None,
         }
     }
 
@@ -149,6 +158,7 @@ impl World {
                 found.seen.connections = 0;
             }
         });
+        self.hold_size();
     }
 
     /// Returns how long nothing changes by itself; `None` when nothing ever does.
@@ -175,7 +185,10 @@ impl World {
             });
         }
         if self.chance.happens(self.faults.stranger, &mut self.reached.faults.stranger) {
-            self.stray(policy);
+            match self.group {
+                Some(_) => self.autoscale(),
+                None => self.stray(policy),
+            }
         }
     }
 
@@ -212,7 +225,7 @@ impl World {
         self.instances.tally.serving
     }
 
-    fn boot(
+    pub(super) fn boot(
         &mut self,
         id: &InstanceId,
         generation: &Generation,
@@ -253,6 +266,7 @@ impl World {
         if self.ended.contains(id) {
             return Outcome::refused("its name was given up");
         }
+        self.pin(generation);
         let place = zone.cloned().unwrap_or_default();
         if self.chance.happens(self.faults.no_capacity, &mut 0) {
             let (from, end) = (SignedDuration::from_secs(10), SignedDuration::from_mins(5));
@@ -267,6 +281,7 @@ impl World {
         let found = self.boot(id, generation, zone.cloned(), true);
         self.launched.insert(id.clone());
         self.instances.insert(id.clone(), found);
+        self.enlarge();
         Outcome::Applied
     }
 
@@ -275,6 +290,11 @@ impl World {
         self.reached.acts += 1;
         if let Action::Launch { id, generation, zone } = action {
             return self.launch(id, generation, zone.as_ref());
+        }
+        if let Action::Terminate { id, .. } = action
+            && let Some(outcome) = self.end_member(id)
+        {
+            return outcome;
         }
         let serving = self.serving();
         let now = self.now;
@@ -329,9 +349,10 @@ impl World {
     pub(super) fn census(&mut self) -> Census {
         self.reached.looks += 1;
         let at = self.now;
+        let may_lag = self.may_lag();
         let Self { chance, faults, reached, .. } = self;
         if chance.happens(faults.stale, &mut reached.faults.stale)
-            && let Some(last) = &self.last
+            && let Some(last) = self.last.as_ref().filter(|_| may_lag)
         {
             return Census { at, ..last.clone() };
         }
@@ -347,7 +368,8 @@ impl World {
         if chance.happens(faults.reordered, &mut reached.faults.reordered) {
             instances.reverse();
         }
-        let census = Census { at, instances, trouble: None, group: None };
+        let mut census = Census { at, instances, trouble: None, group: None };
+        self.add_group(&mut census);
         self.last = Some(census.clone());
         census
     }

@@ -8,7 +8,7 @@ use aws_sdk_autoscaling::types::InstanceRefreshStatus;
 use aws_sdk_elasticloadbalancingv2::types::TargetDescription;
 use jiff::{SignedDuration, Timestamp};
 
-use super::census::{COMING, is_aside, leaves, name};
+use super::census::{is_aside, leaves, name};
 use super::records::{self, Ending, Launching};
 use super::seen::{Member, Seen};
 use super::{AutoScalingGroup, census};
@@ -101,16 +101,16 @@ impl AutoScalingGroup {
     }
 
     pub(super) async fn terminate(&self, id: &InstanceId, healthy: bool) -> Result<Outcome, ProviderError> {
-        if id.0.starts_with(COMING) {
+        if id.is_coming() {
             return Ok(Outcome::refused("the group is about to launch it by itself"));
         }
         let seen = self.glance().await?;
         let Some((machine, member)) = self.find(&seen, id) else {
             let Some(launching) = records::read::<Launching>(&self.dir, id)? else {
-                return self.gone(id).await;
+                return self.gone(id, Outcome::AlreadyDone).await;
             };
             return match self.unnamed(&launching).await? {
-                Ok(None) => self.gone(id).await,
+                Ok(None) => self.gone(id, Outcome::AlreadyDone).await,
                 Ok(Some(machine)) => {
                     let aws = &self.cloud.aws;
                     insist(&aws.region, || aws.tag_name(&machine, id)).await?;
@@ -127,11 +127,11 @@ impl AutoScalingGroup {
             // Whoever put it aside has it now, and the fleet has one less by their doing. Its name is not given up: it
             // may come back.
             self.forget(id, &machine)?;
-            return Ok(Outcome::AlreadyDone);
+            return Ok(Outcome::Ended);
         }
         let ended = seen.machines.get(&machine).is_some_and(super::Machine::is_ended);
         let Some(member) = member.filter(|member| !leaves(member) && !ended) else {
-            return self.gone(id).await;
+            return self.gone(id, Outcome::Ended).await;
         };
         if self.serves(&seen, &member) {
             let why = if healthy { "was not drained" } else { "is healthy again" };
@@ -153,7 +153,7 @@ impl AutoScalingGroup {
                     Some((_, Some(member))) if !leaves(member) => {
                         Ok(Outcome::refused(format!("AWS does not end it: {}", error.words)))
                     }
-                    _ => self.gone(id).await,
+                    _ => self.gone(id, Outcome::Ended).await,
                 }
             }
             Err(error) => Err(error.of_act(&aws.region)),
@@ -167,8 +167,8 @@ impl AutoScalingGroup {
     }
 
     /// An instance is not there any more, or about to go. Its end is this fleet's doing when one was begun and the group
-    /// says that somebody asked for it; all else that ends members has other causes.
-    async fn gone(&self, id: &InstanceId) -> Result<Outcome, ProviderError> {
+    /// says that somebody asked for it; all else that ends members has other causes, and is `otherwise`.
+    async fn gone(&self, id: &InstanceId, otherwise: Outcome) -> Result<Outcome, ProviderError> {
         self.names()?.end(id)?;
         let ours = match records::read::<Ending>(&self.dir, id)? {
             None => false,
@@ -183,11 +183,12 @@ impl AutoScalingGroup {
             }
         };
         self.forget(id, "")?;
-        Ok(if ours { Outcome::Applied } else { Outcome::AlreadyDone })
+        Ok(if ours { Outcome::Applied } else { otherwise })
     }
 
+    /// Forgets an instance, but for the record that its end was begun: until the journal has what came of it, whoever comes
+    /// after a crash has to be able to tell whose doing it was.
     fn forget(&self, id: &InstanceId, machine: &str) -> Result<()> {
-        records::remove::<Ending>(&self.dir, id)?;
         records::remove::<Launching>(&self.dir, id)?;
         let mut memory = self.memory();
         memory.drained.remove(machine);

@@ -181,7 +181,7 @@ fn coming(seen: &Seen, known: &Known<'_>) -> Vec<Instance> {
         .unwrap_or(0)
         .saturating_sub(seen.group.members.iter().filter(stays).count());
     let coming = |number: usize| Instance {
-        id: InstanceId(format!("{COMING}{number}")),
+        id: InstanceId::coming(number),
         generation: known.launches.cloned(),
         image: known.launches.and_then(Generation::image),
         state: State::Launching,
@@ -195,6 +195,3 @@ fn coming(seen: &Seen, known: &Known<'_>) -> Vec<Instance> {
     };
     (1..=missing).map(coming).collect()
 }
-
-/// How what the group is about to launch is called, before its number: no instance has such a name.
-pub const COMING: &str = "coming-";

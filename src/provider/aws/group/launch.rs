@@ -93,7 +93,9 @@ impl AutoScalingGroup {
         let aws = &self.cloud.aws;
         let Err(error) = insist(&aws.region, || aws.tag_name(machine, id)).await else { return Ok(()) };
         self.names()?.end(id)?;
-        aws.end_member(machine).await.map_err(|error| error.of_act(&aws.region))?;
+        // Whatever keeps it from its end, it was launched.
+        let ended = aws.end_member(machine).await;
+        ended.map_err(|error| ProviderError::Unclear(error.in_place(&aws.region).chain()))?;
         records::remove::<Launching>(&self.dir, id)?;
         Err(error.during(format!("naming {machine}, which was just launched and is ended again")).into())
     }

@@ -92,3 +92,17 @@ pub fn remove<R: Record>(fleet: &Path, id: &InstanceId) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Removes the records of all instances.
+///
+/// # Errors
+/// The store cannot be written.
+pub fn clear<R: Record>(fleet: &Path) -> Result<()> {
+    let dir = fleet.join(R::DIR);
+    match fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).doing(|| format!("removing {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}

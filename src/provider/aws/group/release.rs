@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::AutoScalingGroup;
 use super::lease::{Lease, Leases, Place, What};
 use super::look::Cloud;
+use super::records::{self, Ending};
 use super::seen::Group;
 use super::template::Version;
 use crate::error::Result;
@@ -18,6 +19,8 @@ impl AutoScalingGroup {
     pub(super) async fn give_leases_back(&self, arrived: Option<&Generation>) -> Result<()> {
         if let Some(arrived) = arrived {
             self.launch_what_arrived(arrived).await?;
+            // The journal has what came of every end, or it would not say that this one is over.
+            records::clear::<Ending>(&self.dir)?;
         }
         if self.leases.all()?.is_empty() {
             return Ok(());

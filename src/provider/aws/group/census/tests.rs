@@ -95,7 +95,7 @@ fn each_word_of_aws_is_one_of_ours() {
     ] {
         let seen = look(&[Word { lifecycle, ec2, target, reason }]);
         let found = plainly(&seen).instances;
-        let found = found.iter().find(|instance| !instance.id.0.starts_with(COMING));
+        let found = found.iter().find(|instance| !instance.id.is_coming());
         let found = found.map(|one| (one.state, one.health, one.in_service, one.connections));
         assert_eq!(found, expected, "{lifecycle} {ec2} {target} {reason}");
     }
@@ -107,7 +107,7 @@ fn what_the_group_is_about_to_launch_counts() {
     let mut seen = look(&[up]);
     seen.group.desired = 3;
     let found = plainly(&seen);
-    let coming = found.instances.iter().filter(|one| one.id.0.starts_with(COMING));
+    let coming = found.instances.iter().filter(|one| one.id.is_coming());
     assert_eq!(coming.map(|one| one.state).collect::<Vec<_>>(), [State::Launching; 2]);
     // One that leaves is replaced unless the size shrinks with it.
     seen.group.members[0].lifecycle = "Terminating".to_owned();
