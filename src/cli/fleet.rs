@@ -225,7 +225,12 @@ pub fn names(context: &Context) -> Result<Vec<String>> {
 /// Finds the provider that a fleet's file names.
 fn place(context: &Context, store: &Store, name: &str, fleet: &Fleet) -> Result<Place> {
     match &fleet.aws {
-        None => Ok(Place::Local(Local::new(store.clone(), name, fleet.clone(), Qemu::new(store.clone())))),
+        None => Ok(Place::Local(Box::new(Local::new(
+            store.clone(),
+            name,
+            fleet.clone(),
+            Qemu::new(store.clone()),
+        )))),
         Some(group) => in_aws(context, store, name, fleet, group),
     }
 }

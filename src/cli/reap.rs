@@ -63,7 +63,9 @@ fn leases(
     let (given, mut failed) = crate::interrupt::stoppable(work)?;
     removed.extend(given);
     let last = failed.pop();
-    failed.iter().for_each(|error| context.output.error(error));
+    for error in &failed {
+        context.output.error(error);
+    }
     Ok(last)
 }
 

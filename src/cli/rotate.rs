@@ -249,7 +249,9 @@ impl Work<'_> {
         let wish = Wish { instances, reason: reason.to_owned() };
         let order = Order { reason: reason.to_owned(), wish: Some(wish), emergency };
         let summary = site.roll(context, "rotate", target.clone(), order)?;
-        context.output.json(&serde_json::json!({ "event": "rotated", "fleet": fleet, "summary": summary }));
+        context.output.json(&serde_json::json!({
+            "event": "rotated", "fleet": fleet, "summary": summary, "calls": site.provider.calls(),
+        }));
         let Summary { launched, ended } = &summary;
         let list = |ids: &[InstanceId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         context.output.line(format!("fleet {fleet}: {} replaced by {}", list(ended), list(launched)));

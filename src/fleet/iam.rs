@@ -71,7 +71,7 @@ pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
             "Sid": name, "Effect": "Allow", "Action": actions, "Resource": resources, "Condition": condition,
         })
     };
-    let named = json!({
+    let of_these = json!({
         "StringEquals": { "aws:ResourceTag/aws:autoscaling:groupName": names },
         "ForAllValues:StringEquals": { "aws:TagKeys": [TAG] },
     });
@@ -89,7 +89,7 @@ pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
             allow("Describe", &["ec2:CreateLaunchTemplateVersion"], json!(arns.get("templates")), there.clone()),
             allow("Launch", &LAUNCH, json!("*"), there),
             allow("TagAtLaunch", &["ec2:CreateTags"], json!("*"), at_launch),
-            allow("Name", &["ec2:CreateTags"], json!(arns.get("instances")), named),
+            allow("Name", &["ec2:CreateTags"], json!(arns.get("instances")), of_these),
             allow("Profile", &["iam:PassRole"], json!(arns.get("roles")), to_instances),
         ],
     })

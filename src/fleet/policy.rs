@@ -60,7 +60,7 @@ impl Policy {
                 "set `surge = 1` to launch the replacement first, or `unavailable = 1` to replace in place",
             ));
         }
-        Ok(policy)
+        Ok(policy.within_size())
     }
 
     /// Reads the policy of a fleet for a size that is not the fleet file's. Shares of a small one may leave neither one
@@ -69,7 +69,7 @@ impl Policy {
     /// # Errors
     /// Words that cannot be read.
     pub fn sized(fleet: &Fleet, size: u32, zones: Vec<String>) -> Result<Self> {
-        let policy = Self::with(fleet, size as usize, zones)?;
+        let policy = Self::with(fleet, size as usize, zones)?.within_size();
         let stuck = policy.surge == 0 && policy.unavailable == 0;
         Ok(Self { surge: if stuck { 1 } else { policy.surge }, ..policy })
     }
@@ -114,7 +114,12 @@ impl Policy {
             },
             gates: fleet.gates.iter().map(|gate| gate.name.clone()).collect(),
         };
-        Ok(Self { unavailable: policy.unavailable.min(size), ..policy })
+        Ok(policy)
+    }
+
+    /// No more can be missing than there are.
+    fn within_size(self) -> Self {
+        Self { unavailable: self.unavailable.min(self.size), ..self }
     }
 
     /// Returns how many instances may exist at most.

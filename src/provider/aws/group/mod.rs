@@ -254,13 +254,12 @@ impl AutoScalingGroup {
             (super::Template::Id(id), Ok(number)) => {
                 let key = (id.clone(), number);
                 let known = self.memory().versions.get(&key).cloned();
-                match known {
-                    Some(known) => known,
-                    None => {
-                        let found = self.cloud.aws.numbered_versions(id, &[number]).await?.remove(&number);
-                        self.memory().versions.insert(key, found.clone());
-                        found
-                    }
+                if let Some(known) = known {
+                    known
+                } else {
+                    let found = self.cloud.aws.numbered_versions(id, &[number]).await?.remove(&number);
+                    self.memory().versions.insert(key, found.clone());
+                    found
                 }
             }
             _ => Some(self.cloud.aws.named_version(template, version).await?),

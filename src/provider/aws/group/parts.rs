@@ -77,7 +77,9 @@ impl Live {
             metadata: Metadata {
                 tokens: options.and_then(|one| one.http_tokens()).map(|one| one.as_str().to_owned()),
                 endpoint: options.and_then(|one| one.http_endpoint()).map(|one| one.as_str().to_owned()),
-                hops: options.and_then(|one| one.http_put_response_hop_limit()),
+                hops: options.and_then(
+                    aws_sdk_ec2::types::InstanceMetadataOptionsResponse::http_put_response_hop_limit,
+                ),
             },
         }
     }
@@ -106,7 +108,9 @@ impl Blueprint {
         let metadata = Metadata {
             tokens: options.and_then(|one| one.http_tokens()).map(|one| one.as_str().to_owned()),
             endpoint: options.and_then(|one| one.http_endpoint()).map(|one| one.as_str().to_owned()),
-            hops: options.and_then(|one| one.http_put_response_hop_limit()),
+            hops: options.and_then(
+                aws_sdk_ec2::types::LaunchTemplateInstanceMetadataOptions::http_put_response_hop_limit,
+            ),
         };
         let of_profile = data.iam_instance_profile();
         let public = interfaces
@@ -135,7 +139,9 @@ impl Blueprint {
             ("EBS optimized", data.ebs_optimized().map(|yes| yes.to_string())),
             (
                 "detailed monitoring",
-                data.monitoring().and_then(|one| one.enabled()).map(|yes| yes.to_string()),
+                data.monitoring()
+                    .and_then(aws_sdk_ec2::types::LaunchTemplatesMonitoring::enabled)
+                    .map(|yes| yes.to_string()),
             ),
             ("credits", data.credit_specification().and_then(|one| named(one.cpu_credits()))),
         ];
@@ -171,11 +177,16 @@ fn joined<T: ToString>(words: impl IntoIterator<Item = T>) -> Option<String> {
 fn disk(mapping: &LaunchTemplateBlockDeviceMapping) -> String {
     let ebs = mapping.ebs();
     let said = [
-        ebs.and_then(|one| one.volume_size()).map(|size| format!("{size} GiB")),
+        ebs.and_then(aws_sdk_ec2::types::LaunchTemplateEbsBlockDevice::volume_size)
+            .map(|size| format!("{size} GiB")),
         ebs.and_then(|one| one.volume_type()).map(|kind| kind.as_str().to_owned()),
-        ebs.and_then(|one| one.iops()).map(|iops| format!("{iops} IOPS")),
-        ebs.and_then(|one| one.throughput()).map(|rate| format!("{rate} MiB/s")),
-        ebs.and_then(|one| one.encrypted()).filter(|yes| *yes).map(|_| "encrypted".to_owned()),
+        ebs.and_then(aws_sdk_ec2::types::LaunchTemplateEbsBlockDevice::iops)
+            .map(|iops| format!("{iops} IOPS")),
+        ebs.and_then(aws_sdk_ec2::types::LaunchTemplateEbsBlockDevice::throughput)
+            .map(|rate| format!("{rate} MiB/s")),
+        ebs.and_then(aws_sdk_ec2::types::LaunchTemplateEbsBlockDevice::encrypted)
+            .filter(|yes| *yes)
+            .map(|_| "encrypted".to_owned()),
         ebs.and_then(|one| named(one.kms_key_id())),
         ebs.and_then(|one| named(one.snapshot_id())),
     ];
@@ -226,10 +237,13 @@ mod tests {
         assert!(!blueprint.parts["user data"].contains("c2VjcmV0"), "{blueprint:?}");
     }
 
+    /// What somebody does to an instance.
+    type Change = fn(&mut Live);
+
     #[test]
     fn what_was_changed_at_the_instance_differs_by_name() {
         let blueprint = Blueprint::of(&data());
-        let cases: [(&str, &str, fn(&mut Live)); 5] = [
+        let cases: [(&str, &str, Change); 5] = [
             ("ami-2", "ami", |_| ()),
             ("ami-1", "instance type", |live| live.kind = Some("m5.large".to_owned())),
             ("ami-1", "instance profile", |live| live.profile = None),

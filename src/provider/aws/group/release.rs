@@ -126,7 +126,7 @@ pub async fn give_back(store: &Store, rolling: &[String]) -> Result<(Vec<String>
                 Ok(None) => given.push(format!("lease of {fleet}: {}", told(&lease))),
                 Ok(Some(left)) => given.push(format!("part of a lease of {fleet}; left: {left}")),
                 Err(error) => {
-                    failed.push(error.during(format!("giving back the {} of {fleet}", told(&lease))))
+                    failed.push(error.during(format!("giving back the {} of {fleet}", told(&lease))));
                 }
             }
         }

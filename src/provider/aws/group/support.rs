@@ -78,6 +78,9 @@ mod tests {
     use super::*;
     use crate::provider::aws::reach::Template;
 
+    /// What makes a group one that cannot be rolled.
+    type Change = fn(&mut Group);
+
     #[test]
     fn what_cannot_be_rolled_is_refused_with_its_reason() {
         let good = Group {
@@ -86,10 +89,10 @@ mod tests {
             ..Group::default()
         };
         assert!(refusal("web", &good).is_none());
-        let cases: [(&str, fn(&mut Group)); 9] = [
+        let cases: [(&str, Change); 9] = [
             ("being deleted", |group| group.features.deleting = Some("Delete in progress".to_owned())),
             ("launch configuration old", |group| {
-                group.features.launch_configuration = Some("old".to_owned())
+                group.features.launch_configuration = Some("old".to_owned());
             }),
             ("mixed instances policy", |group| group.features.mixed_instances = true),
             ("warm pool", |group| group.features.warm_pool = true),

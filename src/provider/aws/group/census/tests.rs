@@ -112,6 +112,11 @@ fn what_the_group_is_about_to_launch_counts() {
     // One that leaves is replaced unless the size shrinks with it.
     seen.group.members[0].lifecycle = "Terminating".to_owned();
     assert_eq!(plainly(&seen).instances.iter().filter(|one| one.state == State::Launching).count(), 3);
+    // Nor does it wait for the group to notice that its machine has ended: a list may be older than the other.
+    seen.group.members[0].lifecycle = "InService".to_owned();
+    seen.machines.get_mut("i-0").expect("a machine").state = "shutting-down".to_owned();
+    assert_eq!(plainly(&seen).instances.iter().filter(|one| one.state == State::Launching).count(), 3);
+    seen.machines.get_mut("i-0").expect("a machine").state = "running".to_owned();
     // One that is out for a while does not count, and its place is taken if the size did not shrink.
     seen.group.members[0].lifecycle = "Standby".to_owned();
     let found = plainly(&seen);
