@@ -203,6 +203,8 @@ mod tests {
             (5, "'25%'", "'50%'", (2, 2)),
             (10, "'100%'", "'0%'", (10, 0)),
             (2, "0", "7", (0, 2)),
+            // A group's size is not the file's: what it allows is found when it is seen.
+            (0, "0", "1", (0, 0)),
             (100, "'1%'", "'1%'", (1, 1)),
         ];
         for (size, surge, unavailable, wanted) in table {

@@ -63,7 +63,7 @@ fn a_group_of_six_in_three_zones_rolls() {
         let reasons = standing["because"]["reasons"].as_array().expect("reasons").iter();
         let reasons: Vec<&str> = reasons.map(|reason| reason.as_str().expect("text")).collect();
         assert_eq!(standing["is"], "stale", "{standing}");
-        assert!(reasons.iter().any(|reason| *reason == "image"), "{reasons:?}");
+        assert!(reasons.contains(&"image"), "{reasons:?}");
     }
     assert_eq!(stage.cloud.changes(), [""; 0]);
     stage.cloud.forget_calls();
