@@ -37,7 +37,8 @@
 //! * [`catalog`]: records of the images made, with their bills of materials.
 //! * [`publish`]: from a baked image to AMIs: blocks, pace and plan decide; with the ledger, the rest does.
 //! * [`fleet`]: `Fleet`, census, plan (decide); the roll loop and the journal (do).
-//! * [`provider`]: the seam to where instances live. Only `provider::aws` knows AWS's SDK.
+//! * [`provider`]: the seam to where instances live: this computer, Auto Scaling groups, and simulated worlds. Only
+//!   `provider::aws` knows AWS's SDK.
 //! * [`gc`]: what of the store nothing reaches (decide), looked up and removed (do).
 //! * [`cli`]: one file a command (tell).
 //!
