@@ -69,9 +69,18 @@ fn leases(
     Ok(last)
 }
 
-/// Without AWS nothing can be given back there.
+/// Without AWS nothing can be given back there; nothing is claimed to be.
 #[cfg(not(feature = "aws"))]
-fn leases(_: &Context, _: &Store, _: &[String], _: &mut [String]) -> Result<Option<Error>> {
+fn leases(context: &Context, store: &Store, _: &[String], _: &mut [String]) -> Result<Option<Error>> {
+    for dir in crate::store::directories(&store.groups())? {
+        let held = dir.join("leases").read_dir().is_ok_and(|mut entries| entries.next().is_some());
+        if let Some(fleet) = dir.file_name().filter(|_| held) {
+            let fleet = fleet.to_string_lossy();
+            context
+                .output
+                .line(format!("leases of {fleet} are left alone: this rekiln was built without AWS"));
+        }
+    }
     Ok(None)
 }
 

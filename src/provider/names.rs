@@ -3,6 +3,7 @@
 //! A process that has lost the journal may still be about to do what it had written before. Whoever has the journal
 //! now ends what was begun, finds nothing, and goes on; then the late launch must not make what nobody knows of.
 
+#[cfg(feature = "aws")]
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -51,6 +52,7 @@ impl Names {
     ///
     /// # Errors
     /// The store cannot be read.
+    #[cfg(feature = "aws")]
     pub(in crate::provider) fn all(&self) -> Result<BTreeSet<String>> {
         let entries = fs::read_dir(&self.dir).doing(|| format!("reading {}", self.dir.display()))?;
         Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())

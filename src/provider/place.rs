@@ -9,7 +9,7 @@ use super::aws::group::AutoScalingGroup;
 use super::local::{Local, Qemu};
 use super::{Action, Outcome, Provider, ProviderError};
 use crate::digest::ImageId;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, InstanceId};
 use crate::fleet::generation::{Generation, Target};
@@ -39,11 +39,14 @@ impl Place {
     ///
     /// # Errors
     /// They live elsewhere; `doing` says what cannot be done there.
+    #[cfg_attr(not(feature = "aws"), expect(unused_variables, reason = "without AWS everything is here"))]
     pub fn here(&self, doing: &str) -> Result<&Local<Qemu>> {
         match self {
             Self::Local(local) => Ok(local),
             #[cfg(feature = "aws")]
-            Self::Group(group) => Err(Error::invalid(format!("{doing} is not for {}", group.place()))),
+            Self::Group(group) => {
+                Err(crate::error::Error::invalid(format!("{doing} is not for {}", group.place())))
+            }
         }
     }
 

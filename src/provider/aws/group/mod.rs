@@ -2,7 +2,7 @@
 //!
 //! The group stays its owner's: its size is never set, only changed by what rekiln itself launches (`LaunchInstances`) and
 //! ends (`TerminateInstanceInAutoScalingGroup` with decrement). What has to be changed of the group for the time of a roll
-//! is a lease ([`lease`]).
+//! is a lease ([`Lease`]).
 
 mod act;
 mod amis;
