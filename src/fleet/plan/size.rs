@@ -118,17 +118,33 @@ pub(super) fn note(situation: &Situation<'_>) -> Option<Event> {
 }
 
 impl Batch<'_> {
-    /// While another size is seen that does not count yet, does only what settles acts that were begun.
+    /// While another size is seen that does not count yet, does only what settles acts that were begun. While fewer are
+    /// seen because an end may have taken one away, and may not, nothing is launched in its place: it may be the owner's
+    /// word.
     pub(super) fn wait_for_size(&mut self) {
-        let Situation { history, now, .. } = *self.situation;
+        let Situation { census, history, now, .. } = *self.situation;
         let doubts = Doubts::of(self.situation);
-        let Some(Other { size, since, .. }) = other(self.situation, &doubts) else { return };
-        self.actions.retain(|action| match action {
+        let settles = |action: &Action| match action {
             Action::Launch { id, .. } => doubts.launches.contains(id),
             Action::Terminate { id, .. } => doubts.launches.contains(id) || doubts.ends.contains(id),
             Action::Admit { .. } | Action::Drain { .. } => false,
-        });
-        let until = since.unwrap_or(now) + SETTLED;
-        self.holds.push(Hold::Resizing { from: history.size.unwrap_or(size), to: size, until });
+        };
+        if let Some(Other { size, since, .. }) = other(self.situation, &doubts) {
+            self.actions.retain(settles);
+            let until = since.unwrap_or(now) + SETTLED;
+            self.holds.push(Hold::Resizing { from: history.size.unwrap_or(size), to: size, until });
+            return;
+        }
+        let (Some(group), Some(known)) = (&census.group, history.size) else { return };
+        let seen = own_size(group, history) - doubts.found;
+        if doubts.ends.is_empty() || seen >= i64::from(known) {
+            return;
+        }
+        let before = self.actions.len();
+        self.actions.retain(|action| !matches!(action, Action::Launch { .. }) || settles(action));
+        if self.actions.len() < before {
+            let to = u32::try_from(seen.max(0)).unwrap_or(u32::MAX);
+            self.holds.push(Hold::Resizing { from: known, to, until: now + SETTLED });
+        }
     }
 }

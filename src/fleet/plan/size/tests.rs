@@ -188,6 +188,12 @@ fn while_another_size_is_seen_only_what_was_begun_is_settled() {
         (Row { desired: 5, other: Some((5, 1)), ..PLAIN }, "", true),
         (Row { desired: 5, other: Some((5, 60)), instance: unheard, ..PLAIN }, "web-1", true),
         (Row { desired: 4, instance: unheard, ..PLAIN }, "web-1 web-2 web-3", false),
+        // One fewer: by an end that was begun, or by the owner's word. Until that is known nothing takes its place.
+        (
+            Row { desired: 2, instance: Some((Launch::Heard, Some(1), Some(State::Running))), ..PLAIN },
+            "",
+            true,
+        ),
     ];
     for (row, wanted, waits) in table {
         assert_eq!(launches(&row), (wanted.to_owned(), waits), "{}", row.desired);
