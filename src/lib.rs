@@ -126,6 +126,7 @@ pub mod interrupt;
 pub mod load;
 pub mod lock;
 pub mod notation;
+pub mod objects;
 pub mod process;
 pub mod progress;
 pub mod provider;

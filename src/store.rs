@@ -4,6 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
+use crate::objects::Objects;
+
+/// Where what is under way in Auto Scaling groups lies, one folder a fleet: launches, ends and leases, and names that were
+/// given up.
+pub const GROUPS: &str = "aws";
 
 /// The store at one URL. Bakes and local fleets need a `file://` store.
 ///
@@ -37,9 +42,12 @@ impl Store {
             Some(("file", path)) => path,
             Some((scheme, _)) => {
                 return Err(Error::invalid(format!(
-                    "the store `{url}` is not usable here: `{scheme}://` is not supported yet"
+                    "the store `{url}` is not usable here: `{scheme}://` is not a directory"
                 ))
-                .hint("use a directory or a file:// URL"));
+                .hint(
+                    "use a directory or a file:// URL: bakes need one. A fleet that several computers roll keeps its \
+                     journal in a bucket: `journal = \"s3://…\"` in its `[aws]`",
+                ));
             }
         };
         let root = std::path::absolute(path).doing(|| format!("finding the store {path}"))?;
@@ -55,6 +63,12 @@ impl Store {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Returns what lies in the store by its name.
+    #[must_use]
+    pub fn objects(&self) -> Objects {
+        Objects::Directory(self.root.clone())
     }
 
     /// Returns where the input with this digest lies, whether it is there or not.
@@ -123,16 +137,10 @@ impl Store {
         self.root().join("evidence").join(fleet)
     }
 
-    /// Returns the directory of what is under way in a fleet that is an Auto Scaling group.
-    #[must_use]
-    pub fn group(&self, fleet: &str) -> PathBuf {
-        self.groups().join(fleet)
-    }
-
     /// Returns the directory of what is under way in Auto Scaling groups, one directory a fleet.
     #[must_use]
     pub fn groups(&self) -> PathBuf {
-        self.root.join("aws")
+        self.root.join(GROUPS)
     }
 
     /// Returns the directory of scratch space, one directory a process.

@@ -112,7 +112,7 @@ impl Desk {
             writer.started = 1;
         }
         block_on(async {
-            let mut journal = Journal::open(&self.store, "web", writer).await.expect("a journal");
+            let mut journal = Journal::open(&self.store.objects(), "web", writer).await.expect("a journal");
             for event in events {
                 journal.command(Timestamp::now(), event).await.expect("written");
             }
@@ -122,7 +122,8 @@ impl Desk {
     /// Returns what the journal of `web` adds up to, and how many entries it has.
     fn history(&self) -> (History, usize) {
         block_on(async {
-            let journal = Journal::open(&self.store, "web", Writer::this("a look")).await.expect("sound");
+            let journal =
+                Journal::open(&self.store.objects(), "web", Writer::this("a look")).await.expect("sound");
             (journal.history().clone(), journal.entries().len())
         })
     }

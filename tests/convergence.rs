@@ -138,8 +138,8 @@ async fn two_writers_one_wins_and_tampering_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path().to_str().expect("UTF-8")).expect("a store");
     let (at, event) = (Timestamp::UNIX_EPOCH, Event::Completed);
-    let mut one = Journal::open(&store, "web", Writer::this("one")).await.expect("a journal");
-    let mut two = Journal::open(&store, "web", Writer::this("two")).await.expect("a journal");
+    let mut one = Journal::open(&store.objects(), "web", Writer::this("one")).await.expect("a journal");
+    let mut two = Journal::open(&store.objects(), "web", Writer::this("two")).await.expect("a journal");
     let (a, b) = tokio::join!(one.record(at, event.clone()), two.record(at, event.clone()));
     let lost: Error = match (a, b) {
         (Ok(()), Err(lost)) | (Err(lost), Ok(())) => lost,
@@ -147,12 +147,13 @@ async fn two_writers_one_wins_and_tampering_is_named() {
     };
     assert_eq!(lost.exit_code(), 4);
     assert!(lost.chain().contains("has the journal of web"), "{lost:?}");
-    let mut three = Journal::open(&store, "web", Writer::this("three")).await.expect("a journal");
+    let mut three = Journal::open(&store.objects(), "web", Writer::this("three")).await.expect("a journal");
     three.record(at, event).await.expect("it is the only one");
     let file = store.journals().join("web").join(format!("{:020}.json", 1));
     let text = std::fs::read_to_string(&file).expect("an entry");
     std::fs::write(&file, text.replace("completed", "down")).expect("tampering");
-    let broken = Journal::open(&store, "web", Writer::this("four")).await.err().expect("it is noticed");
+    let broken =
+        Journal::open(&store.objects(), "web", Writer::this("four")).await.err().expect("it is noticed");
     assert!(broken.chain().contains("broken at entry 2"), "{broken:?}");
 }
 
@@ -161,8 +162,8 @@ async fn a_command_is_taken_up_and_a_decision_without_it_is_not_written() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path().to_str().expect("UTF-8")).expect("a store");
     let at = Timestamp::UNIX_EPOCH;
-    let mut roller = Journal::open(&store, "web", Writer::this("roll")).await.expect("a journal");
-    let mut other = Journal::open(&store, "web", Writer::this("pause")).await.expect("a journal");
+    let mut roller = Journal::open(&store.objects(), "web", Writer::this("roll")).await.expect("a journal");
+    let mut other = Journal::open(&store.objects(), "web", Writer::this("pause")).await.expect("a journal");
     roller.record(at, Event::Resumed).await.expect("written");
     other.command(at, Event::Paused { reason: "a test".to_owned() }).await.expect("written after it");
     assert!(!roller.propose(at, Event::Completed).await.expect("no rival"), "decided without the pause");
@@ -230,7 +231,7 @@ impl Provider for Rivalled<'_> {
     }
     async fn census(&self) -> Result<Census, ProviderError> {
         if self.acts_left.get() == 0 && self.after.get() == 0 {
-            let mut rival = Journal::open(self.store, "web", Writer::this("rival")).await?;
+            let mut rival = Journal::open(&self.store.objects(), "web", Writer::this("rival")).await?;
             rival.record(self.sim.now(), Event::Stopped { reason: "an emergency".to_owned() }).await?;
             self.after.set(1);
         }
@@ -262,7 +263,8 @@ async fn nothing_is_done_after_the_journal_is_lost() {
         let fleet = fleet("");
         let sim = Sim::new(Policy::of(&fleet).expect("a policy"), 1);
         let provider = Rivalled { sim: &sim, store: &store, acts_left: Cell::new(acts), after: Cell::new(0) };
-        let mut journal = Journal::open(&store, "web", Writer::this("roll")).await.expect("a journal");
+        let mut journal =
+            Journal::open(&store.objects(), "web", Writer::this("roll")).await.expect("a journal");
         let roll = Roll {
             name: "web",
             fleet: &fleet,

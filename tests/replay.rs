@@ -180,7 +180,7 @@ async fn the_command_says_identical_or_what_differs() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path().to_str().expect("UTF-8")).expect("a store");
     let entries = journal(1);
-    let mut kept = Journal::open(&store, "web", Writer::this("a test")).await.expect("a journal");
+    let mut kept = Journal::open(&store.objects(), "web", Writer::this("a test")).await.expect("a journal");
     for entry in &entries {
         kept.record(entry.at, entry.event.clone()).await.expect("written");
     }

@@ -2,6 +2,7 @@
 //! groups behave as AWS's do and fail in every way they can: see `tests/aws/`. Whether a roll was right is judged from what
 //! the endpoint wrote down, not from what rekiln says.
 
+mod bucket;
 mod faults;
 mod judge;
 mod killed;

@@ -40,7 +40,7 @@ impl<'a> Desk<'a> {
         Repository::open(&context.repo)?.has_fleet(fleet)?;
         let store = context.store()?;
         let writer = Writer::this(format!("rekiln {command} {fleet}"));
-        let journal = Journal::open(&store, fleet, writer).await?;
+        let journal = Journal::open(&context.journals(fleet).await?, fleet, writer).await?;
         Ok(Self { context, fleet, store, journal })
     }
 

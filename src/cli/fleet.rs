@@ -21,6 +21,7 @@ use crate::fleet::plan::{Plan, Situation, plan};
 use crate::fleet::policy::Policy;
 use crate::fleet::roll::{Order, Roll, Summary};
 use crate::fleet::surroundings::{OfStore, Outlook, Surroundings as _};
+use crate::objects::Objects;
 use crate::provider::Place;
 use crate::provider::Provider as _;
 use crate::provider::local::{Local, Qemu};
@@ -38,6 +39,8 @@ pub struct Site {
     pub policy: Policy,
     pub store: Store,
     pub provider: Place,
+    /// Where its journal is.
+    journals: Objects,
     repository: Repository,
 }
 
@@ -49,12 +52,14 @@ impl Site {
             Policy::of(&fleet).map_err(|error| error.during(format!("reading fleets/{name}.toml")))?;
         let store = context.store()?;
         let opening = |error: Error| error.during(format!("opening fleet {name}"));
-        let provider = place(context, &store, name, &fleet).map_err(opening)?;
-        Ok(Self { name: name.to_owned(), fleet, policy, store, provider, repository })
+        let journals = context.block_on(context.journals(name)).map_err(opening)?;
+        let provider = place(context, &store, &journals, name, &fleet).map_err(opening)?;
+        Ok(Self { name: name.to_owned(), fleet, policy, store, provider, journals, repository })
     }
 
     pub async fn journal(&self, command: &str) -> Result<Journal> {
-        Journal::open(&self.store, &self.name, Writer::this(format!("rekiln {command} {}", self.name))).await
+        Journal::open(&self.journals, &self.name, Writer::this(format!("rekiln {command} {}", self.name)))
+            .await
     }
 
     /// Returns what Git asks the fleet to run, and the record of its image.
@@ -223,7 +228,7 @@ pub fn names(context: &Context) -> Result<Vec<String>> {
 }
 
 /// Finds the provider that a fleet's file names.
-fn place(context: &Context, store: &Store, name: &str, fleet: &Fleet) -> Result<Place> {
+fn place(context: &Context, store: &Store, journals: &Objects, name: &str, fleet: &Fleet) -> Result<Place> {
     match &fleet.aws {
         None => Ok(Place::Local(Box::new(Local::new(
             store.clone(),
@@ -231,7 +236,7 @@ fn place(context: &Context, store: &Store, name: &str, fleet: &Fleet) -> Result<
             fleet.clone(),
             Qemu::new(store.clone()),
         )))),
-        Some(group) => in_aws(context, store, name, fleet, group),
+        Some(group) => in_aws(context, store, journals, name, fleet, group),
     }
 }
 
@@ -239,6 +244,7 @@ fn place(context: &Context, store: &Store, name: &str, fleet: &Fleet) -> Result<
 fn in_aws(
     context: &Context,
     store: &Store,
+    journals: &Objects,
     name: &str,
     fleet: &Fleet,
     group: &crate::fleet::AutoScaling,
@@ -246,12 +252,19 @@ fn in_aws(
     use crate::provider::aws::group::AutoScalingGroup;
     context.block_on(async {
         let cloud = context.clouds.of(&group.region, group.assume_role.as_deref()).await?;
-        let group = AutoScalingGroup::open(cloud, store, name, fleet, group).await?;
+        let group = AutoScalingGroup::open(cloud, store, journals, name, fleet, group).await?;
         Ok(Place::Group(Box::new(group)))
     })
 }
 
 #[cfg(not(feature = "aws"))]
-fn in_aws(_: &Context, _: &Store, _: &str, _: &Fleet, _: &crate::fleet::AutoScaling) -> Result<Place> {
+fn in_aws(
+    _: &Context,
+    _: &Store,
+    _: &Objects,
+    _: &str,
+    _: &Fleet,
+    _: &crate::fleet::AutoScaling,
+) -> Result<Place> {
     Err(Error::failed("this rekiln was built without AWS").hint("build it with its default features"))
 }

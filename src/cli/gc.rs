@@ -60,12 +60,14 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     know_revisions(&context.repo, &args.revisions)?;
     let younger = SignedDuration::try_from(args.younger).doing(|| "reading `--younger`")?;
     let rules = Rules { keep: args.keep, younger };
-    let sources = Sources { store: &store, repo: &context.repo, revisions: &args.revisions };
-    let seen = context.block_on(sources.look(true)).map_err(|error| {
+    let unseen = |error: Error| {
         error
             .during("looking at what reaches the store")
             .hint("nothing was removed, as this may reach anything")
-    })?;
+    };
+    let journals = &context.block_on(context.all_journals(&store)).map_err(unseen)?[..];
+    let sources = Sources { store: &store, journals, repo: &context.repo, revisions: &args.revisions };
+    let seen = context.block_on(sources.look(true)).map_err(unseen)?;
     let plan = plan(&seen, rules, Timestamp::now());
     let amis = if args.local { None } else { Some(Amis::look(context, &seen, rules, args.shared)?) };
     show(context, &plan);

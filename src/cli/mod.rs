@@ -31,6 +31,7 @@ pub mod image;
 pub mod images;
 pub mod init;
 pub mod inspect;
+mod journals;
 pub mod lock;
 pub mod man;
 mod marks;
@@ -173,6 +174,9 @@ pub struct Context {
     /// The accounts and regions that were reached, each once.
     #[cfg(feature = "aws")]
     pub clouds: crate::provider::aws::group::Clouds,
+    /// The buckets that were reached, each once.
+    #[cfg(feature = "aws")]
+    pub buckets: crate::provider::aws::Buckets,
 }
 
 impl Context {
@@ -235,6 +239,8 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         runtime: OnceLock::new(),
         #[cfg(feature = "aws")]
         clouds: crate::provider::aws::group::Clouds::default(),
+        #[cfg(feature = "aws")]
+        buckets: crate::provider::aws::Buckets::default(),
     };
     match cli.command {
         Command::Check(args) => check::run(&context, args),

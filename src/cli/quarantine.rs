@@ -70,7 +70,7 @@ fn add(context: &Context, store: &Store, quarantine: &Quarantine, image: &str, r
     let before = quarantine.get(image)?;
     let by = "`rekiln quarantine add`".to_owned();
     quarantine.add(&Quarantined { image, reason: reason.to_owned(), by, at: Timestamp::now() })?;
-    let concerned = if before.is_none() { concerned(context, store, image)? } else { Vec::new() };
+    let concerned = if before.is_none() { concerned(context, image)? } else { Vec::new() };
     output.json(&serde_json::json!({
         "event": "quarantine", "image": image, "added": before.is_none(),
         "reason": before.as_ref().map_or(reason, |before| &before.reason), "fleets": concerned,
@@ -90,12 +90,13 @@ fn add(context: &Context, store: &Store, quarantine: &Quarantine, image: &str, r
 }
 
 /// Returns the fleets of the repository whose last rollout went to the image.
-fn concerned(context: &Context, store: &Store, image: ImageId) -> Result<Vec<String>> {
+fn concerned(context: &Context, image: ImageId) -> Result<Vec<String>> {
     let Ok(repository) = Repository::open(&context.repo) else { return Ok(Vec::new()) };
     context.block_on(async {
         let mut fleets = Vec::new();
         for name in repository.fleet_names() {
-            let journal = Journal::open(store, name, Writer::this("rekiln quarantine")).await?;
+            let journals = context.journals(name).await?;
+            let journal = Journal::open(&journals, name, Writer::this("rekiln quarantine")).await?;
             if journal.history().target.as_ref().is_some_and(|target| target.image == image) {
                 fleets.push(name.to_owned());
             }

@@ -1,10 +1,13 @@
 //! `rekiln reap`.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::Context;
-use crate::error::{Doing as _, Error, Result};
-use crate::fleet::journal::{Journal, Writer};
+use crate::error::{Error, Result};
+use crate::fleet::journal::{Journal, Writer, fleets};
+use crate::objects::Objects;
 use crate::provider::local::{Qemu, reap};
 use crate::store::Store;
 use crate::vm::machine::all;
@@ -20,13 +23,14 @@ pub struct Args {}
 pub fn run(context: &Context, _args: Args) -> Result<u8> {
     let store = context.store()?;
     let running: Vec<_> = all()?.into_iter().map(|(_, dir)| dir).collect();
-    let busy = context.block_on(rolling(&store))?;
+    let journals = context.block_on(context.all_journals(&store))?;
+    let busy = context.block_on(rolling(&journals))?;
     for fleet in &busy {
         context.output.line(format!("fleet {fleet} is being rolled; what is its is left alone"));
     }
     let mut removed = reap(&store, &Qemu::new(store.clone()), &running, &busy)?;
     let failed = publications(context, &store, &mut removed)?;
-    let kept = leases(context, &store, &busy, &mut removed)?;
+    let kept = leases(context, &journals, &busy, &mut removed)?;
     let failed = failed.or(kept);
     context.output.json(&serde_json::json!({ "event": "reaped", "removed": removed, "rolling": busy }));
     for line in &removed {
@@ -55,13 +59,17 @@ fn publications(context: &Context, store: &Store, removed: &mut Vec<String>) -> 
 #[cfg(feature = "aws")]
 fn leases(
     context: &Context,
-    store: &Store,
+    journals: &[Objects],
     busy: &[String],
     removed: &mut Vec<String>,
 ) -> Result<Option<Error>> {
-    let work = || context.block_on(crate::provider::aws::group::give_back(store, busy));
-    let (given, mut failed) = crate::interrupt::stoppable(work)?;
-    removed.extend(given);
+    let mut failed = Vec::new();
+    for journals in journals {
+        let work = || context.block_on(crate::provider::aws::group::give_back(journals, busy));
+        let (given, kept) = crate::interrupt::stoppable(work)?;
+        removed.extend(given);
+        failed.extend(kept);
+    }
     let last = failed.pop();
     for error in &failed {
         context.output.error(error);
@@ -71,17 +79,19 @@ fn leases(
 
 /// Without AWS nothing can be given back there; nothing is claimed to be.
 #[cfg(not(feature = "aws"))]
-fn leases(context: &Context, store: &Store, _: &[String], _: &mut [String]) -> Result<Option<Error>> {
-    for dir in crate::store::directories(&store.groups())? {
-        let held = dir.join("leases").read_dir().is_ok_and(|mut entries| entries.next().is_some());
-        if let Some(fleet) = dir.file_name().filter(|_| held) {
-            let fleet = fleet.to_string_lossy();
-            context
-                .output
-                .line(format!("leases of {fleet} are left alone: this rekiln was built without AWS"));
+fn leases(context: &Context, journals: &[Objects], _: &[String], _: &mut [String]) -> Result<Option<Error>> {
+    context.block_on(async {
+        for groups in journals.iter().map(|journals| journals.under(crate::store::GROUPS)) {
+            for fleet in groups.folders().await? {
+                if !groups.under(&fleet).under("leases").list().await?.is_empty() {
+                    context
+                        .output
+                        .line(format!("leases of {fleet} are left alone: this rekiln was built without AWS"));
+                }
+            }
         }
-    }
-    Ok(None)
+        Ok(None)
+    })
 }
 
 /// Without AWS nothing can be removed there; nothing is claimed to be.
@@ -97,17 +107,15 @@ fn publications(context: &Context, store: &Store, _removed: &mut [String]) -> Re
 }
 
 /// Returns the fleets that a living process rolls: what it makes may have no record for a moment.
-async fn rolling(store: &Store) -> Result<Vec<String>> {
-    let dir = store.journals();
-    let entries = std::fs::read_dir(&dir).doing(|| format!("reading {}", dir.display()))?;
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut busy = Vec::new();
-    for name in names {
-        let journal = Journal::open(store, &name, Writer::this("rekiln reap")).await?;
-        if journal.refuse_rival(Timestamp::now()).is_err() {
-            busy.push(name);
+async fn rolling(journals: &[Objects]) -> Result<Vec<String>> {
+    let mut busy = BTreeSet::new();
+    for journals in journals {
+        for name in fleets(journals).await? {
+            let journal = Journal::open(journals, &name, Writer::this("rekiln reap")).await?;
+            if journal.refuse_rival(Timestamp::now()).is_err() {
+                busy.insert(name);
+            }
         }
     }
-    busy.sort_unstable();
-    Ok(busy)
+    Ok(busy.into_iter().collect())
 }

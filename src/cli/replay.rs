@@ -24,7 +24,8 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let Args { fleet, rollout } = args;
     notation::name(&fleet).map_err(Error::invalid)?;
     let writer = Writer::this(format!("rekiln replay {fleet}"));
-    let journal = context.block_on(Journal::open(&context.store()?, &fleet, writer))?;
+    let journal =
+        context.block_on(async { Journal::open(&context.journals(&fleet).await?, &fleet, writer).await })?;
     let entries = journal.entries();
     let mut all = replay(&fleet, entries);
     if let Some(rollout) = rollout {

@@ -125,6 +125,11 @@ pub struct AutoScaling {
     /// The role, by ARN, that is assumed to get there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assume_role: Option<String>,
+    /// The bucket that has the journal and what is under way, such as `s3://bucket/prefix`, or with its region where that is
+    /// another one, `s3://bucket/prefix?region=eu-west-1`: so whichever computer rolls the fleet knows what the others
+    /// did. Reached without `assume_role`. Left out: the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<String>,
     /// How long to wait between two looks while instances start and finish, such as `5s`: each look is some calls that all
     /// of the account share.
     #[serde(default = "default_poll")]

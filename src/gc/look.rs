@@ -16,8 +16,9 @@ use crate::catalog::{Catalog, sbom};
 use crate::claim;
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
-use crate::fleet::journal::{Journal, Writer};
+use crate::fleet::journal::{Journal, Writer, fleets};
 use crate::git;
+use crate::objects::Objects;
 use crate::provider::local::InstanceRecord;
 use crate::publish::ledger;
 use crate::recipe::publish::Publish;
@@ -30,6 +31,8 @@ use crate::store::{Store, directories};
 pub struct Sources<'a> {
     /// The store.
     pub store: &'a Store,
+    /// Wherever there are journals: the store, and the buckets of fleets.
+    pub journals: &'a [Objects],
     /// The repository's root.
     pub repo: &'a Path,
     /// Revisions whose fleets and locks count too, besides the work tree and `HEAD`.
@@ -88,11 +91,12 @@ impl Sources<'_> {
     }
 
     async fn journals(&self, roots: &mut Roots) -> Result<()> {
-        for dir in directories(&self.store.journals())? {
-            let fleet = name_of(&dir);
-            let journal = Journal::open(self.store, &fleet, Writer::this("rekiln gc")).await?;
-            for (image, root) in of_journal(&fleet, journal.entries(), journal.history()) {
-                add(&mut roots.images, image, root);
+        for journals in self.journals {
+            for fleet in fleets(journals).await? {
+                let journal = Journal::open(journals, &fleet, Writer::this("rekiln gc")).await?;
+                for (image, root) in of_journal(&fleet, journal.entries(), journal.history()) {
+                    add(&mut roots.images, image, root);
+                }
             }
         }
         Ok(())

@@ -3,8 +3,6 @@
 //! A process that has lost the journal may still be about to do what it had written before. Whoever has the journal
 //! now ends what was begun, finds nothing, and goes on; then the late launch must not make what nobody knows of.
 
-#[cfg(feature = "aws")]
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,16 +44,6 @@ impl Names {
     /// Tells whether a name was given up.
     pub(in crate::provider) fn is_ended(&self, id: &InstanceId) -> bool {
         self.dir.join(&id.0).exists()
-    }
-
-    /// Returns all names that were given up.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    #[cfg(feature = "aws")]
-    pub(in crate::provider) fn all(&self) -> Result<BTreeSet<String>> {
-        let entries = fs::read_dir(&self.dir).doing(|| format!("reading {}", self.dir.display()))?;
-        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
     /// Gives a name up, and forgets those that were given up a day ago.

@@ -331,7 +331,9 @@ fn what_is_reached_after_the_plan_was_shown_stays() {
     for name in ["claimed", "rolled", "pinned", "gone", "old"] {
         desk.aged(image(name), OLD_DAYS);
     }
-    let sources = Sources { store: &desk.store, repo: desk.dir.path(), revisions: &[] };
+    let journals = [desk.store.objects()];
+    let (store, repo) = (&desk.store, desk.dir.path());
+    let sources = Sources { store, journals: &journals, repo, revisions: &[] };
     let seen = block_on(sources.look(true)).expect("seen");
     let agreed = plan(&seen, ALL, Timestamp::now());
     let claim =
@@ -377,7 +379,8 @@ fn collecting() {
     let (after, dir) = order.split_once(' ').expect("an order");
     let repo = Path::new(dir);
     let store = Store::open(&repo.join(".rekiln").display().to_string()).expect("a store");
-    let sources = Sources { store: &store, repo, revisions: &[] };
+    let journals = [store.objects()];
+    let sources = Sources { store: &store, journals: &journals, repo, revisions: &[] };
     let agreed = plan(&block_on(sources.look(true)).expect("seen"), ALL, Timestamp::now());
     let killer = Killer(after.parse().expect("a number"));
     block_on(remove(sources, ALL, &agreed, &killer)).expect("removed");
@@ -435,8 +438,9 @@ fn a_fleet_that_was_taken_out_of_git_is_kept_as_long_as_its_journal_runs() {
     desk.aged(image("theirs"), OLD_DAYS);
     let event = desk.opened("theirs");
     block_on(async {
-        let mut journal =
-            Journal::open(&desk.store, "gone", Writer::this("rekiln roll gone")).await.expect("a journal");
+        let mut journal = Journal::open(&desk.store.objects(), "gone", Writer::this("rekiln roll gone"))
+            .await
+            .expect("a journal");
         journal.command(Timestamp::now(), event).await.expect("written");
     });
     desk.refused(&["--keep", "0", "--yes"], 0, "fleet gone is being rolled to it");

@@ -88,7 +88,8 @@ fn an_emergency_begins_in_all_fleets_and_one_that_fails_stops_no_other() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert_eq!(out.lines().filter(|line| line.contains(r#""event":"error""#)).count(), 2, "{out}");
     for fleet in ["web", "api"] {
-        let journal = Journal::open(&desk.store, fleet, Writer::this("a look"));
+        let objects = desk.store.objects();
+        let journal = Journal::open(&objects, fleet, Writer::this("a look"));
         let journal = block_on(journal).expect("sound");
         let opened = journal.entries().iter().rev().find_map(|entry| match &entry.event {
             Event::Opened { emergency, reason, .. } => Some((*emergency, reason.clone())),

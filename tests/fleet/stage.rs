@@ -197,7 +197,7 @@ impl Order {
         let provider = AtPoint::new(&local, self.point.clone(), store.root().join("at-point"));
         let wish = (!self.rotate.is_empty())
             .then(|| Wish { instances: self.rotate.clone(), reason: "a test".to_owned() });
-        let mut journal = Journal::open(store, "web", Writer::this("rekiln roll web")).await?;
+        let mut journal = Journal::open(&store.objects(), "web", Writer::this("rekiln roll web")).await?;
         let roll = Roll {
             name: "web",
             fleet: &self.fleet,
@@ -309,7 +309,7 @@ impl Stage {
     }
 
     pub async fn journal(&self) -> Journal {
-        Journal::open(&self.store, "web", Writer::this("a look")).await.expect("a sound journal")
+        Journal::open(&self.store.objects(), "web", Writer::this("a look")).await.expect("a sound journal")
     }
 
     /// Three serve `image`, nothing else runs, and no id was started twice.

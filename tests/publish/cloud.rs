@@ -266,6 +266,22 @@ impl Cloud {
         self.call(region, service, "POST", "/", &[form], body.as_bytes())
     }
 
+    /// Makes a bucket.
+    pub fn bucket(&self, region: &str, name: &str) {
+        let place = format!(
+            "<CreateBucketConfiguration><LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>"
+        );
+        self.call(region, "s3", "PUT", &format!("/{name}"), &[], place.as_bytes());
+    }
+
+    /// The names of all objects in a bucket, in their order; there must be fewer than a thousand.
+    pub fn objects(&self, region: &str, bucket: &str) -> Vec<String> {
+        let listed = self.call(region, "s3", "GET", &format!("/{bucket}?list-type=2"), &[], b"");
+        assert!(listed.contains("<IsTruncated>false"), "{listed}");
+        let names = listed.split("<Key>").skip(1).filter_map(|rest| rest.split_once('<'));
+        names.map(|(name, _)| name.to_owned()).collect()
+    }
+
     /// Writes a parameter past the proxy.
     pub fn parameter(&self, region: &str, name: &str, value: &str) {
         let headers =

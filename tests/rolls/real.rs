@@ -221,7 +221,7 @@ fn from_a_recipe_to_machines_that_serve_it() {
     site.write(page, NEW);
     fs::write(stage.repo().join(page), NEW).expect("written");
     let new = bake(&site, &stage);
-    let over = AtomicBool::new(false);
+    let (over, asked_enough) = (AtomicBool::new(false), AtomicBool::new(false));
     let client = Client::default();
     scope(|scope| {
         // Whatever happens, the threads end, and the machines with them.
@@ -254,8 +254,9 @@ fn from_a_recipe_to_machines_that_serve_it() {
         group.from = stage.cloud.log(0).len();
         stage.cloud.forget_calls();
 
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+        let (over, asked_enough) = (&over, &asked_enough);
+        let asking = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) && !asked_enough.load(Ordering::Relaxed) {
                 client.ask_all(&stage);
             }
         });
@@ -271,6 +272,9 @@ fn from_a_recipe_to_machines_that_serve_it() {
             let answer = http::get(SocketAddr::new(address, PORT), "/", ANSWER).expect("an answer");
             assert!(answer.body.contains(NEW), "{}", answer.body);
         }
+        // The machines go with the hypervisor: nobody asks them then.
+        asked_enough.store(true, Ordering::Relaxed);
+        asking.join().expect("it asked");
     });
     let (answered, failed) = (client.answered.into_inner(), client.failed.into_inner().expect("no panic"));
     eprintln!("{answered} requests were answered, and {} failed", failed.len());

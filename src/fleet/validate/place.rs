@@ -4,6 +4,7 @@ use super::Findings;
 use crate::fleet::{AutoScaling, Fleet, Local};
 use crate::notation;
 use crate::notation::aws::{is_account, is_region, no_account, no_region, role};
+use crate::objects::S3Url;
 
 /// The longest name of an Auto Scaling group (EC2 Auto Scaling API reference, `CreateAutoScalingGroup`).
 const LONGEST_GROUP: usize = 255;
@@ -66,6 +67,9 @@ fn in_aws(found: &mut Findings<'_>, group: &AutoScaling) {
     if let Some(arn) = &group.assume_role {
         found.ask("/aws/assume_role", role(arn));
     }
+    if let Some(url) = &group.journal {
+        found.ask("/aws/journal", url.parse::<S3Url>());
+    }
     found.ask("/aws/poll", notation::duration(&group.poll));
     let name = &group.auto_scaling_group;
     if name.is_empty() || name.chars().count() > LONGEST_GROUP || name.contains(char::is_control) {
@@ -119,6 +123,12 @@ mod tests {
                     "6:15 `arn:aws:iam::111122223333:user/fleets` is not the ARN of a role such as \"arn:aws:iam::111122223333:role/publisher\"",
                 ),
             ),
+            (
+                "[health]",
+                "journal = 's3://bucket//x'\n[health]",
+                Some("7:11 `/x` is no prefix: it has a part that is empty or dots"),
+            ),
+            ("[health]", "journal = 's3://bucket/x?region=eu-north-1'\n[health]", None),
             ("'web'\naccount", "''\naccount", Some("4:22 `` is no name of a group: 1 to 255 characters")),
         ] {
             assert_eq!(found(&GOOD.replacen(from, to, 1)), expected.into_iter().collect::<Vec<_>>(), "{to}");

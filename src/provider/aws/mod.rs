@@ -4,6 +4,7 @@
 //! behind the back of the ledger, and a call that may have been carried out is never taken for one that was not.
 
 mod audit;
+mod bucket;
 mod doors;
 mod error;
 pub mod group;
@@ -28,6 +29,7 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
+pub use bucket::Buckets;
 pub use error::{CallError, Kind};
 pub use images::Registration;
 pub use reach::{Group, Template, Version};
@@ -70,16 +72,7 @@ impl Aws {
     /// # Errors
     /// There are none, or they are not valid.
     pub async fn connect(region: &str, role: Option<&str>) -> Result<Self> {
-        let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let timeouts =
-            TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(CALL).build();
-        let mut config = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new(region.to_owned()))
-            .http_client(http)
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts)
-            .load()
-            .await;
+        let mut config = configure(region).await;
         if let Some(role) = role {
             assume(&config, region, role).await?;
             // Sessions end after an hour, and this renews them.
@@ -114,6 +107,19 @@ impl Aws {
             counted,
         })
     }
+}
+
+/// Finds the settings and credentials that every AWS tool finds.
+async fn configure(region: &str) -> SdkConfig {
+    let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(CALL).build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(region.to_owned()))
+        .http_client(http)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .load()
+        .await
 }
 
 /// Counts the calls of instances, groups and load balancers: all of the account shares what AWS allows of them.

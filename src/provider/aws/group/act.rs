@@ -9,7 +9,7 @@ use aws_sdk_elasticloadbalancingv2::types::TargetDescription;
 use jiff::{SignedDuration, Timestamp};
 
 use super::census::{is_aside, leaves, name};
-use super::records::{self, Ending, Launching};
+use super::records::{Ending, Launching};
 use super::seen::{Member, Seen};
 use super::{AutoScalingGroup, census};
 use crate::error::{Error, Result};
@@ -106,7 +106,7 @@ impl AutoScalingGroup {
         }
         let seen = self.glance().await?;
         let Some((machine, member)) = self.find(&seen, id) else {
-            let Some(launching) = records::read::<Launching>(&self.dir, id)? else {
+            let Some(launching) = self.begun_or_given_up(id).await? else {
                 return self.gone(id, Outcome::AlreadyDone).await;
             };
             return match self.unnamed(&launching).await? {
@@ -115,7 +115,7 @@ impl AutoScalingGroup {
                     let aws = &self.cloud.aws;
                     insist(&aws.region, || aws.tag_name(&machine, id)).await?;
                     self.memory().names.insert(machine.clone(), id.clone());
-                    records::remove::<Launching>(&self.dir, id)?;
+                    self.records.remove::<Launching>(id).await?;
                     // Whether it is to be ended is decided anew, now that it is seen.
                     Ok(Outcome::refused(format!("{id} is there: it is {machine}, and has its name only now")))
                 }
@@ -126,7 +126,7 @@ impl AutoScalingGroup {
         if member.as_ref().is_some_and(is_aside) {
             // Whoever put it aside has it now, and the fleet has one less by their doing. Its name is not given up: it
             // may come back.
-            self.forget(id, &machine)?;
+            self.forget(id, &machine).await?;
             return Ok(Outcome::Ended);
         }
         let ended = seen.machines.get(&machine).is_some_and(super::Machine::is_ended);
@@ -138,12 +138,12 @@ impl AutoScalingGroup {
             return Ok(Outcome::refused(format!("{id} serves: it {why}")));
         }
         self.make_room_below(&seen).await?;
-        records::write(&self.dir, id, &Ending { machine: machine.clone(), at: Timestamp::now() })?;
-        self.names()?.end(id)?;
+        self.records.write(id, &Ending { machine: machine.clone(), at: Timestamp::now() }).await?;
+        self.records.end(id).await?;
         let aws = &self.cloud.aws;
         match aws.end_member(&machine).await {
             Ok(()) => {
-                self.forget(id, &machine)?;
+                self.forget(id, &machine).await?;
                 Ok(Outcome::Applied)
             }
             // It is on its way out already, or not the group's any more: whose doing that is, its activities say.
@@ -160,6 +160,16 @@ impl AutoScalingGroup {
         }
     }
 
+    /// Returns the launch that was begun under a name that no instance has. Where there is none, the name is given up,
+    /// before the last look for it: a launch that comes after that finds the name given up.
+    async fn begun_or_given_up(&self, id: &InstanceId) -> Result<Option<Launching>> {
+        if let Some(begun) = self.records.read(id).await? {
+            return Ok(Some(begun));
+        }
+        self.records.end(id).await?;
+        self.records.read(id).await
+    }
+
     /// Looks anew, whatever was looked at before.
     async fn look_again(&self) -> Result<Arc<Seen>> {
         self.changed();
@@ -169,8 +179,8 @@ impl AutoScalingGroup {
     /// An instance is not there any more, or about to go. Its end is this fleet's doing when one was begun and the group
     /// says that somebody asked for it; all else that ends members has other causes, and is `otherwise`.
     async fn gone(&self, id: &InstanceId, otherwise: Outcome) -> Result<Outcome, ProviderError> {
-        self.names()?.end(id)?;
-        let ours = match records::read::<Ending>(&self.dir, id)? {
+        self.records.end(id).await?;
+        let ours = match self.records.read::<Ending>(id).await? {
             None => false,
             Some(ending) => {
                 let aws = &self.cloud.aws;
@@ -182,14 +192,14 @@ impl AutoScalingGroup {
                 })
             }
         };
-        self.forget(id, "")?;
+        self.forget(id, "").await?;
         Ok(if ours { Outcome::Applied } else { otherwise })
     }
 
     /// Forgets an instance, but for the record that its end was begun: until the journal has what came of it, whoever comes
     /// after a crash has to be able to tell whose doing it was.
-    fn forget(&self, id: &InstanceId, machine: &str) -> Result<()> {
-        records::remove::<Launching>(&self.dir, id)?;
+    async fn forget(&self, id: &InstanceId, machine: &str) -> Result<()> {
+        self.records.remove::<Launching>(id).await?;
         let mut memory = self.memory();
         memory.drained.remove(machine);
         memory.answers.remove(machine);

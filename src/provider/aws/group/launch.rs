@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::lease::{BALANCE, What};
 use super::look::NAME_TAG;
-use super::records::{self, Launching};
+use super::records::Launching;
 use super::seen::Seen;
 use super::template::Version;
 use super::{AutoScalingGroup, census};
@@ -36,7 +36,7 @@ impl AutoScalingGroup {
         generation: &Generation,
         zone: Option<&str>,
     ) -> Result<Outcome, ProviderError> {
-        if self.names()?.is_ended(id) {
+        if self.records.is_ended(id).await? {
             return Ok(Outcome::refused(format!("the name {id} was given up")));
         }
         let seen = self.glance().await?;
@@ -47,14 +47,19 @@ impl AutoScalingGroup {
             if known.name.is_none() {
                 self.give_name(machine, id).await?;
             }
-            records::remove::<Launching>(&self.dir, id)?;
+            self.records.remove::<Launching>(id).await?;
             return Ok(Outcome::AlreadyDone);
         }
         let version = self.version_of(generation).await?;
         self.make_room(&seen).await?;
         self.keep_balance(&seen).await?;
         self.pin(&seen, &version).await?;
-        let launching = self.begin(id, &version, zone)?;
+        let launching = self.begin(id, &version, zone).await?;
+        // Whoever gave the name up since has looked for the record after that, and did not find it.
+        if self.records.is_ended(id).await? {
+            self.records.remove::<Launching>(id).await?;
+            return Ok(Outcome::refused(format!("the name {id} was given up")));
+        }
         self.memory().launches.push(std::time::Instant::now());
         let aws = &self.cloud.aws;
         let launched = aws.launch_into(&self.group, &launching).await;
@@ -62,25 +67,25 @@ impl AutoScalingGroup {
             Ok(Launched::Accepted(machine)) => {
                 self.memory().names.insert(machine.clone(), id.clone());
                 self.give_name(&machine, id).await?;
-                records::remove::<Launching>(&self.dir, id)?;
+                self.records.remove::<Launching>(id).await?;
                 Ok(Outcome::Applied)
             }
             Ok(Launched::NoCapacity(words)) => {
-                self.give_up(id)?;
+                self.give_up(id).await?;
                 Ok(Outcome::NoCapacity { words })
             }
             Ok(Launched::Failed(words)) => {
-                self.give_up(id)?;
+                self.give_up(id).await?;
                 let error = CallError { call: "LaunchInstances", kind: Kind::Refused, words };
                 Err(error.of_act(&aws.region))
             }
             // The group is busy otherwise: the next look decides anew.
             Err(error) if error.kind == Kind::Used => {
-                self.give_up(id)?;
+                self.give_up(id).await?;
                 Ok(Outcome::refused(format!("AWS does not launch it: {}", error.words)))
             }
             Err(error) if matches!(error.kind, Kind::Refused | Kind::Denied | Kind::Quota) => {
-                self.give_up(id)?;
+                self.give_up(id).await?;
                 Err(error.of_act(&aws.region))
             }
             Err(error) => Err(error.of_act(&aws.region)),
@@ -92,23 +97,23 @@ impl AutoScalingGroup {
     async fn give_name(&self, machine: &str, id: &InstanceId) -> Result<(), ProviderError> {
         let aws = &self.cloud.aws;
         let Err(error) = insist(&aws.region, || aws.tag_name(machine, id)).await else { return Ok(()) };
-        self.names()?.end(id)?;
+        self.records.end(id).await?;
         // Whatever keeps it from its end, it was launched.
         let ended = aws.end_member(machine).await;
         ended.map_err(|error| ProviderError::Unclear(error.in_place(&aws.region).chain()))?;
-        records::remove::<Launching>(&self.dir, id)?;
+        self.records.remove::<Launching>(id).await?;
         Err(error.during(format!("naming {machine}, which was just launched and is ended again")).into())
     }
 
     /// Nothing was launched under a name, and nothing will be.
-    fn give_up(&self, id: &InstanceId) -> Result<()> {
-        self.names()?.end(id)?;
-        records::remove::<Launching>(&self.dir, id)
+    async fn give_up(&self, id: &InstanceId) -> Result<()> {
+        self.records.end(id).await?;
+        self.records.remove::<Launching>(id).await
     }
 
     /// Writes that a launch begins; one that was begun before goes on with its token.
-    fn begin(&self, id: &InstanceId, version: &Version, zone: Option<&str>) -> Result<Launching> {
-        if let Some(begun) = records::read::<Launching>(&self.dir, id)? {
+    async fn begin(&self, id: &InstanceId, version: &Version, zone: Option<&str>) -> Result<Launching> {
+        if let Some(begun) = self.records.read::<Launching>(id).await? {
             return Ok(begun);
         }
         let at = Timestamp::now();
@@ -120,7 +125,7 @@ impl AutoScalingGroup {
             zone: zone.map(str::to_owned),
             at,
         };
-        records::write(&self.dir, id, &launching)?;
+        self.records.write(id, &launching).await?;
         Ok(launching)
     }
 
@@ -176,7 +181,7 @@ impl AutoScalingGroup {
         if before == set {
             return Ok(());
         }
-        self.leases.take(What::Bounds { before, set }, Timestamp::now())?;
+        self.leases.take(What::Bounds { before, set }, Timestamp::now()).await?;
         let aws = &self.cloud.aws;
         aws.bound(&self.group, set.0, set.1).await.map_err(|error| error.of_act(&aws.region))?;
         self.memory().bounds = Some((std::time::Instant::now(), set));
@@ -196,7 +201,7 @@ impl AutoScalingGroup {
         if suspended || seen.group.zones.len() < 2 {
             return Ok(());
         }
-        self.leases.take(What::Suspended { process: BALANCE.to_owned() }, Timestamp::now())?;
+        self.leases.take(What::Suspended { process: BALANCE.to_owned() }, Timestamp::now()).await?;
         let aws = &self.cloud.aws;
         aws.suspend(&self.group, BALANCE, true).await.map_err(|error| error.of_act(&aws.region))?;
         self.memory().balance_kept = true;
@@ -219,7 +224,7 @@ impl AutoScalingGroup {
             before: self.base.number,
             set: version.number,
         };
-        self.leases.take(held, Timestamp::now())?;
+        self.leases.take(held, Timestamp::now()).await?;
         let aws = &self.cloud.aws;
         aws.pin(&self.group, &version.template, version.number)
             .await

@@ -4,18 +4,18 @@
 //! whoever sets one overwrites whoever set it before. So each is a lease in the store that knows what was there before and
 //! what was set; it is given back only where it is still as it was set, and by whoever comes after a crash.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_write::atomic_write;
 use crate::error::{Doing as _, Result};
 use crate::fleet::journal::Writer;
+use crate::objects::Objects;
 
 /// How long a lease lasts after it was last renewed, should nobody be able to tell whether its holder lives.
 const LASTS: SignedDuration = SignedDuration::from_hours(1);
+
+/// Where leases lie among the records of a fleet.
+const DIR: &str = "leases";
 
 /// The process that puts instances of all zones in balance, and would do so when rekiln ends one.
 pub const BALANCE: &str = "AZRebalance";
@@ -48,12 +48,12 @@ pub enum What {
 }
 
 impl What {
-    /// The name of the file, and what it is called in errors.
+    /// The name of its object.
     const fn name(&self) -> &'static str {
         match self {
-            Self::Bounds { .. } => "bounds",
-            Self::Suspended { .. } => "suspended",
-            Self::Version { .. } => "version",
+            Self::Bounds { .. } => "bounds.json",
+            Self::Suspended { .. } => "suspended.json",
+            Self::Version { .. } => "version.json",
         }
     }
 }
@@ -92,24 +92,23 @@ pub struct Lease {
 /// The leases of one fleet.
 #[derive(Debug, Clone)]
 pub struct Leases {
-    dir: PathBuf,
+    objects: Objects,
     place: Place,
 }
 
 impl Leases {
     /// Those of a fleet whose records are in `fleet`.
     #[must_use]
-    pub fn new(fleet: &Path, place: Place) -> Self {
-        Self { dir: fleet.join("leases"), place }
+    pub fn new(fleet: &Objects, place: Place) -> Self {
+        Self { objects: fleet.under(DIR), place }
     }
 
     /// Takes a lease, or changes what one is set to: what was there before the first stays. Written before the change.
     ///
     /// # Errors
-    /// The store cannot be written.
-    pub fn take(&self, mut held: What, now: Timestamp) -> Result<()> {
-        let file = self.dir.join(format!("{}.json", held.name()));
-        let old = read(&file)?;
+    /// The lease cannot be written.
+    pub async fn take(&self, mut held: What, now: Timestamp) -> Result<()> {
+        let old = read(&self.objects, held.name()).await?;
         match (&mut held, old.as_ref().map(|old| &old.held)) {
             (What::Bounds { before, .. }, Some(What::Bounds { before: first, .. })) => *before = *first,
             (
@@ -120,6 +119,7 @@ impl Leases {
             }
             _ => {}
         }
+        let name = held.name();
         let lease = Lease {
             version: 1,
             place: self.place.clone(),
@@ -128,26 +128,27 @@ impl Leases {
             at: old.map_or(now, |old| old.at),
             until: now + LASTS,
         };
-        fs::create_dir_all(&self.dir).doing(|| format!("creating {}", self.dir.display()))?;
         let text = serde_json::to_vec_pretty(&lease).doing(|| "writing a lease")?;
-        atomic_write(&file, &text)
+        self.objects.write(name, &text).await
     }
 
     /// Returns every lease.
     ///
     /// # Errors
-    /// The store cannot be read.
-    pub fn all(&self) -> Result<Vec<Lease>> {
-        all(&self.dir)
+    /// They cannot be read.
+    pub async fn all(&self) -> Result<Vec<Lease>> {
+        all(&self.objects).await
     }
 
     /// Has every lease last longer, when half of its time is over.
     ///
     /// # Errors
-    /// The store cannot be read or written.
-    pub fn renew(&self, now: Timestamp) -> Result<()> {
-        for lease in self.all()?.into_iter().filter(|lease| lease.until.duration_since(now) < LASTS / 2) {
-            self.take(lease.held, now)?;
+    /// They cannot be read or written.
+    pub async fn renew(&self, now: Timestamp) -> Result<()> {
+        let mut leases = self.all().await?;
+        leases.retain(|lease| lease.until.duration_since(now) < LASTS / 2);
+        for lease in leases {
+            self.take(lease.held, now).await?;
         }
         Ok(())
     }
@@ -155,39 +156,29 @@ impl Leases {
     /// Forgets a lease: it was given back.
     ///
     /// # Errors
-    /// The store cannot be written.
-    pub fn forget(&self, held: &What) -> Result<()> {
-        let file = self.dir.join(format!("{}.json", held.name()));
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).doing(|| format!("removing {}", file.display()))
-            }
-            _ => Ok(()),
-        }
+    /// It cannot be removed.
+    pub async fn forget(&self, held: &What) -> Result<()> {
+        self.objects.remove(held.name()).await
     }
 }
 
 /// Returns the leases of the fleet whose records are in `fleet`.
 ///
 /// # Errors
-/// The store cannot be read.
-pub fn of_fleet(fleet: &Path) -> Result<Vec<Lease>> {
-    all(&fleet.join("leases"))
+/// They cannot be read.
+pub async fn of_fleet(fleet: &Objects) -> Result<Vec<Lease>> {
+    all(&fleet.under(DIR)).await
 }
 
-fn all(dir: &Path) -> Result<Vec<Lease>> {
-    let Ok(entries) = fs::read_dir(dir) else { return Ok(Vec::new()) };
-    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    files.retain(|file| file.extension().is_some_and(|end| end == "json"));
-    files.sort();
-    files.iter().filter_map(|file| read(file).transpose()).collect()
-}
-
-fn read(file: &Path) -> Result<Option<Lease>> {
-    let doing = || format!("reading {}", file.display());
-    match fs::read(file) {
-        Ok(bytes) => serde_json::from_slice(&bytes).doing(doing).map(Some),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).doing(doing),
+async fn all(objects: &Objects) -> Result<Vec<Lease>> {
+    let mut leases = Vec::new();
+    for listed in objects.list().await? {
+        leases.extend(read(objects, &listed.name).await?);
     }
+    Ok(leases)
+}
+
+async fn read(objects: &Objects, name: &str) -> Result<Option<Lease>> {
+    let Some(bytes) = objects.read(name).await? else { return Ok(None) };
+    serde_json::from_slice(&bytes).doing(|| format!("reading {}", objects.place(name))).map(Some)
 }

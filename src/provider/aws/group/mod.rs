@@ -19,7 +19,6 @@ mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,13 +36,14 @@ use crate::fleet::census::{Census, Health, InstanceId};
 use crate::fleet::generation::{Generation, Target};
 use crate::fleet::{AutoScaling, Fleet, HealthHttp, Share};
 use crate::notation;
-use crate::provider::names::Names;
+use crate::objects::Objects;
 use crate::provider::{Action, Outcome, Provider, ProviderError};
-use crate::store::Store;
+use crate::store::{GROUPS, Store};
 use crate::vm::report;
 use amis::Amis;
 use lease::{Leases, Place};
 use parts::AMI;
+use records::Records;
 use seen::{Machine, Member, Seen};
 use template::Version;
 
@@ -63,8 +63,7 @@ pub struct AutoScalingGroup {
     consecutive: u32,
     poll: Duration,
     surge: Share,
-    /// Where the records of what is under way lie.
-    dir: PathBuf,
+    records: Records,
     leases: Leases,
     amis: Amis,
     /// What the group launched when this began; a new generation differs from it in its AMI.
@@ -107,6 +106,7 @@ impl AutoScalingGroup {
     pub async fn open(
         cloud: Cloud,
         store: &Store,
+        journals: &Objects,
         name: &str,
         fleet: &Fleet,
         group: &AutoScaling,
@@ -127,7 +127,7 @@ impl AutoScalingGroup {
         };
         let base = aws.named_version(template, version).await?;
         let amis = Amis::of(aws, store).await?;
-        let dir = store.group(name);
+        let objects = journals.under(GROUPS).under(name);
         let place = Place {
             account: aws.account.clone(),
             region: aws.region.clone(),
@@ -142,8 +142,8 @@ impl AutoScalingGroup {
             consecutive: fleet.health.consecutive.max(1),
             poll,
             surge: fleet.roll.surge.clone(),
-            leases: Leases::new(&dir, place),
-            dir,
+            leases: Leases::new(&objects, place),
+            records: Records::new(objects),
             amis,
             base,
             cloud,
@@ -187,10 +187,6 @@ impl AutoScalingGroup {
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn names(&self) -> Result<Names> {
-        Names::of(&self.dir)
     }
 
     /// Remembers that something was changed: looks that were begun before are too old.
@@ -316,7 +312,7 @@ impl AutoScalingGroup {
             let memory = self.memory();
             (memory.names.clone(), memory.drained.keys().cloned().collect::<BTreeSet<_>>())
         };
-        let ended = self.names()?.all()?;
+        let ended = self.records.ended().await?;
         Ok(census::census(
             &seen,
             &census::Known {
@@ -385,10 +381,11 @@ fn judged(before: Option<(bool, u32, Health)>, good: bool, consecutive: u32) -> 
 
 impl Provider for AutoScalingGroup {
     async fn prepare(&self) -> Result<()> {
-        self.leases.renew(Timestamp::now())?;
+        self.leases.renew(Timestamp::now()).await?;
         if std::mem::replace(&mut self.memory().asked_for_refreshes, true) {
             return Ok(());
         }
+        self.records.forget_ended(Timestamp::now()).await?;
         let aws = &self.cloud.aws;
         match super::insist(&aws.region, || aws.refresh_under_way(&self.group)).await? {
             None => Ok(()),

@@ -1,15 +1,18 @@
 //! Do: which launches and ends of instances were begun, written down before each call: AWS's answer may be lost.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_write::atomic_write;
 use crate::error::{Doing as _, Result};
 use crate::fleet::census::InstanceId;
+use crate::objects::Objects;
+use crate::provider::names::ENDED;
+
+/// How long a name that was given up is remembered. Names are never used again on purpose; no launch is late by a day.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
 
 /// A launch that was begun and has not got its name yet: `aws/<fleet>/launching/<name>.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,60 +52,103 @@ impl Record for Ending {
     const DIR: &str = "ending";
 }
 
-fn file<R: Record>(fleet: &Path, id: &InstanceId) -> PathBuf {
-    fleet.join(R::DIR).join(format!("{id}.json"))
-}
+/// The records of one fleet.
+#[derive(Debug, Clone)]
+pub struct Records(Objects);
 
-/// Returns the record of an instance; `None` when there is none.
-///
-/// # Errors
-/// It cannot be read.
-pub fn read<R: Record>(fleet: &Path, id: &InstanceId) -> Result<Option<R>> {
-    let file = file::<R>(fleet, id);
-    let doing = || format!("reading {}", file.display());
-    match fs::read(&file) {
-        Ok(bytes) => serde_json::from_slice(&bytes).doing(doing).map(Some),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).doing(doing),
+impl Records {
+    /// Those that lie here.
+    #[must_use]
+    pub const fn new(fleet: Objects) -> Self {
+        Self(fleet)
     }
-}
 
-/// Writes the record of an instance.
-///
-/// # Errors
-/// The store cannot be written.
-pub fn write<R: Record>(fleet: &Path, id: &InstanceId, record: &R) -> Result<()> {
-    let file = file::<R>(fleet, id);
-    let dir = fleet.join(R::DIR);
-    fs::create_dir_all(&dir).doing(|| format!("creating {}", dir.display()))?;
-    let text = serde_json::to_vec_pretty(record).doing(|| format!("writing {}", file.display()))?;
-    atomic_write(&file, &text)
-}
+    fn of<R: Record>(&self) -> Objects {
+        self.0.under(R::DIR)
+    }
 
-/// Removes the record of an instance, whether there is one or not.
-///
-/// # Errors
-/// The store cannot be written.
-pub fn remove<R: Record>(fleet: &Path, id: &InstanceId) -> Result<()> {
-    let file = file::<R>(fleet, id);
-    match fs::remove_file(&file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).doing(|| format!("removing {}", file.display()))
+    /// Returns the record of an instance; `None` when there is none.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn read<R: Record>(&self, id: &InstanceId) -> Result<Option<R>> {
+        let (objects, name) = (self.of::<R>(), name(id));
+        let Some(bytes) = objects.read(&name).await? else { return Ok(None) };
+        serde_json::from_slice(&bytes).doing(|| format!("reading {}", objects.place(&name))).map(Some)
+    }
+
+    /// Writes the record of an instance.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn write<R: Record>(&self, id: &InstanceId, record: &R) -> Result<()> {
+        let (objects, name) = (self.of::<R>(), name(id));
+        let text = serde_json::to_vec_pretty(record).doing(|| format!("writing {}", objects.place(&name)))?;
+        objects.write(&name, &text).await
+    }
+
+    /// Removes the record of an instance, whether there is one or not.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub async fn remove<R: Record>(&self, id: &InstanceId) -> Result<()> {
+        self.of::<R>().remove(&name(id)).await
+    }
+
+    /// Removes the records of all instances.
+    ///
+    /// # Errors
+    /// They cannot be removed.
+    pub async fn clear<R: Record>(&self) -> Result<()> {
+        let objects = self.of::<R>();
+        for listed in objects.list().await? {
+            objects.remove(&listed.name).await?;
         }
-        _ => Ok(()),
+        Ok(())
+    }
+
+    /// Tells whether a name was given up: what was ended is not launched any more, however late a launch comes.
+    ///
+    /// Nothing is locked, as a bucket has no locks. Whoever launches writes its record first and asks this then; whoever
+    /// ends gives the name up first and looks for the record then. So at least one of two sees the other.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub async fn is_ended(&self, id: &InstanceId) -> Result<bool> {
+        Ok(self.0.under(ENDED).read(&id.0).await?.is_some())
+    }
+
+    /// Returns all names that were given up.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn ended(&self) -> Result<BTreeSet<String>> {
+        Ok(self.0.under(ENDED).list().await?.into_iter().map(|listed| listed.name).collect())
+    }
+
+    /// Gives a name up.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn end(&self, id: &InstanceId) -> Result<()> {
+        self.0.under(ENDED).write(&id.0, b"").await
+    }
+
+    /// Forgets the names that were given up a day before.
+    ///
+    /// # Errors
+    /// They cannot be read or removed.
+    pub async fn forget_ended(&self, now: Timestamp) -> Result<()> {
+        let objects = self.0.under(ENDED);
+        for listed in objects.list().await? {
+            if now.duration_since(listed.changed) > REMEMBERED {
+                objects.remove(&listed.name).await?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// Removes the records of all instances.
-///
-/// # Errors
-/// The store cannot be written.
-pub fn clear<R: Record>(fleet: &Path) -> Result<()> {
-    let dir = fleet.join(R::DIR);
-    match fs::remove_dir_all(&dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).doing(|| format!("removing {}", dir.display()))
-        }
-        _ => Ok(()),
-    }
+fn name(id: &InstanceId) -> String {
+    format!("{id}.json")
 }

@@ -5,24 +5,25 @@ use jiff::Timestamp;
 use super::AutoScalingGroup;
 use super::lease::{Lease, Leases, Place, What};
 use super::look::Cloud;
-use super::records::{self, Ending};
+use super::records::Ending;
 use super::seen::Group;
 use super::template::Version;
 use crate::error::Result;
 use crate::fleet::generation::Generation;
 use crate::fleet::journal::Writer;
+use crate::objects::Objects;
 use crate::provider::aws::reach::Template;
 use crate::provider::aws::{Aws, insist};
-use crate::store::Store;
+use crate::store::GROUPS;
 
 impl AutoScalingGroup {
     pub(super) async fn give_leases_back(&self, arrived: Option<&Generation>) -> Result<()> {
         if let Some(arrived) = arrived {
             self.launch_what_arrived(arrived).await?;
             // The journal has what came of every end, or it would not say that this one is over.
-            records::clear::<Ending>(&self.dir)?;
+            self.records.clear::<Ending>().await?;
         }
-        if self.leases.all()?.is_empty() {
+        if self.leases.all().await?.is_empty() {
             return Ok(());
         }
         // What a rollout went back to may not be what was launched last, nor what the group launched when it began.
@@ -33,7 +34,7 @@ impl AutoScalingGroup {
         self.changed();
         let seen = self.look().await?;
         let mut left = Vec::new();
-        for lease in self.leases.all()? {
+        for lease in self.leases.all().await? {
             left.extend(give(&self.cloud.aws, &self.leases, &lease, &seen.group, arrived).await?);
         }
         let mut memory = self.memory();
@@ -79,7 +80,7 @@ async fn give(
             let owed = (now.0 == set.0 && back.0 != before.0) || (now.1 == set.1 && back.1 != before.1);
             if owed {
                 // The group is larger than it may be, or smaller: its instances would be ended, whichever they are.
-                leases.take(What::Bounds { before: *before, set: back }, Timestamp::now())?;
+                leases.take(What::Bounds { before: *before, set: back }, Timestamp::now()).await?;
                 return Ok(Some(format!("the bounds of {name}, which has {} instances", group.desired)));
             }
         }
@@ -96,7 +97,7 @@ async fn give(
         }
         What::Suspended { .. } => {}
     }
-    leases.forget(&lease.held)?;
+    leases.forget(&lease.held).await?;
     Ok(None)
 }
 
@@ -112,17 +113,20 @@ fn bounds_to_set(before: (i32, i32), set: (i32, i32), now: (i32, i32), desired: 
 /// and what could not be, one line each.
 ///
 /// # Errors
-/// The store cannot be read.
-pub async fn give_back(store: &Store, rolling: &[String]) -> Result<(Vec<String>, Vec<crate::error::Error>)> {
+/// They cannot be read.
+pub async fn give_back(
+    journals: &Objects,
+    rolling: &[String],
+) -> Result<(Vec<String>, Vec<crate::error::Error>)> {
     let (mut given, mut failed) = (Vec::new(), Vec::new());
-    for dir in crate::store::directories(&store.groups())? {
-        let fleet = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let now = Timestamp::now();
-        for lease in super::leases_of(&dir)? {
+    let groups = journals.under(GROUPS);
+    for fleet in groups.folders().await? {
+        let (now, objects) = (Timestamp::now(), groups.under(&fleet));
+        for lease in super::leases_of(&objects).await? {
             if rolling.contains(&fleet) && now < lease.until {
                 continue;
             }
-            match give_back_one(&dir, &lease).await {
+            match give_back_one(&objects, &lease).await {
                 Ok(None) => given.push(format!("lease of {fleet}: {}", told(&lease))),
                 Ok(Some(left)) => given.push(format!("part of a lease of {fleet}; left: {left}")),
                 Err(error) => {
@@ -134,16 +138,16 @@ pub async fn give_back(store: &Store, rolling: &[String]) -> Result<(Vec<String>
     Ok((given, failed))
 }
 
-async fn give_back_one(dir: &std::path::Path, lease: &Lease) -> Result<Option<String>> {
+async fn give_back_one(fleet: &Objects, lease: &Lease) -> Result<Option<String>> {
     let Place { account, region, role, group } = &lease.place;
     let cloud = Cloud::new(Aws::connect(region, role.as_deref()).await?);
     cloud.aws.must_be(Some(account))?;
     cloud.add(group);
-    let leases = Leases::new(dir, lease.place.clone());
+    let leases = Leases::new(fleet, lease.place.clone());
     match cloud.look(group, None).await? {
         Some(seen) => give(&cloud.aws, &leases, lease, &seen.group, None).await,
         // With the group everything of it is gone.
-        None => leases.forget(&lease.held).map(|()| None),
+        None => leases.forget(&lease.held).await.map(|()| None),
     }
 }
 
