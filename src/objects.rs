@@ -248,10 +248,12 @@ impl Objects {
 /// A bucket's error, for people.
 pub(crate) fn failed(error: &object_store::Error, doing: &str) -> Error {
     let words = chain(error);
-    let denied = matches!(
-        error,
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
-    );
+    // Of lists, only the words say it.
+    let denied = words.contains("403 Forbidden")
+        || matches!(
+            error,
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+        );
     let hint = if denied {
         "check the credentials, and that they and the bucket's policy allow s3:GetObject, s3:PutObject and s3:DeleteObject \
          on its objects and s3:ListBucket on the bucket: `rekiln aws policy --roll` prints it"

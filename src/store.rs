@@ -71,6 +71,16 @@ impl Store {
         Objects::Directory(self.root.clone())
     }
 
+    /// Returns where is kept what a fleet has to know of others that its journal does not have: here, and beside the
+    /// journal where that is shared.
+    #[must_use]
+    pub fn and(&self, journals: &Objects) -> Vec<Objects> {
+        match journals {
+            Objects::Directory(_) => vec![self.objects()],
+            Objects::Bucket(_) => vec![self.objects(), journals.clone()],
+        }
+    }
+
     /// Returns where the input with this digest lies, whether it is there or not.
     #[must_use]
     pub fn vault(&self, digest: Digest) -> PathBuf {

@@ -344,16 +344,17 @@ fn the_quarantine_is_listed_and_cleared() {
     );
     desk.says(&["quarantine", "add", &short("one"), "--reason", "again"], 0, "quarantined already: old keys");
     assert_eq!(desk.json(&["quarantine", "list"])["reason"], "old keys");
-    let found = Quarantine::new(&desk.store).get(image("one")).expect("read").expect("it is");
+    let quarantine = Quarantine::new(&[desk.store.objects()]);
+    let found = block_on(quarantine.get(image("one"))).expect("read").expect("it is");
     assert_eq!((found.reason.as_str(), found.by.as_str()), ("old keys", "`rekiln quarantine add`"));
     // A fleet's own entry of an image that the store lost.
     let (gone, at) = (image("gone"), Timestamp::now());
     let entry = Quarantined { image: gone, reason: "it failed".to_owned(), by: "fleet web".to_owned(), at };
-    Quarantine::new(&desk.store).add(&entry).expect("added");
+    block_on(quarantine.add(&entry)).expect("added");
     desk.says(&["quarantine", "list"], 0, "fleet web                it failed");
     desk.says(&["quarantine", "clear", &gone.short()], 0, "may be launched again");
     desk.says(&["quarantine", "clear", &gone.to_string()], 1, "is not quarantined");
-    assert_eq!(Quarantine::new(&desk.store).list().expect("listed").len(), 1);
+    assert_eq!(block_on(quarantine.list()).expect("listed").len(), 1);
 }
 
 #[test]
@@ -364,10 +365,11 @@ fn the_breaker_opens_by_each_fleets_word_and_is_cleared_for_a_reason() {
     let api = desk.dir.path().join("fleets/api.toml");
     let text = fs::read_to_string(&api).expect("a fleet");
     fs::write(&api, format!("{text}breaker = {{ failures = 5 }}\n")).expect("written");
+    let failures = Failures::new(&[desk.store.objects()]);
     for rollout in 1..=3 {
         let (fleet, reason) = ("web".to_owned(), format!("failure {rollout}"));
         let failure = Failure { fleet, image: image("bad"), reason, at: Timestamp::now() };
-        Failures::new(&desk.store).add(rollout, &failure).expect("written");
+        block_on(failures.add(rollout, &failure)).expect("written");
     }
     desk.says(&["breaker", "show"], 0, "fleet web: open; nothing voluntary begins: 3 rollouts failed");
     desk.says(&["breaker"], 0, "fleet api: closed; it opens after 5");
@@ -376,7 +378,7 @@ fn the_breaker_opens_by_each_fleets_word_and_is_cleared_for_a_reason() {
     assert_eq!(shown["cleared"], Value::Null);
     desk.says(&["breaker", "clear", "--reason", "a bad mirror"], 0, "3 failed rollouts are forgotten");
     desk.says(&["breaker"], 0, "a bad mirror (3)");
-    assert_eq!(Failures::new(&desk.store).list().expect("listed"), []);
+    assert_eq!(block_on(failures.list()).expect("listed"), []);
 }
 
 #[test]

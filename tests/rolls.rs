@@ -10,5 +10,6 @@ mod many;
 mod real;
 mod refused;
 mod rivals;
+mod same;
 pub mod stage;
 mod whole;

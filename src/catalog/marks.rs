@@ -1,15 +1,14 @@
 //! What a person or a fleet said about single images, and why: one file an image, `<dir>/<id>.json`.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_write::atomic_write;
 use crate::digest::ImageId;
 use crate::error::{Doing as _, Error, Result};
+use crate::objects::Objects;
 
 /// A mark on one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,79 +38,79 @@ impl fmt::Display for Mark {
     }
 }
 
-/// The marks of one kind in a store.
+/// The marks of one kind, in one place or in several at once.
 #[derive(Debug, Clone)]
 pub struct Marks {
-    dir: PathBuf,
+    places: Vec<Objects>,
 }
 
 impl Marks {
-    /// Opens the marks in `dir`, which need not be there.
+    /// Those that lie in these places: what is in one of them counts, and what is said is said in all.
     #[must_use]
-    pub const fn new(dir: PathBuf) -> Self {
-        Self { dir }
-    }
-
-    fn file(&self, image: ImageId) -> PathBuf {
-        self.dir.join(format!("{image}.json"))
+    pub const fn new(places: Vec<Objects>) -> Self {
+        Self { places }
     }
 
     /// Returns the mark of an image; `None` when it has none.
     ///
     /// # Errors
     /// The mark cannot be read: then nobody can say that there is none.
-    pub fn get(&self, image: ImageId) -> Result<Option<Mark>> {
-        let file = self.file(image);
-        let doing = || format!("reading {}", file.display());
-        match fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).doing(doing).map(Some),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).doing(doing),
+    pub async fn get(&self, image: ImageId) -> Result<Option<Mark>> {
+        for place in &self.places {
+            if let Some(mark) = read(place, image).await? {
+                return Ok(Some(mark));
+            }
         }
+        Ok(None)
     }
 
     /// Marks an image. One that is marked already keeps its first reason.
     ///
     /// # Errors
-    /// The store cannot be written.
-    pub fn add(&self, mark: &Mark) -> Result<()> {
-        if self.file(mark.image).exists() {
-            return Ok(());
+    /// It cannot be written.
+    pub async fn add(&self, mark: &Mark) -> Result<()> {
+        let first = self.get(mark.image).await?;
+        let text = serde_json::to_vec_pretty(first.as_ref().unwrap_or(mark)).doing(|| "describing a mark")?;
+        for place in &self.places {
+            if read(place, mark.image).await?.is_none() {
+                place.write(&name(mark.image), &text).await?;
+            }
         }
-        fs::create_dir_all(&self.dir).doing(|| format!("creating {}", self.dir.display()))?;
-        let text = serde_json::to_vec_pretty(mark).doing(|| "describing a mark")?;
-        atomic_write(&self.file(mark.image), &text)
+        Ok(())
     }
 
     /// Removes the mark of an image; tells whether there was one.
     ///
     /// # Errors
-    /// The store cannot be written.
-    pub fn remove(&self, image: ImageId) -> Result<bool> {
-        match fs::remove_file(self.file(image)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            other => other.doing(|| format!("removing {}", self.file(image).display())).map(|()| true),
+    /// It cannot be removed.
+    pub async fn remove(&self, image: ImageId) -> Result<bool> {
+        let mut removed = false;
+        for place in &self.places {
+            let name = name(image);
+            // What does not read any more is removed too: a person wants it gone.
+            removed |= place.read(&name).await?.is_some();
+            place.remove(&name).await?;
         }
+        Ok(removed)
     }
 
     /// Returns all marks, the newest first.
     ///
     /// # Errors
-    /// The store cannot be read.
-    pub fn list(&self) -> Result<Vec<Mark>> {
-        let doing = || format!("listing {}", self.dir.display());
-        let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.doing(doing)?,
-        };
-        let mut all = Vec::new();
-        for entry in entries {
-            let name = entry.doing(doing)?.file_name();
-            let id = name.to_str().and_then(|name| name.strip_suffix(".json")?.parse().ok());
-            if let Some(id) = id {
-                all.extend(self.get(id)?);
+    /// They cannot be read.
+    pub async fn list(&self) -> Result<Vec<Mark>> {
+        let mut all = BTreeMap::new();
+        for place in &self.places {
+            for listed in place.list().await? {
+                let Some(id) = listed.name.strip_suffix(".json").and_then(|name| name.parse().ok()) else {
+                    continue;
+                };
+                if let Some(mark) = read(place, id).await? {
+                    all.entry(id).or_insert(mark);
+                }
             }
         }
+        let mut all: Vec<Mark> = all.into_values().collect();
         all.sort_by(|a, b| b.at.cmp(&a.at).then(a.image.cmp(&b.image)));
         Ok(all)
     }
@@ -120,10 +119,10 @@ impl Marks {
     ///
     /// # Errors
     /// Several do; as [`Marks::list`].
-    pub fn find(&self, start: &str) -> Result<Option<ImageId>> {
+    pub async fn find(&self, start: &str) -> Result<Option<ImageId>> {
         // Four digits at least, as in the catalog: a name must not mean an image by chance.
         let begins = |mark: &Mark| start.len() >= 4 && mark.image.to_string().starts_with(start);
-        let found: Vec<_> = self.list()?.into_iter().filter(begins).map(|mark| mark.image).collect();
+        let found: Vec<_> = self.list().await?.into_iter().filter(begins).map(|mark| mark.image).collect();
         match found[..] {
             [] => Ok(None),
             [id] => Ok(Some(id)),
@@ -134,4 +133,14 @@ impl Marks {
             }
         }
     }
+}
+
+fn name(image: ImageId) -> String {
+    format!("{image}.json")
+}
+
+async fn read(place: &Objects, image: ImageId) -> Result<Option<Mark>> {
+    let name = name(image);
+    let Some(bytes) = place.read(&name).await? else { return Ok(None) };
+    serde_json::from_slice(&bytes).doing(|| format!("reading {}", place.place(&name))).map(Some)
 }

@@ -6,5 +6,5 @@ use crate::store::Store;
 /// Returns the pins of a store.
 #[must_use]
 pub fn pins(store: &Store) -> Marks {
-    Marks::new(store.root().join("pins"))
+    Marks::new(vec![store.objects().under("pins")])
 }

@@ -1,48 +1,49 @@
-//! Images that no fleet may launch until a person clears them: `quarantine/<id>.json` in the store.
+//! Images that no fleet may launch until a person clears them: `quarantine/<id>.json` in the store, and beside journals that
+//! are shared.
 
 use super::marks::{Mark, Marks};
 use crate::digest::ImageId;
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::objects::Objects;
 
 /// One quarantined image: who said so, since when and why.
 pub type Quarantined = Mark;
 
-/// The quarantine of a store.
+/// The quarantine.
 #[derive(Debug, Clone)]
 pub struct Quarantine {
     marks: Marks,
 }
 
 impl Quarantine {
-    /// Opens the quarantine of a store.
+    /// Opens the quarantine that is kept in these places: a store, and buckets that several computers share.
     #[must_use]
-    pub fn new(store: &Store) -> Self {
-        Self { marks: Marks::new(store.root().join("quarantine")) }
+    pub fn new(places: &[Objects]) -> Self {
+        Self { marks: Marks::new(places.iter().map(|place| place.under("quarantine")).collect()) }
     }
 
     /// Returns why an image is quarantined; `None` when it is not.
     ///
     /// # Errors
     /// The entry cannot be read: then nobody can say that the image is good.
-    pub fn get(&self, image: ImageId) -> Result<Option<Quarantined>> {
-        self.marks.get(image)
+    pub async fn get(&self, image: ImageId) -> Result<Option<Quarantined>> {
+        self.marks.get(image).await
     }
 
     /// Quarantines an image. One that is quarantined already keeps its first reason.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn add(&self, entry: &Quarantined) -> Result<()> {
-        self.marks.add(entry)
+    pub async fn add(&self, entry: &Quarantined) -> Result<()> {
+        self.marks.add(entry).await
     }
 
     /// Lets an image be launched again.
     ///
     /// # Errors
     /// It is not quarantined; the store cannot be written.
-    pub fn clear(&self, image: ImageId) -> Result<()> {
-        if self.marks.remove(image)? {
+    pub async fn clear(&self, image: ImageId) -> Result<()> {
+        if self.marks.remove(image).await? {
             return Ok(());
         }
         Err(Error::failed(format!("image {} is not quarantined", image.short()))
@@ -53,16 +54,16 @@ impl Quarantine {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn list(&self) -> Result<Vec<Quarantined>> {
-        self.marks.list()
+    pub async fn list(&self) -> Result<Vec<Quarantined>> {
+        self.marks.list().await
     }
 
     /// Finds the quarantined image whose id begins so; `None` when none does.
     ///
     /// # Errors
     /// Several do; the store cannot be read.
-    pub fn find(&self, start: &str) -> Result<Option<ImageId>> {
-        self.marks.find(start)
+    pub async fn find(&self, start: &str) -> Result<Option<ImageId>> {
+        self.marks.find(start).await
     }
 }
 
@@ -75,10 +76,12 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
 
-    #[test]
-    fn the_first_reason_stays_until_it_is_cleared() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let quarantine = Quarantine::new(&Store::open(&dir.path().display().to_string()).expect("a store"));
+    #[tokio::test]
+    async fn the_first_reason_stays_until_it_is_cleared() {
+        let (here, there) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another"));
+        let places = [&here, &there].map(|dir| Objects::Directory(dir.path().to_owned()));
+        let quarantine = Quarantine::new(&places);
         let image = Digest::of(b"bad");
         let entry = |reason: &str| Quarantined {
             image,
@@ -86,16 +89,23 @@ mod tests {
             by: "fleet web".to_owned(),
             at: Timestamp::UNIX_EPOCH,
         };
-        assert_eq!(quarantine.list().expect("listed"), []);
-        quarantine.add(&entry("first")).expect("added");
-        quarantine.add(&entry("second")).expect("added");
-        assert_eq!(quarantine.get(image).expect("read"), Some(entry("first")));
-        assert_eq!(quarantine.list().expect("listed"), [entry("first")]);
-        quarantine.clear(image).expect("cleared");
-        assert_eq!(quarantine.get(image).expect("read"), None);
-        assert!(quarantine.clear(image).is_err());
+        assert_eq!(quarantine.list().await.expect("listed"), []);
+        quarantine.add(&entry("first")).await.expect("added");
+        quarantine.add(&entry("second")).await.expect("added");
+        assert_eq!(quarantine.get(image).await.expect("read"), Some(entry("first")));
+        assert_eq!(quarantine.list().await.expect("listed"), [entry("first")]);
+        // Who sees one of the places only knows of it, and who sees both does not need them to agree.
+        for place in &places {
+            let one = Quarantine::new(std::slice::from_ref(place));
+            assert_eq!(one.get(image).await.expect("read"), Some(entry("first")));
+        }
+        Quarantine::new(&places[..1]).clear(image).await.expect("cleared");
+        assert_eq!(quarantine.get(image).await.expect("read"), Some(entry("first")));
+        quarantine.clear(image).await.expect("cleared");
+        assert_eq!(quarantine.get(image).await.expect("read"), None);
+        assert!(quarantine.clear(image).await.is_err());
         // What cannot be read is not cleared.
-        fs::write(dir.path().join(format!("quarantine/{image}.json")), "{").expect("written");
-        assert!(quarantine.get(image).is_err());
+        fs::write(here.path().join(format!("quarantine/{image}.json")), "{").expect("written");
+        assert!(quarantine.get(image).await.is_err());
     }
 }

@@ -33,7 +33,7 @@ enum Action {
 /// # Errors
 /// The store cannot be read or written.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let failures = Failures::new(&context.store()?);
+    let failures = Failures::new(&context.block_on(context.all_journals(&context.store()?))?);
     match args.action.unwrap_or(Action::Show) {
         Action::Show => show(context, &failures),
         Action::Clear { reason } => clear(context, &failures, &reason),
@@ -42,7 +42,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 
 fn clear(context: &Context, failures: &Failures, reason: &str) -> Result<u8> {
     let output = &context.output;
-    let forgotten = failures.clear(reason, Timestamp::now())?;
+    let forgotten = context.block_on(failures.clear(reason, Timestamp::now()))?;
     output.json(&serde_json::json!({ "event": "cleared", "forgotten": forgotten, "reason": reason }));
     if forgotten == 0 {
         output.line("no rollout failed; nothing to clear");
@@ -57,7 +57,8 @@ fn clear(context: &Context, failures: &Failures, reason: &str) -> Result<u8> {
 
 fn show(context: &Context, failures: &Failures) -> Result<u8> {
     let output = &context.output;
-    let (list, cleared) = (failures.list()?, failures.last_cleared()?);
+    let found = async { Ok((failures.list().await?, failures.last_cleared().await?)) };
+    let (list, cleared) = context.block_on(found)?;
     // How many are too many is each fleet's own word.
     let repository = Repository::open(&context.repo)?;
     let mut fleets = Vec::new();

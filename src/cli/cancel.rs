@@ -29,7 +29,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         let mut desk = Desk::open(context, &fleet, "cancel").await?;
         let proven = desk.history().proven.clone().filter(|_| back && desk.history().unfinished());
         let (text, idle) = if let Some(proven) = &proven {
-            desk.refuse_quarantined(proven.image)?;
+            desk.refuse_quarantined(proven.image).await?;
             let text = format!("goes back to {}: {reason}", proven.image.short());
             (text, format!("`rekiln roll {fleet} --to previous` carries it out"))
         } else {

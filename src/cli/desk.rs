@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::fleet::command::{Next, Objection, objection, over};
 use crate::fleet::history::{Event, History};
 use crate::fleet::journal::{Journal, Writer};
+use crate::objects::Objects;
 use crate::repository::Repository;
-use crate::store::Store;
 
 /// Reads why something is done; nothing is no reason.
 ///
@@ -29,7 +29,8 @@ pub fn reason(text: &str) -> Result<String, String> {
 pub struct Desk<'a> {
     context: &'a Context,
     fleet: &'a str,
-    store: Store,
+    /// Where it is kept what fleets have to know of each other.
+    places: Vec<Objects>,
     journal: Journal,
 }
 
@@ -40,8 +41,9 @@ impl<'a> Desk<'a> {
         Repository::open(&context.repo)?.has_fleet(fleet)?;
         let store = context.store()?;
         let writer = Writer::this(format!("rekiln {command} {fleet}"));
-        let journal = Journal::open(&context.journals(fleet).await?, fleet, writer).await?;
-        Ok(Self { context, fleet, store, journal })
+        let journals = context.journals(fleet).await?;
+        let journal = Journal::open(&journals, fleet, writer).await?;
+        Ok(Self { context, fleet, places: store.and(&journals), journal })
     }
 
     pub const fn history(&self) -> &History {
@@ -59,8 +61,8 @@ impl<'a> Desk<'a> {
 
     /// # Errors
     /// The image is quarantined, or nobody can tell.
-    pub fn refuse_quarantined(&self, image: ImageId) -> Result<()> {
-        refuse_quarantined(&self.store, image)
+    pub async fn refuse_quarantined(&self, image: ImageId) -> Result<()> {
+        refuse_quarantined(&self.places, image).await
     }
 
     /// Writes a command, unless it has no meaning, and tells what comes of it: `text` when it was written, and `idle`
@@ -119,8 +121,8 @@ impl<'a> Desk<'a> {
 
 /// # Errors
 /// The image is quarantined, or nobody can tell.
-pub fn refuse_quarantined(store: &Store, image: ImageId) -> Result<()> {
-    let Some(found) = Quarantine::new(store).get(image)? else { return Ok(()) };
+pub async fn refuse_quarantined(places: &[Objects], image: ImageId) -> Result<()> {
+    let Some(found) = Quarantine::new(places).get(image).await? else { return Ok(()) };
     let image = image.short();
     Err(Error::invalid(format!("image {image} must not be launched: it is quarantined {found}"))
         .hint(format!("`rekiln quarantine clear {image}` lets it be launched again")))

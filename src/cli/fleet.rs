@@ -62,6 +62,11 @@ impl Site {
             .await
     }
 
+    /// Where it is kept what fleets have to know of each other.
+    pub fn places(&self) -> Vec<Objects> {
+        self.store.and(&self.journals)
+    }
+
     /// Returns what Git asks the fleet to run, and the record of its image.
     pub fn target(&self) -> Result<(Target, Record)> {
         let image = &self.fleet.image;
@@ -80,7 +85,7 @@ impl Site {
     /// Returns where a person wants the fleet: what Git asks for, what was proven before, or a baked image.
     ///
     /// It is launched as the fleet file says now: that is what the provider reads, whatever was proven.
-    pub fn target_to(&self, to: Option<&str>, history: &History) -> Result<(Target, Record)> {
+    pub async fn target_to(&self, to: Option<&str>, history: &History) -> Result<(Target, Record)> {
         let catalog = Catalog::new(self.store.clone());
         let name = &self.name;
         let record = match to {
@@ -113,7 +118,7 @@ impl Site {
             return Err(Error::invalid(format!("no fleet may run image {image}: {why}"))
                 .hint(format!("`rekiln image {image}` has its verdict")));
         }
-        refuse_quarantined(&self.store, record.id)?;
+        refuse_quarantined(&self.places(), record.id).await?;
         Ok((self.provider.target(&self.fleet, record.id)?, record))
     }
 
@@ -157,7 +162,8 @@ impl Site {
 
     /// Returns what surrounds the fleet.
     pub fn surroundings<'a>(&self, context: &'a Context) -> OfStore<'a> {
-        OfStore::new(self.store.clone(), &self.name, self.fleet.clone(), context.progress())
+        let (store, fleet) = (self.store.clone(), self.fleet.clone());
+        OfStore::new(store, &self.journals, &self.name, fleet, context.progress())
     }
 
     /// Rolls, stopping between two acts on Ctrl-C or SIGTERM.

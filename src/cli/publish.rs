@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::inspect::mib;
 use super::{Context, person};
-use crate::catalog::quarantine::Quarantine;
+use crate::catalog::quarantine::{Quarantine, Quarantined};
 use crate::catalog::{Catalog, Record};
 use crate::claim::{Claim, Claimed};
 use crate::error::{Doing as _, Error, Kind, Result};
@@ -37,8 +37,10 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let store = context.store()?;
     let targets = Targets::find(context, &store, &args.images, &args.regions)?;
     let _claim = targets.claim(&store, "a publication")?;
+    let quarantine = Quarantine::new(&[store.objects()]);
     for target in &targets.0 {
-        target.may_be_published(&store)?;
+        let quarantined = context.block_on(quarantine.get(target.record.id))?;
+        target.may_be_published(quarantined)?;
     }
     let done = interrupt::stoppable(|| context.block_on(publish_all(context, &store, &targets)));
     done.map_err(|error| match error.kind() {
@@ -178,7 +180,7 @@ impl Target {
         self.regions.iter().map(String::as_str).flat_map(each)
     }
 
-    fn may_be_published(&self, store: &Store) -> Result<()> {
+    fn may_be_published(&self, quarantined: Option<Quarantined>) -> Result<()> {
         let Record { id, name, verdict, debug, .. } = &self.record;
         let refused = |why: &str, hint: String| {
             Err(Error::failed(format!("image {} of {name} is not published: {why}", id.short())).hint(hint))
@@ -197,7 +199,7 @@ impl Target {
             }
             Some(_) => {}
         }
-        if let Some(entry) = Quarantine::new(store).get(*id)? {
+        if let Some(entry) = quarantined {
             let clear = format!("`rekiln quarantine clear {}` allows it again", id.short());
             return refused(&format!("it is in quarantine ({})", entry.reason), clear);
         }

@@ -47,7 +47,7 @@ enum Action {
 /// No such image; the store cannot be read or written.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let store = context.store()?;
-    let quarantine = Quarantine::new(&store);
+    let quarantine = Quarantine::new(&context.block_on(context.all_journals(&store))?);
     match args.action {
         Action::List => list(context, &quarantine),
         Action::Add { image, reason } => add(context, &store, &quarantine, &image, &reason),
@@ -56,7 +56,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 }
 
 fn list(context: &Context, quarantine: &Quarantine) -> Result<u8> {
-    marks::list(context, &quarantine.list()?, "quarantined");
+    marks::list(context, &context.block_on(quarantine.list())?, "quarantined");
     Ok(0)
 }
 
@@ -67,9 +67,10 @@ fn add(context: &Context, store: &Store, quarantine: &Quarantine, image: &str, r
         Ok(id) => id,
         Err(_) => Catalog::new(store.clone()).find(image)?.id,
     };
-    let before = quarantine.get(image)?;
+    let before = context.block_on(quarantine.get(image))?;
     let by = "`rekiln quarantine add`".to_owned();
-    quarantine.add(&Quarantined { image, reason: reason.to_owned(), by, at: Timestamp::now() })?;
+    let entry = Quarantined { image, reason: reason.to_owned(), by, at: Timestamp::now() };
+    context.block_on(quarantine.add(&entry))?;
     let concerned = if before.is_none() { concerned(context, image)? } else { Vec::new() };
     output.json(&serde_json::json!({
         "event": "quarantine", "image": image, "added": before.is_none(),
@@ -107,11 +108,11 @@ fn concerned(context: &Context, image: ImageId) -> Result<Vec<String>> {
 
 fn clear(context: &Context, store: &Store, quarantine: &Quarantine, image: &str) -> Result<u8> {
     // The image itself may be gone from the store by now: what is quarantined is looked at first.
-    let id = match quarantine.find(image)? {
+    let id = match context.block_on(quarantine.find(image))? {
         Some(id) => id,
         None => image.parse().or_else(|_| Catalog::new(store.clone()).find(image).map(|record| record.id))?,
     };
-    quarantine.clear(id)?;
+    context.block_on(quarantine.clear(id))?;
     context.output.json(&serde_json::json!({ "event": "quarantine_cleared", "image": id }));
     context.output.line(format!("image {} may be launched again", id.short()));
     Ok(0)

@@ -31,8 +31,8 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         let mut desk = Desk::open(context, &fleet, "retarget").await?;
         // Whether anything rolls comes first: where nothing does, an image that is not baked is beside the point.
         desk.refuse_over()?;
-        let (target, _) = site.target_to(to.as_deref(), desk.history())?;
-        desk.refuse_quarantined(target.image)?;
+        let (target, _) = site.target_to(to.as_deref(), desk.history()).await?;
+        desk.refuse_quarantined(target.image).await?;
         let _until_it_is_written = site.claim(target.image)?;
         let text = format!("goes to {} now: {reason}", target.image.short());
         let next = match &to {

@@ -38,7 +38,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let Args { fleet, to, reason, yes } = args;
     let site = Site::open(context, &fleet)?;
     let history = context.block_on(async { Ok(site.journal("roll").await?.history().clone()) })?;
-    let (target, _) = site.target_to(to.as_deref(), &history)?;
+    let (target, _) = context.block_on(site.target_to(to.as_deref(), &history))?;
     site.ask_if_many(context, &target, yes)?;
     let image = target.image.short();
     let summary = site.roll(context, "roll", target, Order { reason, ..Order::default() })?;

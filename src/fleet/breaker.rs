@@ -1,8 +1,8 @@
 //! The circuit breaker: after some failed rollouts within a time, whichever fleets they were of, nothing voluntary
 //! begins until a person clears it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
@@ -10,10 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Breaker;
 use super::policy::duration;
-use crate::atomic_write::atomic_write;
 use crate::digest::ImageId;
 use crate::error::{Doing as _, Result};
-use crate::store::Store;
+use crate::objects::Objects;
 
 /// One failed rollout: `breaker/<fleet>-<entry>.json` in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,35 +68,46 @@ pub struct Cleared {
     pub failures: Vec<Failure>,
 }
 
-/// The failures that a store remembers.
+/// The failures that are remembered, in one place or in several at once.
 #[derive(Debug, Clone)]
 pub struct Failures {
-    dir: PathBuf,
+    places: Vec<Objects>,
 }
 
 impl Failures {
-    /// Opens those of a store.
+    /// Those of these places: a store, and buckets that several computers share.
     #[must_use]
-    pub fn new(store: &Store) -> Self {
-        Self { dir: store.root().join("breaker") }
+    pub fn new(places: &[Objects]) -> Self {
+        Self { places: places.iter().map(|place| place.under("breaker")).collect() }
     }
 
     /// Remembers that the rollout which began with an entry of the fleet's journal failed. Safe to repeat.
     ///
     /// # Errors
-    /// The store cannot be written.
-    pub fn add(&self, rollout: u64, failure: &Failure) -> Result<()> {
-        fs::create_dir_all(&self.dir).doing(|| format!("creating {}", self.dir.display()))?;
+    /// It cannot be written.
+    pub async fn add(&self, rollout: u64, failure: &Failure) -> Result<()> {
         let text = serde_json::to_vec_pretty(failure).doing(|| "describing a failed rollout")?;
-        atomic_write(&self.dir.join(format!("{}-{rollout}.json", failure.fleet)), &text)
+        for place in &self.places {
+            place.write(&format!("{}-{rollout}.json", failure.fleet), &text).await?;
+        }
+        Ok(())
     }
 
     /// Returns all, oldest first.
     ///
     /// # Errors
-    /// The store cannot be read.
-    pub fn list(&self) -> Result<Vec<Failure>> {
-        let mut all: Vec<Failure> = self.files()?.iter().map(|file| read(file)).collect::<Result<_>>()?;
+    /// They cannot be read.
+    pub async fn list(&self) -> Result<Vec<Failure>> {
+        let mut all: BTreeMap<String, Failure> = BTreeMap::new();
+        for place in &self.places {
+            for name in names(place).await? {
+                // One that was cleared meanwhile is not there.
+                if let Some(failure) = read(place, &name).await? {
+                    all.insert(name, failure);
+                }
+            }
+        }
+        let mut all: Vec<_> = all.into_values().collect();
         all.sort_by(|a, b| a.at.cmp(&b.at).then(a.fleet.cmp(&b.fleet)));
         Ok(all)
     }
@@ -105,57 +115,52 @@ impl Failures {
     /// Forgets all of them and returns how many there were; who asks later finds when and why. Safe to repeat.
     ///
     /// # Errors
-    /// The store cannot be written.
-    pub fn clear(&self, reason: &str, at: Timestamp) -> Result<usize> {
-        let files = self.files()?;
-        if files.is_empty() {
+    /// It cannot be written.
+    pub async fn clear(&self, reason: &str, at: Timestamp) -> Result<usize> {
+        let failures = self.list().await?;
+        if failures.is_empty() {
             return Ok(0);
         }
-        let cleared = Cleared { at, reason: reason.to_owned(), failures: self.list()? };
-        let dir = self.cleared();
-        fs::create_dir_all(&dir).doing(|| format!("creating {}", dir.display()))?;
+        let count = failures.len();
+        let cleared = Cleared { at, reason: reason.to_owned(), failures };
         let text = serde_json::to_vec_pretty(&cleared).doing(|| "describing what is cleared")?;
-        // Written before anything is forgotten: nothing is lost in between.
-        atomic_write(&dir.join(format!("{:020}.json", at.as_millisecond())), &text)?;
-        for file in &files {
-            fs::remove_file(file).doing(|| format!("removing {}", file.display()))?;
+        for place in &self.places {
+            // Written before anything is forgotten: nothing is lost in between.
+            place.under(CLEARED).write(&format!("{:020}.json", at.as_millisecond()), &text).await?;
+            for name in names(place).await? {
+                place.remove(&name).await?;
+            }
         }
-        Ok(files.len())
+        Ok(count)
     }
 
     /// Returns when it was cleared last, and why; `None` when it never was.
     ///
     /// # Errors
-    /// The store cannot be read.
-    pub fn last_cleared(&self) -> Result<Option<Cleared>> {
-        let newest = json_files(&self.cleared())?.into_iter().max();
-        newest.as_deref().map(read).transpose()
-    }
-
-    fn cleared(&self) -> PathBuf {
-        self.dir.join("cleared")
-    }
-
-    fn files(&self) -> Result<Vec<PathBuf>> {
-        json_files(&self.dir)
-    }
-}
-
-/// Returns the files of a directory that need not be there.
-fn json_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).into_iter().flatten() {
-        let path = entry.doing(|| "listing failed rollouts")?.path();
-        if path.extension().is_some_and(|end| end == "json") {
-            files.push(path);
+    /// It cannot be read.
+    pub async fn last_cleared(&self) -> Result<Option<Cleared>> {
+        let mut last: Option<Cleared> = None;
+        for place in self.places.iter().map(|place| place.under(CLEARED)) {
+            if let Some(name) = names(&place).await?.into_iter().max() {
+                let cleared: Option<Cleared> = read(&place, &name).await?;
+                last = last.into_iter().chain(cleared).max_by_key(|cleared| cleared.at);
+            }
         }
+        Ok(last)
     }
-    Ok(files)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let doing = || format!("reading {}", path.display());
-    serde_json::from_slice(&fs::read(path).doing(doing)?).doing(doing)
+/// Where it is kept what was cleared.
+const CLEARED: &str = "cleared";
+
+async fn names(place: &Objects) -> Result<Vec<String>> {
+    let names = place.list().await?.into_iter().map(|listed| listed.name);
+    Ok(names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "json")).collect())
+}
+
+async fn read<T: DeserializeOwned>(place: &Objects, name: &str) -> Result<Option<T>> {
+    let Some(bytes) = place.read(name).await? else { return Ok(None) };
+    serde_json::from_slice(&bytes).doing(|| format!("reading {}", place.place(name))).map(Some)
 }
 
 #[cfg(test)]
@@ -186,23 +191,24 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_rollout_fails_once_and_all_are_cleared_together() {
+    #[tokio::test]
+    async fn a_rollout_fails_once_and_all_are_cleared_together() {
         let dir = tempfile::tempdir().expect("a directory");
-        let failures = Failures::new(&Store::open(&dir.path().display().to_string()).expect("a store"));
-        assert_eq!(failures.list().expect("listed"), []);
+        let places = ["here", "there"].map(|name| Objects::Directory(dir.path().join(name)));
+        let failures = Failures::new(&places);
+        assert_eq!(failures.list().await.expect("listed"), []);
         for rollout in [7, 7, 9] {
-            failures.add(rollout, &failure("web", 1)).expect("added");
+            failures.add(rollout, &failure("web", 1)).await.expect("added");
         }
-        failures.add(7, &failure("db", 0)).expect("added");
-        let fleets: Vec<_> = failures.list().expect("listed").into_iter().map(|f| f.fleet).collect();
+        failures.add(7, &failure("db", 0)).await.expect("added");
+        let fleets: Vec<_> = failures.list().await.expect("listed").into_iter().map(|f| f.fleet).collect();
         assert_eq!(fleets, ["db", "web", "web"]);
-        assert_eq!(failures.last_cleared().expect("read"), None);
+        assert_eq!(failures.last_cleared().await.expect("read"), None);
         let at = Timestamp::UNIX_EPOCH;
-        assert_eq!(failures.clear("found it", at).expect("cleared"), 3);
-        assert_eq!(failures.list().expect("listed"), []);
-        assert_eq!(failures.clear("again", at).expect("nothing there"), 0);
-        let cleared = failures.last_cleared().expect("read").expect("it was");
+        assert_eq!(failures.clear("found it", at).await.expect("cleared"), 3);
+        assert_eq!(failures.list().await.expect("listed"), []);
+        assert_eq!(failures.clear("again", at).await.expect("nothing there"), 0);
+        let cleared = failures.last_cleared().await.expect("read").expect("it was");
         assert_eq!((cleared.reason.as_str(), cleared.failures.len()), ("found it", 3));
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::AutoScaling;
+use crate::objects::S3Url;
 use crate::publish::policy::partition;
 
 /// What only looks. None of it can be restricted to one group.
@@ -39,6 +40,9 @@ const SERVE: [&str; 2] = ["elasticloadbalancing:DeregisterTargets", "elasticload
 /// its instances.
 const LAUNCH: [&str; 2] = ["ec2:CreateFleet", "ec2:RunInstances"];
 
+/// What journals and records in a bucket are read and written with; create-only writing asks for no more.
+const JOURNAL: [&str; 3] = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"];
+
 /// The tag that rekiln gives instances, as the provider has it.
 const TAG: &str = "rekiln:name";
 
@@ -47,6 +51,7 @@ const TAG: &str = "rekiln:name";
 pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
     let mut arns: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let (mut regions, mut names) = (BTreeSet::new(), BTreeSet::new());
+    let mut journals = BTreeSet::new();
     for group in groups {
         let region = group.region.as_str();
         let (name, partition) = (group.auto_scaling_group.as_str(), partition(region));
@@ -62,6 +67,10 @@ pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
         arn("templates", format!("arn:{partition}:ec2:{region}:{account}:launch-template/*"));
         arn("instances", format!("arn:{partition}:ec2:{region}:{account}:instance/*"));
         arn("roles", format!("arn:{partition}:iam::{account}:role/*"));
+        // One that does not read is `check`'s to tell.
+        if let Some(url) = group.journal.as_ref().and_then(|url| url.parse::<S3Url>().ok()) {
+            journals.insert((partition, url.bucket, url.prefix));
+        }
         regions.insert(region);
         names.insert(name);
     }
@@ -80,7 +89,7 @@ pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
         "aws:RequestedRegion": regions, "ec2:CreateAction": ["CreateFleet", "RunInstances"],
     } });
     let to_instances = json!({ "StringLike": { "iam:PassedToService": "ec2.amazonaws.com*" } });
-    json!({
+    let mut policy = json!({
         "Version": "2012-10-17",
         "Statement": [
             allow("Look", &LOOK, json!("*"), there.clone()),
@@ -92,7 +101,35 @@ pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
             allow("Name", &["ec2:CreateTags"], json!(arns.get("instances")), of_these),
             allow("Profile", &["iam:PassRole"], json!(arns.get("roles")), to_instances),
         ],
-    })
+    });
+    if let Some(statements) = policy["Statement"].as_array_mut() {
+        statements.extend(of_journals(&journals));
+    }
+    policy
+}
+
+/// What the buckets of journals, by partition, name and prefix, are read and written with.
+fn of_journals(journals: &BTreeSet<(&str, String, String)>) -> Vec<Value> {
+    if journals.is_empty() {
+        return Vec::new();
+    }
+    let below = |prefix: &str| if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+    let objects: BTreeSet<_> = journals
+        .iter()
+        .map(|(partition, bucket, prefix)| format!("arn:{partition}:s3:::{bucket}/{}*", below(prefix)))
+        .collect();
+    let buckets: BTreeSet<_> =
+        journals.iter().map(|(partition, bucket, _)| format!("arn:{partition}:s3:::{bucket}")).collect();
+    let mut list = json!({
+        "Sid": "ListJournal", "Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": buckets,
+    });
+    // Where a whole bucket is listed, no prefix is said that a condition could look at.
+    if journals.iter().all(|(.., prefix)| !prefix.is_empty()) {
+        let prefixes: BTreeSet<_> =
+            journals.iter().map(|(.., prefix)| format!("{}*", below(prefix))).collect();
+        list["Condition"] = json!({ "StringLike": { "s3:prefix": prefixes } });
+    }
+    vec![json!({ "Sid": "Journal", "Effect": "Allow", "Action": JOURNAL, "Resource": objects }), list]
 }
 
 #[cfg(test)]
@@ -126,6 +163,21 @@ mod tests {
         );
         // A managed policy may have 6,144 characters, blanks not counted (IAM's quotas).
         assert!(policy.to_string().len() < 6144);
+    }
+
+    #[test]
+    fn a_bucket_is_read_and_written_below_its_prefix_only() {
+        let section = "region = 'eu-west-1'\nauto_scaling_group = 'web'\n";
+        let policy = policy([&group(&format!("{section}journal = 's3://journals/prod'"))]);
+        let statements = policy["Statement"].as_array().expect("a list");
+        let [objects, list] = &statements[statements.len() - 2..] else { panic!("two") };
+        assert_eq!(objects["Resource"], json!(["arn:aws:s3:::journals/prod/*"]));
+        assert_eq!(list["Resource"], json!(["arn:aws:s3:::journals"]));
+        assert_eq!(list["Condition"]["StringLike"]["s3:prefix"], json!(["prod/*"]));
+        let whole = super::policy([&group(&format!("{section}journal = 's3://journals'"))]);
+        assert!(whole.to_string().contains("arn:aws:s3:::journals/*"), "{whole}");
+        assert!(!whole.to_string().contains("s3:prefix"), "{whole}");
+        assert!(!super::policy([&group(section)]).to_string().contains("s3:"));
     }
 
     /// What is called is allowed, and what is allowed is called or asked for by what is called: by the names in the code

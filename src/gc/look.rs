@@ -51,7 +51,7 @@ impl Sources<'_> {
         self.journals(&mut roots).await?;
         instances(&self.store.locals(), Root::Machine, &mut roots)?;
         instances(&self.store.evidences(), Root::Evidence, &mut roots)?;
-        for pin in pins(self.store).list()? {
+        for pin in pins(self.store).list().await? {
             add(&mut roots.images, pin.image, Root::Pin(pin.to_string()));
         }
         for (pid, claimed) in claim::all(self.store)? {
@@ -60,13 +60,14 @@ impl Sources<'_> {
             claimed.layers.iter().for_each(|layer| add(&mut roots.layers, *layer, root()));
             claimed.inputs.iter().for_each(|input| add(&mut roots.inputs, *input, root()));
         }
+        let quarantine = Quarantine::new(self.journals);
         let (layers, inputs) = (self.store.layers(), self.store.inputs());
         Ok(Seen {
-            images: images(self.store, measured)?,
+            images: images(self.store, &quarantine, measured).await?,
             layers: parts(&layers, measured)?,
             inputs: parts(&inputs, measured)?,
             roots,
-            quarantined: Quarantine::new(self.store).list()?.into_iter().map(|entry| entry.image).collect(),
+            quarantined: quarantine.list().await?.into_iter().map(|entry| entry.image).collect(),
             published,
         })
     }
@@ -151,8 +152,8 @@ fn add<K: Ord>(to: &mut BTreeMap<K, BTreeSet<Root>>, what: K, root: Root) {
     to.entry(what).or_default().insert(root);
 }
 
-fn images(store: &Store, measured: bool) -> Result<Vec<Image>> {
-    let (catalog, quarantine) = (Catalog::new(store.clone()), Quarantine::new(store));
+async fn images(store: &Store, quarantine: &Quarantine, measured: bool) -> Result<Vec<Image>> {
+    let catalog = Catalog::new(store.clone());
     let mut images = Vec::new();
     for Part { digest: id, made, size } in parts(&store.images(), measured)? {
         let unknown = |state| Image {
@@ -175,7 +176,7 @@ fn images(store: &Store, measured: bool) -> Result<Vec<Image>> {
                 continue;
             }
         };
-        let usable = record.may_be_target() && quarantine.get(id)?.is_none();
+        let usable = record.may_be_target() && quarantine.get(id).await?.is_none();
         images.push(Image {
             name: record.name,
             made: record.baked,

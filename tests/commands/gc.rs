@@ -186,7 +186,8 @@ fn whatever_reaches_an_image_keeps_it_and_the_rest_goes() {
         .expect("moved");
     let (reason, by) = ("the last of its kind".to_owned(), "a person".to_owned());
     let at = Timestamp::UNIX_EPOCH;
-    pins(&desk.store).add(&Mark { image: image("pinned"), reason, by, at }).expect("pinned");
+    let pin = Mark { image: image("pinned"), reason, by, at };
+    block_on(pins(&desk.store).add(&pin)).expect("pinned");
     let _claim = Claimed::image("a test", image("claimed")).hold(&desk.store).expect("held");
     fs::write(desk.store.images().join("notes.txt"), "a person's").expect("written");
     fs::write(desk.store.inputs().join("notes.txt"), "a person's").expect("written");

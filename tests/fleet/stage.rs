@@ -203,7 +203,7 @@ impl Order {
             fleet: &self.fleet,
             target: Target::new(&self.fleet, self.image),
             provider: &provider,
-            surroundings: &OfStore::new(store.clone(), "web", self.fleet.clone(), &Silent),
+            surroundings: &OfStore::new(store.clone(), &store.objects(), "web", self.fleet.clone(), &Silent),
             journal: &mut journal,
             progress: &Silent,
             stop: &AtomicBool::new(false),

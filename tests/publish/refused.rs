@@ -5,6 +5,7 @@ use rekiln::catalog::marks::Mark;
 use rekiln::catalog::quarantine::Quarantine;
 use rekiln::publish::blocks::Blocks;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use super::EVERYTHING;
 use super::cloud::Call;
@@ -34,7 +35,8 @@ fn only_what_a_fleet_may_run_is_published() {
             "quarantined" => {
                 let (reason, by) = ("a test".to_owned(), "a person".to_owned());
                 let entry = Mark { image: image.id, reason, by, at: Timestamp::UNIX_EPOCH };
-                Quarantine::new(&stage.store()).add(&entry).expect("added");
+                let quarantine = Quarantine::new(&[stage.store().objects()]);
+                Runtime::new().expect("a runtime").block_on(quarantine.add(&entry)).expect("added");
             }
             _ if what.contains("other disk") => {
                 super::stage::overwrite(&stage.disk(&image), 3 * 524_288 + 4095, 77);

@@ -1,10 +1,13 @@
 //! Fleets whose journal and records are in a bucket: whichever computer rolls them goes on where another one was.
 
+use std::process::Command;
+
 use serde_json::json;
 
+use super::rivals::at_the_first_launch;
 use super::stage::{Group, NAME, Setup, objects};
 use crate::publish::lanes::every;
-use crate::publish::stage::{REGION, Stage};
+use crate::publish::stage::{Ended, REGION, Stage, ended};
 
 /// The bucket, and where in it.
 const BUCKET: &str = "journals";
@@ -23,6 +26,22 @@ fn kept(stage: &Stage, part: &str) -> Vec<String> {
     let mut names = stage.cloud.objects(REGION, BUCKET);
     names.retain(|name| name.starts_with(&format!("prod/eu/{part}")));
     names
+}
+
+/// Runs a command on another computer, as far as a process can tell.
+fn elsewhere(group: &Group<'_>, args: &[&str]) -> Ended {
+    let there = group.stage.command(args);
+    let mut command = Command::new("unshare");
+    command.args(["--uts", "sh", "-c", "hostname elsewhere && exec \"$@\"", "sh"]);
+    command.arg(there.get_program()).args(there.get_args());
+    command.current_dir(there.get_current_dir().expect("a directory"));
+    for (name, value) in there.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    ended(&mut command)
 }
 
 /// Whether the journal is whole, and each decision of it is made again from what it was made from.
@@ -85,6 +104,45 @@ fn what_a_killed_roll_left_in_a_bucket_is_given_back_by_another_computer() {
     for value in ["min", "max", "template"] {
         assert_eq!(now[value], group.before[value], "{value}");
     }
+}
+
+/// Nobody on another computer can look whether a process lives: it is heard of.
+#[test]
+fn of_two_computers_one_rolls_and_an_emergency_takes_over() {
+    let stage = Stage::new();
+    let group = group(&stage);
+    let mut rolling = at_the_first_launch(&group);
+    let refused = elsewhere(&group, &["roll", NAME]).must(4);
+    assert!(refused.stderr.contains("it counts as gone as of"), "{}", refused.stderr);
+    let reaped = elsewhere(&group, &["reap"]).must(0);
+    assert!(reaped.stdout.contains("\"rolling\":[\"web\"]"), "{}", reaped.stdout);
+    elsewhere(&group, &["rotate", NAME, "--reason", "x", "--emergency", "--yes"]).must(0);
+    rolling.end().must(4);
+    group.judge(&group.wanted.id);
+    assert_eq!(kept(&stage, "aws/web/leases/"), Vec::<String>::new());
+    is_sound(&group);
+}
+
+/// An image that failed on one computer is not launched by another.
+#[test]
+fn what_failed_on_one_computer_is_quarantined_on_all() {
+    let stage = Stage::new();
+    stage.cloud.bucket(REGION, BUCKET);
+    let setup = Setup { deadline: "6s", roll: "failures = 0", surge: 1, ..Setup::default() };
+    let group = Group::on(&stage, setup);
+    group.file(NAME, &format!("journal = \"{URL}\""));
+    stage.cloud.control("boot", &json!({ "image": group.wanted.id, "bad": true }));
+    group.run(&["roll", NAME]).must(1);
+    stage.keep_images_only();
+    stage.cloud.forget_calls();
+    let ended = group.run(&["roll", NAME]).must(2);
+    assert!(ended.stderr.contains("it is quarantined"), "{}", ended.stderr);
+    assert_eq!(stage.cloud.changes(), Vec::<String>::new());
+    let shown = group.run(&["breaker", "show"]).must(0);
+    assert_eq!(shown.events("breaker")[0]["failures"].as_array().map(Vec::len), Some(1), "{}", shown.stdout);
+    let image = group.wanted.image.short();
+    group.run(&["quarantine", "clear", &image]).must(0);
+    assert_eq!(kept(&stage, "quarantine/"), Vec::<String>::new());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::publish::stage::{REGION, Stage, Started};
 const MOMENT: u32 = 2;
 
 /// Begins to roll, and waits until its first launch is on the way, and takes its time.
-fn at_the_first_launch(group: &Group<'_>) -> Started {
+pub fn at_the_first_launch(group: &Group<'_>) -> Started {
     let slow = json!([{ "operation": "LaunchInstances", "do": "slow", "seconds": MOMENT }]);
     group.stage.cloud.rules(&slow);
     let mut rolling = group.start();

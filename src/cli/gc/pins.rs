@@ -57,12 +57,12 @@ fn pin(context: &Context, image: &str, reason: &str) -> Result<u8> {
         Err(_) => Catalog::new(store.clone()).find(image)?.id,
     };
     let pins = pins(&store);
-    let before = pins.get(image)?;
+    let before = context.block_on(pins.get(image))?;
     let now = Timestamp::now();
     // People read it beside an image's age: fractions of a second say nothing.
     let at = now.round(Unit::Second).unwrap_or(now);
     let mark = Mark { image, reason: reason.to_owned(), by: person(), at };
-    pins.add(&mark)?;
+    context.block_on(pins.add(&mark))?;
     let added = before.is_none();
     let pinned = before.unwrap_or(mark);
     output.json(&serde_json::json!({
@@ -79,8 +79,8 @@ fn pin(context: &Context, image: &str, reason: &str) -> Result<u8> {
 
 fn unpin(context: &Context, image: &str) -> Result<u8> {
     let pins = pins(&context.store()?);
-    let id = pins.find(image)?.ok_or_else(|| not_pinned(image))?;
-    if !pins.remove(id)? {
+    let id = context.block_on(pins.find(image))?.ok_or_else(|| not_pinned(image))?;
+    if !context.block_on(pins.remove(id))? {
         return Err(not_pinned(image));
     }
     context.output.json(&serde_json::json!({ "event": "unpinned", "image": id }));
@@ -89,6 +89,6 @@ fn unpin(context: &Context, image: &str) -> Result<u8> {
 }
 
 fn list(context: &Context) -> Result<u8> {
-    marks::list(context, &pins(&context.store()?).list()?, "pinned");
+    marks::list(context, &context.block_on(pins(&context.store()?).list())?, "pinned");
     Ok(0)
 }

@@ -101,7 +101,14 @@ impl Rollout {
         let other = |(member, _): &&(Standing, String)| member.kind != Kind::Current;
         let behind = next.map(|_| standings.iter().filter(other).count());
         let at = target.filter(|_| unfinished).and_then(|target| stage(&policy, history, target));
-        let quarantine = Quarantine::new(&site.store);
+        let places = site.places();
+        let (quarantined, failures) = context.block_on(async {
+            let quarantined = match target {
+                Some(target) => Quarantine::new(&places).get(target.image).await?,
+                None => None,
+            };
+            Ok((quarantined, Failures::new(&places).list().await?))
+        })?;
         let (state, reason) = Self::state(history);
         Ok(Self {
             target: target.map(|target| target.image),
@@ -113,8 +120,8 @@ impl Rollout {
             waves: policy.waves.len(),
             paused: history.paused.clone(),
             emergency: unfinished && history.emergency,
-            quarantined: target.map(|target| quarantine.get(target.image)).transpose()?.flatten(),
-            breaker: open_by(&site.fleet.roll.breaker, &Failures::new(&site.store).list()?)?,
+            quarantined,
+            breaker: open_by(&site.fleet.roll.breaker, &failures)?,
             holds,
             end,
             now: Timestamp::now(),

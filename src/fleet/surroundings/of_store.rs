@@ -15,6 +15,7 @@ use crate::fleet::census::{Census, Instance, InstanceId};
 use crate::fleet::generation::Target;
 use crate::fleet::statistics::{self, Comparison};
 use crate::fleet::{Fleet, Gate, HookFailure, Step, Worse, gate, hook, notify};
+use crate::objects::Objects;
 use crate::progress::Progress;
 use crate::store::Store;
 
@@ -28,6 +29,8 @@ struct Samples {
 /// What surrounds a fleet of a store.
 pub struct OfStore<'a> {
     store: Store,
+    /// Where it is kept what fleets have to know of each other.
+    places: Vec<Objects>,
     name: String,
     fleet: Fleet,
     progress: &'a dyn Progress,
@@ -36,15 +39,22 @@ pub struct OfStore<'a> {
 }
 
 impl<'a> OfStore<'a> {
-    /// Surrounds the fleet `name` of a store.
+    /// Surrounds the fleet `name` of a store, whose journal may be elsewhere.
     #[must_use]
-    pub fn new(store: Store, name: &str, fleet: Fleet, progress: &'a dyn Progress) -> Self {
-        Self { store, name: name.to_owned(), fleet, progress, samples: Mutex::default() }
+    pub fn new(
+        store: Store,
+        journals: &Objects,
+        name: &str,
+        fleet: Fleet,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        let places = store.and(journals);
+        Self { store, places, name: name.to_owned(), fleet, progress, samples: Mutex::default() }
     }
 
     /// Says why an image must not be launched.
-    fn refusal(&self, image: ImageId) -> Result<Option<String>> {
-        if let Some(found) = Quarantine::new(&self.store).get(image)? {
+    async fn refusal(&self, image: ImageId) -> Result<Option<String>> {
+        if let Some(found) = Quarantine::new(&self.places).get(image).await? {
             return Ok(Some(format!("it is quarantined {found}")));
         }
         Ok(match Catalog::new(self.store.clone()).get(image)? {
@@ -55,8 +65,8 @@ impl<'a> OfStore<'a> {
         })
     }
 
-    fn breaker(&self) -> Result<Option<String>> {
-        open_by(&self.fleet.roll.breaker, &Failures::new(&self.store).list()?)
+    async fn breaker(&self) -> Result<Option<String>> {
+        open_by(&self.fleet.roll.breaker, &Failures::new(&self.places).list().await?)
     }
 
     /// Measures each serving instance once, and compares all numbers so far.
@@ -97,11 +107,11 @@ impl Surroundings for OfStore<'_> {
     async fn outlook(&self, targets: &[&Target], _: Timestamp) -> Result<Outlook> {
         let mut refused = Vec::new();
         for target in targets {
-            if let Some(why) = self.refusal(target.image)? {
+            if let Some(why) = self.refusal(target.image).await? {
                 refused.push((target.image, why));
             }
         }
-        Ok(Outlook { refused, breaker: self.breaker()? })
+        Ok(Outlook { refused, breaker: self.breaker().await? })
     }
 
     async fn judge(&self, gate: &Gate, target: &Target, census: &Census) -> Reading {
@@ -174,15 +184,12 @@ impl Surroundings for OfStore<'_> {
     ) -> Result<()> {
         let failure =
             Failure { fleet: self.name.clone(), image: target.image, reason: reason.to_owned(), at: now };
-        Failures::new(&self.store).add(rollout, &failure)?;
+        Failures::new(&self.places).add(rollout, &failure).await?;
         if proven {
             return Ok(());
         }
-        Quarantine::new(&self.store).add(&Quarantined {
-            image: target.image,
-            reason: reason.to_owned(),
-            by: format!("fleet {}", self.name),
-            at: now,
-        })
+        let by = format!("fleet {}", self.name);
+        let entry = Quarantined { image: target.image, reason: reason.to_owned(), by, at: now };
+        Quarantine::new(&self.places).add(&entry).await
     }
 }
