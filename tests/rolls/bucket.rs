@@ -132,10 +132,10 @@ fn what_failed_on_one_computer_is_quarantined_on_all() {
     let group = Group::on(&stage, setup);
     group.file(NAME, &format!("journal = \"{URL}\""));
     stage.cloud.control("boot", &json!({ "image": group.wanted.id, "bad": true }));
-    group.run(&["roll", NAME]).must(1);
+    group.run(&["roll", NAME]).must(3);
     stage.keep_images_only();
     stage.cloud.forget_calls();
-    let ended = group.run(&["roll", NAME]).must(2);
+    let ended = group.run(&["roll", NAME]).must(3);
     assert!(ended.stderr.contains("it is quarantined"), "{}", ended.stderr);
     assert_eq!(stage.cloud.changes(), Vec::<String>::new());
     let shown = group.run(&["breaker", "show"]).must(0);

@@ -91,7 +91,7 @@ fn waves(found: &mut Findings<'_>, fleet: &Fleet) {
             continue;
         }
         if let Some((last, so_far)) = before
-            && !ascends(last, so_far, wave, count)
+            && !ascends((last, so_far), (wave, count), fleet.size)
         {
             let what = if number == 1 { "the canary" } else { "the wave before" };
             found.say(
@@ -107,14 +107,15 @@ fn waves(found: &mut Findings<'_>, fleet: &Fleet) {
     }
 }
 
-/// Like is compared with like; else what comes of it in this fleet, where small shares may round to the same.
-fn ascends(last: &Share, so_far: u32, wave: &Share, count: u32) -> bool {
+/// Like is compared with like; else what comes of it in this fleet, where small shares may round to the same. What comes of
+/// it in a group whose size no file says is not known here.
+fn ascends((last, so_far): (&Share, u32), (wave, count): (&Share, u32), size: u32) -> bool {
     match (last, wave) {
         (Share::Count(last), Share::Count(wave)) => wave > last,
         (Share::Percent(last), Share::Percent(wave)) => {
             notation::percent(wave).ok() > notation::percent(last).ok()
         }
-        _ => count >= so_far,
+        _ => size == 0 || count >= so_far,
     }
 }
 

@@ -128,6 +128,7 @@ mod tests {
                 "journal = 's3://bucket//x'\n[health]",
                 Some("7:11 `/x` is no prefix: it has a part that is empty or dots"),
             ),
+            ("[health]", "[roll]\ncanary = 1\nwaves = ['25%', '50%']\n[health]", None),
             ("[health]", "journal = 's3://bucket/x?region=eu-north-1'\n[health]", None),
             ("'web'\naccount", "''\naccount", Some("4:22 `` is no name of a group: 1 to 255 characters")),
         ] {

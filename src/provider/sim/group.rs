@@ -119,16 +119,29 @@ impl World {
                 self.instances.change(&living.remove(at), Simulated::die);
             }
         }
-        // A load balancer knows what the group itself launches without being told.
+        // The group gives its load balancer every member, whoever launched it, without being told; and none is healthy before
+        // the load balancer says so.
         let (from, end) = self.times.register;
-        let own: Vec<_> =
-            self.instances.values().filter(|found| !found.ours).map(|f| f.seen.clone()).collect();
-        for seen in own {
+        let all: Vec<_> = self.instances.values().map(|found| (found.ours, found.seen.clone())).collect();
+        for (ours, seen) in all {
             match seen.state {
-                State::Dead if self.chance.below(3) == 0 => self.instances.remove(&seen.id),
-                State::Launching if seen.health == Health::Healthy && self.chance.below(2) == 0 => {
+                State::Dead if !ours && self.chance.below(3) == 0 => self.instances.remove(&seen.id),
+                State::Launching if seen.health == Health::Healthy => {
+                    let registers = self.chance.below(2) == 0;
                     let at = self.now + self.chance.between(from, end);
-                    self.instances.change(&seen.id, |found| found.register(at));
+                    self.instances.change(&seen.id, |found| {
+                        if registers {
+                            found.register(at);
+                        }
+                        found.seen.health = Health::Unhealthy;
+                    });
+                }
+                State::Running if !seen.in_service => {
+                    self.instances.change(&seen.id, |found| {
+                        if found.is_registering() {
+                            found.seen.health = Health::Unhealthy;
+                        }
+                    });
                 }
                 _ => {}
             }
