@@ -10,7 +10,7 @@ mod interrupted;
 mod killed;
 pub mod lanes;
 mod refused;
-mod roles;
+pub mod roles;
 pub mod stage;
 mod tools;
 mod verify;

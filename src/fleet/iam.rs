@@ -25,7 +25,9 @@ const LOOK: [&str; 8] = [
 ];
 
 /// What changes a group: these groups only.
-const ROLL: [&str; 5] = [
+const ROLL: [&str; 7] = [
+    "autoscaling:CreateOrUpdateTags",
+    "autoscaling:DeleteTags",
     "autoscaling:LaunchInstances",
     "autoscaling:ResumeProcesses",
     "autoscaling:SuspendProcesses",

@@ -147,6 +147,7 @@ def state_of_group(group: Group) -> dict[str, Any]:
         "members": [state_of_member(member) for member in group.members.values()],
         "warm": [state_of_member(member) for member in group.warm.values()],
         "hooks": sorted(group.hooks),
+        "tags": {key: value for key, (value, _) in sorted(group.tags.items())},
         "refreshes": [refresh["Status"] for refresh in group.refreshes],
     }
 

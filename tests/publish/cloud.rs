@@ -94,7 +94,12 @@ pub struct Call {
 pub struct Cloud {
     endpoint: Program,
     proxy: Program,
+    /// The access key that says in whose account something is done past the proxy.
+    key: Mutex<String>,
 }
+
+/// The access key of the tests' own account.
+const OWN_KEY: &str = "test";
 
 /// A cloud that nobody else uses; it is empty and spoils nothing.
 pub struct Lease(Option<Cloud>);
@@ -108,7 +113,7 @@ impl Lease {
         let cloud = idle.unwrap_or_else(|| {
             let endpoint = Program::start("endpoint.py", &[]);
             let proxy = Program::start("faults.py", &["--upstream", &endpoint.port.to_string()]);
-            Cloud { endpoint, proxy }
+            Cloud { endpoint, proxy, key: Mutex::new(OWN_KEY.to_owned()) }
         });
         cloud.reset();
         Self(Some(cloud))
@@ -143,6 +148,7 @@ impl Cloud {
     /// Forgets everything.
     pub fn reset(&self) {
         self.forget_calls();
+        self.as_own();
         self.endpoint.control("POST", "reset", &json!({}));
     }
 
@@ -266,6 +272,20 @@ impl Cloud {
         self.call(region, service, "POST", "/", &[form], body.as_bytes())
     }
 
+    /// From here on everything past the proxy is done in the account of a role.
+    pub fn as_role(&self, region: &str, role: &str) {
+        let parameters =
+            format!("Version=2011-06-15&Action=AssumeRole&RoleArn={role}&RoleSessionName=somebody");
+        let answer = self.form(region, "sts", &parameters);
+        let key = answer.split_once("<AccessKeyId>").and_then(|(_, rest)| rest.split_once('<'));
+        key.unwrap_or_else(|| panic!("{answer}")).0.clone_into(&mut self.key.lock().expect("no panic"));
+    }
+
+    /// And again in the tests' own account.
+    pub fn as_own(&self) {
+        OWN_KEY.clone_into(&mut self.key.lock().expect("no panic"));
+    }
+
     /// Makes a bucket.
     pub fn bucket(&self, region: &str, name: &str) {
         let place = format!(
@@ -354,8 +374,9 @@ impl Cloud {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Vec<u8> {
+        let key = self.key.lock().expect("no panic").clone();
         let scope = format!(
-            "AWS4-HMAC-SHA256 Credential=test/20300101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+            "AWS4-HMAC-SHA256 Credential={key}/20300101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
         );
         let headers = [headers, &[("Authorization", &scope)]].concat();
         let (status, answer) = http(self.endpoint.port, method, path, &headers, body);

@@ -11,7 +11,7 @@ use super::stage::{REGION, Stage};
 pub const OWN: &str = "123456789012";
 pub const OTHER: &str = "210987654321";
 
-fn role(account: &str) -> String {
+pub fn role(account: &str) -> String {
     format!("arn:aws:iam::{account}:role/publisher")
 }
 

@@ -135,7 +135,7 @@ impl Group<'_> {
     pub fn judge(&self, ami: &str) {
         let size = self.watch();
         let now = self.settled();
-        for what in ["min", "max", "suspended", "hooks"] {
+        for what in ["min", "max", "suspended", "hooks", "tags"] {
             assert_eq!(now[what], self.before[what], "`{what}` is not as it was: {now:#}");
         }
         assert_eq!(now["desired"], json!(size), "the size is the owner's: {now:#}");

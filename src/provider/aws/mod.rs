@@ -22,6 +22,7 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_ec2::config::retry::RetryPartition;
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ec2::error::BoxError;
 use aws_sdk_sts::config::SharedCredentialsProvider;
@@ -90,9 +91,21 @@ impl Aws {
             return Err(Error::failed(format!("AWS does not say whose credentials these are in {region}")));
         };
         let counted = Counted::default();
-        let autoscaling = aws_sdk_autoscaling::config::Builder::from(&config).interceptor(counted.clone());
-        let balancing = aws_sdk_elasticloadbalancingv2::config::Builder::from(&config);
-        let ec2 = aws_sdk_ec2::config::Builder::from(&config).interceptor(counted.clone());
+        // One budget for all that this process asks of a service in an account and region: once AWS says that it is too much,
+        // the SDK measures how much was too much, and no caller goes beyond that.
+        let budget = |service: &str| RetryPartition::new(format!("{account} {region} {service}"));
+        let paced = RetryConfig::adaptive().with_max_attempts(1);
+        let autoscaling = aws_sdk_autoscaling::config::Builder::from(&config)
+            .retry_config(paced.clone())
+            .retry_partition(budget("autoscaling"))
+            .interceptor(counted.clone());
+        let balancing = aws_sdk_elasticloadbalancingv2::config::Builder::from(&config)
+            .retry_config(paced.clone())
+            .retry_partition(budget("elasticloadbalancing"));
+        let ec2 = aws_sdk_ec2::config::Builder::from(&config)
+            .retry_config(paced)
+            .retry_partition(budget("ec2"))
+            .interceptor(counted.clone());
         Ok(Self {
             account,
             region: region.to_owned(),

@@ -90,6 +90,7 @@ impl AutoScalingGroup {
         if serving < others {
             return Ok(Outcome::refused(format!("{serving} others serve; {others} must")));
         }
+        self.announce(&seen).await?;
         for arn in &seen.group.target_groups {
             let aws = &self.cloud.aws;
             // From the first of them on it may get fewer requests, answer or not.
@@ -137,6 +138,7 @@ impl AutoScalingGroup {
             let why = if healthy { "was not drained" } else { "is healthy again" };
             return Ok(Outcome::refused(format!("{id} serves: it {why}")));
         }
+        self.announce(&seen).await?;
         self.make_room_below(&seen).await?;
         self.records.write(id, &Ending { machine: machine.clone(), at: Timestamp::now() }).await?;
         self.records.end(id).await?;

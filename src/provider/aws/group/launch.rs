@@ -5,7 +5,7 @@ use aws_sdk_ec2::types::Tag;
 use jiff::Timestamp;
 
 use super::lease::{BALANCE, What};
-use super::look::NAME_TAG;
+use super::look::{NAME_TAG, ROLL_TAG};
 use super::records::Launching;
 use super::seen::Seen;
 use super::template::Version;
@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::fleet::census::InstanceId;
 use crate::fleet::generation::Generation;
+use crate::fleet::journal::Writer;
 use crate::provider::aws::error::Kind;
 use crate::provider::aws::reach::Template;
 use crate::provider::aws::{Aws, CallError, insist};
@@ -51,6 +52,7 @@ impl AutoScalingGroup {
             return Ok(Outcome::AlreadyDone);
         }
         let version = self.version_of(generation).await?;
+        self.announce(&seen).await?;
         self.make_room(&seen).await?;
         self.keep_balance(&seen).await?;
         self.pin(&seen, &version).await?;
@@ -193,6 +195,23 @@ impl AutoScalingGroup {
         let size = u32::try_from(seen.group.desired).unwrap_or(0).max(1);
         let surge = crate::fleet::policy::share("roll.surge", &self.surge, size as usize, true).unwrap_or(1);
         i32::try_from(surge).unwrap_or(i32::MAX).max(1)
+    }
+
+    /// Says on the group itself that it is rolled and by whom, to people and to tools that would change it at the same time.
+    pub(super) async fn announce(&self, seen: &Seen) -> Result<(), ProviderError> {
+        if self.memory().announced {
+            return Ok(());
+        }
+        let Writer { host, pid, .. } = Writer::this("");
+        let by = format!("by process {pid} on {host} since ");
+        if seen.group.tags.get(ROLL_TAG).is_none_or(|value| !value.starts_with(&by)) {
+            let value = format!("{by}{:.0}", Timestamp::now());
+            self.leases.take(What::Tag { value: value.clone() }, Timestamp::now()).await?;
+            let aws = &self.cloud.aws;
+            aws.tag_group(&self.group, &value).await.map_err(|error| error.of_act(&aws.region))?;
+        }
+        self.memory().announced = true;
+        Ok(())
     }
 
     /// Keeps AWS from launching and ending instances to put zones in balance, which ending one would make it do.

@@ -36,6 +36,11 @@ pub enum What {
         /// Which.
         process: String,
     },
+    /// A tag says that the group is rolled.
+    Tag {
+        /// Its value.
+        value: String,
+    },
     /// What the group launches by itself.
     Version {
         /// The launch template's id.
@@ -53,6 +58,7 @@ impl What {
         match self {
             Self::Bounds { .. } => "bounds.json",
             Self::Suspended { .. } => "suspended.json",
+            Self::Tag { .. } => "tag.json",
             Self::Version { .. } => "version.json",
         }
     }

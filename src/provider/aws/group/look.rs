@@ -18,6 +18,8 @@ use crate::provider::aws::{Aws, CallError, insist};
 
 /// The tag that says what an instance is called.
 pub const NAME_TAG: &str = "rekiln:name";
+/// The tag of a group that says that it is rolled, and by whom.
+pub const ROLL_TAG: &str = "rekiln:roll";
 /// The tag by which EC2's instances tell their group (EC2 Auto Scaling user guide, "Tag Auto Scaling groups and instances").
 const GROUP_TAG: &str = "aws:autoscaling:groupName";
 
@@ -233,6 +235,7 @@ fn group(group: &AutoScalingGroup) -> Group {
     });
     let mut zones = words(group.availability_zones());
     zones.sort();
+    let tags = group.tags().iter();
     let suspended = group.suspended_processes().iter().filter_map(|one| one.process_name());
     // Target groups and classic load balancers are listed here once more.
     let other = |source: &&TrafficSourceIdentifier| !matches!(source.r#type(), Some("elb" | "elbv2") | None);
@@ -244,6 +247,7 @@ fn group(group: &AutoScalingGroup) -> Group {
         max: group.max_size().unwrap_or(0),
         zones,
         target_groups: words(group.target_group_arns()),
+        tags: tags.filter_map(|tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()))).collect(),
         template,
         suspended: suspended.map(str::to_owned).collect(),
         members: group.instances().iter().filter_map(member).collect(),

@@ -90,6 +90,8 @@ struct Memory {
     bounds: Option<(Instant, (i32, i32))>,
     /// The version that this process pinned, and when.
     pinned: Option<(Instant, i64)>,
+    /// Whether the group says that this process rolls it.
+    announced: bool,
     /// Whether this process keeps AWS from putting zones in balance.
     balance_kept: bool,
     /// When something was last changed.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::AutoScalingGroup;
 use super::lease::{Lease, Leases, Place, What};
-use super::look::Cloud;
+use super::look::{Cloud, ROLL_TAG};
 use super::records::Ending;
 use super::seen::Group;
 use super::template::Version;
@@ -38,7 +38,8 @@ impl AutoScalingGroup {
             left.extend(give(&self.cloud.aws, &self.leases, &lease, &seen.group, arrived).await?);
         }
         let mut memory = self.memory();
-        (memory.bounds, memory.pinned, memory.balance_kept) = (None, None, false);
+        (memory.bounds, memory.pinned) = (None, None);
+        (memory.announced, memory.balance_kept) = (false, false);
         Ok(())
     }
 
@@ -95,7 +96,11 @@ async fn give(
                 insist(&aws.region, || aws.pin(name, template, wanted)).await?;
             }
         }
-        What::Suspended { .. } => {}
+        What::Tag { value } if group.tags.get(ROLL_TAG) == Some(value) => {
+            insist(&aws.region, || aws.untag_group(name, value)).await?;
+        }
+        // Somebody else has changed it meanwhile, and theirs it is.
+        What::Suspended { .. } | What::Tag { .. } => {}
     }
     leases.forget(&lease.held).await?;
     Ok(None)
@@ -156,6 +161,7 @@ fn told(lease: &Lease) -> String {
     let what = match &lease.held {
         What::Bounds { before: (min, max), .. } => format!("bounds (from {min} to {max} instances before)"),
         What::Suspended { process } => format!("suspended process {process}"),
+        What::Tag { value } => format!("tag that it is rolled {value}"),
         What::Version { before, .. } => format!("launch template version ({before} before)"),
     };
     format!("{what}, by process {pid} on {host}")

@@ -39,6 +39,8 @@ pub struct Group {
     pub zones: Vec<String>,
     /// ARNs of its target groups.
     pub target_groups: Vec<String>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
     /// What it launches; `None` when that is no launch template of its own.
     pub template: Option<(Template, String)>,
     /// The processes that are suspended.

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_autoscaling::types::builders::TagBuilder;
 use aws_sdk_ec2::types::{LaunchTemplateVersion, RequestLaunchTemplateData};
 
+use super::look::ROLL_TAG;
 use super::parts::{AMI, Blueprint};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -160,6 +162,25 @@ impl Aws {
         done.map(drop).map_err(|error| CallError::of("UpdateAutoScalingGroup", &error))
     }
 
+    /// Has a group say that it is rolled.
+    ///
+    /// # Errors
+    /// It does not, or whether it does cannot be told.
+    pub(super) async fn tag_group(&self, group: &str, value: &str) -> Result<(), CallError> {
+        let tag = of_roll(group).value(value).propagate_at_launch(false).build();
+        let done = self.autoscaling.create_or_update_tags().tags(tag).send().await;
+        done.map(drop).map_err(|error| CallError::of("CreateOrUpdateTags", &error))
+    }
+
+    /// Has it say so no more, where it still has this value.
+    ///
+    /// # Errors
+    /// It does still, or whether it does cannot be told.
+    pub(super) async fn untag_group(&self, group: &str, value: &str) -> Result<(), CallError> {
+        let done = self.autoscaling.delete_tags().tags(of_roll(group).value(value).build()).send().await;
+        done.map(drop).map_err(|error| CallError::of("DeleteTags", &error))
+    }
+
     /// Suspends a process of a group, or lets it go on.
     ///
     /// # Errors
@@ -174,4 +195,11 @@ impl Aws {
         let done = call.scaling_processes(process).send().await;
         done.map(drop).map_err(|error| CallError::of("ResumeProcesses", &error))
     }
+}
+
+fn of_roll(group: &str) -> TagBuilder {
+    aws_sdk_autoscaling::types::Tag::builder()
+        .resource_id(group)
+        .resource_type("auto-scaling-group")
+        .key(ROLL_TAG)
 }
