@@ -9,5 +9,6 @@ mod many;
 mod real;
 mod refused;
 mod rivals;
+mod spec;
 pub mod stage;
 mod whole;

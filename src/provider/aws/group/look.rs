@@ -233,6 +233,8 @@ fn group(group: &AutoScalingGroup) -> Group {
     });
     let mut zones = words(group.availability_zones());
     zones.sort();
+    let subnets = group.vpc_zone_identifier().unwrap_or_default().split(',').filter(|part| !part.is_empty());
+    let tags = group.tags().iter();
     let suspended = group.suspended_processes().iter().filter_map(|one| one.process_name());
     // Target groups and classic load balancers are listed here once more.
     let other = |source: &&TrafficSourceIdentifier| !matches!(source.r#type(), Some("elb" | "elbv2") | None);
@@ -244,6 +246,10 @@ fn group(group: &AutoScalingGroup) -> Group {
         max: group.max_size().unwrap_or(0),
         zones,
         target_groups: words(group.target_group_arns()),
+        subnets: subnets.map(|subnet| subnet.trim().to_owned()).collect(),
+        health_check: group.health_check_type().unwrap_or_default().to_owned(),
+        grace: group.health_check_grace_period().unwrap_or(0),
+        tags: tags.filter_map(|tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()))).collect(),
         template,
         suspended: suspended.map(str::to_owned).collect(),
         members: group.instances().iter().filter_map(member).collect(),
