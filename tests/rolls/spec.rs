@@ -329,7 +329,8 @@ fn what_the_file_says_otherwise_is_named_and_rolled() {
     assert_eq!(stage.cloud.changes(), [""; 0]);
 }
 
-/// A change that does not serve goes back to what did, which is no more what the file says.
+/// A change that does not serve goes back to what did, which is no more what the file says: with another image that is at
+/// fault, and with the same one that is not.
 #[test]
 fn a_bad_change_of_the_file_goes_back() {
     let stage = Stage::new();
@@ -337,12 +338,23 @@ fn a_bad_change_of_the_file_goes_back() {
     site.file("failures = 0\non_failure = \"rollback\"");
     site.edit("deadline = \"60s\"", "deadline = \"8s\"");
     site.edit("t3.micro", "t3.large");
+    stage.cloud.control("boot", &json!({ "type": "t3.large", "bad": true }));
+    site.remember();
+    let back = site.group.run(&["roll", NAME]).must(3);
+    must_say(&back, &["was rolled back to", "the image serves as it was launched before"]);
+    site.must_serve("t3.micro");
+    assert_eq!(site.group.state()["template"]["Version"], "1");
+    assert_eq!(site.group.run(&["quarantine", "list"]).must(0).events("quarantined"), Vec::<Value>::new());
+
+    site.edit("t3.large", "t3.medium");
     let bad = publish(&stage, "no such page", 9);
     stage.cloud.control("boot", &json!({ "image": bad.id, "bad": true }));
-    site.remember();
     site.group.run(&["roll", NAME]).must(3);
     site.must_serve("t3.micro");
     assert_eq!(site.group.state()["template"]["Version"], "1");
+    let listed = site.group.run(&["quarantine", "list"]).must(0).events("quarantined");
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0]["image"], bad.image.id.to_string());
 }
 
 /// What AWS does not take can be put right; and what never serves ends the roll, and is not begun again for ever.
@@ -362,11 +374,14 @@ fn a_group_that_cannot_serve_is_said() {
     assert!(held.events("rolled").is_empty(), "{}", held.stdout);
     // Once it is mended, there is still one of each.
     stage.cloud.control("boot", &json!({ "image": site.group.wanted.id, "bad": false }));
-    site.group.waits_until(|| members(&site.group.state()).iter().all(|one| one["state"] == "InService"));
-    assert_eq!(site.versions(), 1);
-    let state = stage.cloud.state();
-    assert_eq!(state["groups"].as_array().map(Vec::len), Some(1), "{:#}", state["groups"]);
+    let image = site.group.wanted.image.id.to_string();
+    site.group.run(&["quarantine", "clear", &image]).must(0);
     site.remember();
+    site.group.run(&["roll", NAME]).must(0);
+    // What its minimum was lowered to, so that what never served could be ended, is given back.
+    site.group.before["min"] = json!(1);
+    site.must_serve("t3.micro");
+    assert_eq!(site.versions(), 1);
 }
 
 #[test]

@@ -352,3 +352,28 @@ impl Aws {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::aws::group::parts::Blueprint;
+
+    #[test]
+    fn a_version_that_is_shown_otherwise_launches_nothing() {
+        let parts = |tokens: &str| -> BTreeMap<String, String> {
+            [(AMI, "ami-1"), ("metadata options", tokens)]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into()
+        };
+        let mut blueprint = Blueprint::default();
+        blueprint.parts = parts("tokens optional");
+        let shown = Version { template: "lt-1".to_owned(), number: 3, blueprint, made_for: None };
+        assert!(must_be(shown.clone(), &parts("tokens optional")).is_ok());
+        let error = must_be(shown, &parts("tokens required")).expect_err("it differs");
+        let said = error.chain();
+        assert!(
+            said.contains("version 3") && said.contains("tokens optional instead of tokens required"),
+            "{said}"
+        );
+    }
+}
