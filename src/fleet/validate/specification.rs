@@ -83,7 +83,8 @@ fn ids(found: &mut Findings<'_>, key: &str, prefix: &str, what: &str, ids: &[Str
     for (index, id) in ids.iter().enumerate() {
         let pointer = format!("{pointer}/{index}");
         let digits = id.strip_prefix(prefix).unwrap_or_default();
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if digits.is_empty() || !digits.bytes().all(hex) {
             found.say(
                 &pointer,
                 format!("`{id}` is not the id of a {what} such as \"{prefix}0123456789abcdef0\""),

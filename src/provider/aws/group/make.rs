@@ -13,7 +13,7 @@ use super::lease::What;
 use super::parts::AMI;
 use super::seen::{Group, Seen};
 use super::template::{DESCRIPTION, Version};
-use super::written::{Written, differences, foreign};
+use super::written::{Found, Written, differences, foreign, foreign_template};
 use super::{AutoScalingGroup, support};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -83,37 +83,29 @@ impl AutoScalingGroup {
     /// before for this fleet.
     async fn first_version(&self, design: &Design, generation: &Generation) -> Result<Version> {
         let (aws, name) = (&self.cloud.aws, &self.group);
-        let found = insist(&aws.region, || aws.template_of(name)).await?;
-        let found = match found {
-            Some(found) => Some(found),
-            None => {
-                let written = self.written_for(design, generation)?;
-                let made =
-                    insist(&aws.region, || aws.create_template(name, design, generation, &written)).await?;
-                if let Some(id) = made {
-                    return must_be(aws.first_of(&id).await?, &written.parts);
-                }
-                // By an attempt whose answer was lost, or by somebody else a moment ago.
-                Some(insist(&aws.region, || aws.template_that_is(name)).await?)
+        let found = if let Some(found) = insist(&aws.region, || aws.template_of(name)).await? {
+            found
+        } else {
+            let written = self.written_for(design, generation)?;
+            let made =
+                insist(&aws.region, || aws.create_template(name, design, generation, &written)).await?;
+            if let Some(id) = made {
+                return must_be(aws.first_of(&id).await?, &written.parts);
             }
+            // By an attempt whose answer was lost, or by somebody else a moment ago.
+            insist(&aws.region, || aws.template_that_is(name)).await?
         };
-        let Some((id, tags)) = found else { return Err(aws.no_group(name)) };
-        if tags.get(FLEET_TAG) != Some(&design.fleet) {
-            let why = match tags.get(FLEET_TAG) {
-                Some(other) => format!("its tag `{FLEET_TAG}` says `{other}`"),
-                None => format!("it has no tag `{FLEET_TAG}`"),
-            };
-            return Err(Error::invalid(format!(
-                "launch template {name} ({id}) is there, and was not made by rekiln for fleet {}: {why}",
-                design.fleet
-            ))
-            .hint("give the group another name: its launch template is called as the group is")
-            .hint(format!(
-                "or tag the template with `{FLEET_TAG}` = `{}`, if it is to be used",
-                design.fleet
-            )));
+        if let Some(refusal) = foreign_template(name, &found, &design.fleet) {
+            return Err(refusal);
         }
-        self.designed_version(&id, design, generation).await
+        self.designed_version(&found.id, design, generation).await
+    }
+
+    /// Makes sure that nothing of the group's name is in the way of what a roll would make.
+    pub(super) async fn refuse_foreign_template(&self, design: &Design) -> Result<()> {
+        let (aws, name) = (&self.cloud.aws, &self.group);
+        let found = insist(&aws.region, || aws.template_of(name)).await?;
+        found.and_then(|found| foreign_template(name, &found, &design.fleet)).map_or(Ok(()), Err)
     }
 
     /// Returns the version of a template that launches a generation: found, or made as the fleet's file says.
@@ -221,12 +213,12 @@ fn must_be(version: Version, parts: &BTreeMap<String, String>) -> Result<Version
         version.template,
         told.join("; ")
     ))
-    .hint("nothing was launched from it; delete the version, and roll again"))
+    .hint("nothing was launched from it; write it in the fleet's file as EC2 shows it: `aws ec2 describe-launch-template-versions`"))
 }
 
 impl Aws {
-    /// Returns the id and the tags of the launch template of a name; `None` when there is none.
-    async fn template_of(&self, name: &str) -> Result<Option<(String, BTreeMap<String, String>)>, CallError> {
+    /// Returns the launch template of a name; `None` when there is none.
+    async fn template_of(&self, name: &str) -> Result<Option<Found>, CallError> {
         let found = self.ec2.describe_launch_templates().launch_template_names(name).send().await;
         let found = match found.map_err(|error| CallError::of("DescribeLaunchTemplates", &error)) {
             Err(error) if error.kind == Kind::Missing => return Ok(None),
@@ -236,12 +228,12 @@ impl Aws {
         Ok(template.and_then(|template| {
             let tags = template.tags().iter();
             let tags = tags.filter_map(|tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned())));
-            Some((template.launch_template_id()?.to_owned(), tags.collect()))
+            Some(Found { id: template.launch_template_id()?.to_owned(), tags: tags.collect() })
         }))
     }
 
     /// The same of one whose name is taken.
-    async fn template_that_is(&self, name: &str) -> Result<(String, BTreeMap<String, String>), CallError> {
+    async fn template_that_is(&self, name: &str) -> Result<Found, CallError> {
         self.template_of(name).await?.ok_or_else(|| CallError {
             call: "DescribeLaunchTemplates",
             kind: Kind::Missing,

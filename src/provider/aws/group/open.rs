@@ -21,7 +21,8 @@ impl AutoScalingGroup {
     /// yet.
     ///
     /// # Errors
-    /// It is not there, cannot be looked at, or cannot be rolled; it was not made for this fleet, and there is a design.
+    /// It is not there, cannot be looked at, or cannot be rolled; it, or a launch template of its name, was not made for
+    /// this fleet, and there is a design.
     pub async fn open(
         cloud: Cloud,
         store: &Store,
@@ -72,6 +73,8 @@ impl AutoScalingGroup {
             if let Some(design) = &opened.design {
                 opened.notes = opened.compared(design, &seen.group)?;
             }
+        } else if let Some(design) = &opened.design {
+            opened.refuse_foreign_template(design).await?;
         }
         Ok(opened)
     }

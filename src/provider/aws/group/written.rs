@@ -72,17 +72,42 @@ impl Written {
     }
 }
 
+/// A launch template, as far as it matters whose it is.
+pub struct Found {
+    /// EC2's id.
+    pub id: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Says whose tags these are, when they are not those of what was made for a fleet.
+fn another_s(tags: &BTreeMap<String, String>, fleet: &str) -> Option<String> {
+    match tags.get(FLEET_TAG) {
+        Some(tagged) if tagged == fleet => None,
+        Some(other) => Some(format!("its tag `{FLEET_TAG}` says `{other}`")),
+        None => Some(format!("it has no tag `{FLEET_TAG}`")),
+    }
+}
+
+/// Returns why a launch template is not one that was made for a fleet; `None` when it was.
+#[must_use]
+pub fn foreign_template(name: &str, found: &Found, fleet: &str) -> Option<Error> {
+    let (why, id) = (another_s(&found.tags, fleet)?, &found.id);
+    let error = format!(
+        "launch template {name} ({id}) is there, and was not made by rekiln for fleet {fleet}: {why}; \
+         the group of fleets/{fleet}.toml cannot be made"
+    );
+    Some(
+        Error::invalid(error)
+            .hint("give the group another name: its launch template is called as the group is")
+            .hint(format!("or tag the template with `{FLEET_TAG}` = `{fleet}`, if it is to be used")),
+    )
+}
+
 /// Returns why a group is not one that was made for a fleet; `None` when it was.
 #[must_use]
 pub fn foreign(name: &str, group: &Group, fleet: &str) -> Option<Error> {
-    let tagged = group.tags.get(FLEET_TAG);
-    if tagged.is_some_and(|tagged| tagged == fleet) {
-        return None;
-    }
-    let why = match tagged {
-        Some(other) => format!("its tag `{FLEET_TAG}` says `{other}`"),
-        None => format!("it has no tag `{FLEET_TAG}`"),
-    };
+    let why = another_s(&group.tags, fleet)?;
     let error = format!(
         "Auto Scaling group {name} is there, and was not made by rekiln for fleet {fleet}: {why}; \
          [aws.group] in fleets/{fleet}.toml is not applied to it"
