@@ -186,7 +186,8 @@ impl Site {
                 progress: context.progress(),
                 stop: &stop,
             };
-            roll.run(order).await
+            // It carries what all of its calls may need at once.
+            Box::pin(roll.run(order)).await
         })
     }
 }

@@ -53,24 +53,24 @@ const TAG: &str = "rekiln:name";
 #[must_use]
 pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
     let mut arns: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    let (mut regions, mut names, mut made) = (BTreeSet::new(), BTreeSet::new(), false);
+    let (mut regions, mut names, mut makes) = (BTreeSet::new(), BTreeSet::new(), false);
     for group in groups {
         let region = group.region.as_str();
         let (name, partition) = (group.auto_scaling_group.as_str(), partition(region));
         let account = group.account.as_deref().unwrap_or("*");
         let mut arn = |what: &'static str, arn: String| arns.entry(what).or_default().insert(arn);
-        let named = format!(
+        let itself = format!(
             "arn:{partition}:autoscaling:{region}:{account}:autoScalingGroup:*:autoScalingGroupName/{name}"
         );
         if group.group.is_some() {
-            made = true;
-            arn("made", named.clone());
+            makes = true;
+            arn("made", itself.clone());
             arn("new templates", format!("arn:{partition}:ec2:{region}:{account}:launch-template/*"));
             // EC2 Auto Scaling user guide, "Service-linked roles": the first group of an account makes it.
             let service = "aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling";
             arn("service", format!("arn:{partition}:iam::{account}:role/{service}"));
         }
-        arn("groups", named);
+        arn("groups", itself);
         arn("targets", format!("arn:{partition}:elasticloadbalancing:{region}:{account}:targetgroup/*"));
         arn("templates", format!("arn:{partition}:ec2:{region}:{account}:launch-template/*"));
         arn("instances", format!("arn:{partition}:ec2:{region}:{account}:instance/*"));
@@ -103,7 +103,7 @@ pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
         allow("Name", &["ec2:CreateTags"], json!(arns.get("instances")), of_these),
         allow("Profile", &["iam:PassRole"], json!(arns.get("roles")), to_instances),
     ];
-    if made {
+    if makes {
         let there = json!({ "StringEquals": { "aws:RequestedRegion": regions } });
         let with_it =
             json!({ "StringEquals": { "aws:RequestedRegion": regions, "ec2:CreateAction": TEMPLATE } });
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn what_makes_groups_is_allowed_where_one_is_to_be_made() {
         let adopted = group("region = 'eu-west-1'\nauto_scaling_group = 'api'");
-        let made = group(
+        let designed = group(
             "region = 'eu-west-1'\nauto_scaling_group = 'web'\n[group]\nmin = 1\nmax = 2\nsubnets = ['subnet-1']\n\
              security_groups = ['sg-1']\ninstance_type = 't3.micro'",
         );
@@ -167,7 +167,7 @@ mod tests {
             all.map(|action| action.as_str().expect("text").to_owned()).collect::<BTreeSet<String>>()
         };
         let without = policy([&adopted]);
-        let with = policy([&adopted, &made]);
+        let with = policy([&adopted, &designed]);
         let more: Vec<String> = actions(&with).difference(&actions(&without)).cloned().collect();
         assert_eq!(
             more,
@@ -179,11 +179,11 @@ mod tests {
                 "iam:CreateServiceLinkedRole",
             ]
         );
-        let make = with["Statement"].as_array().expect("a list").iter().find(|one| one["Sid"] == "Make");
-        let make = make.expect("a statement");
+        let mut statements = with["Statement"].as_array().expect("a list").iter();
+        let making = statements.find(|one| one["Sid"] == "Make").expect("a statement");
         // The group that is adopted is not among those that may be made.
         let named = "arn:aws:autoscaling:eu-west-1:*:autoScalingGroup:*:autoScalingGroupName/web";
-        assert_eq!(make["Resource"], json!([named]));
+        assert_eq!(making["Resource"], json!([named]));
         assert!(with.to_string().len() < 6144);
     }
 

@@ -133,7 +133,7 @@ impl AutoScalingGroup {
         let base = self.base()?;
         let version = match &self.design {
             Some(design) if !base.launches(generation) => {
-                self.designed_version(&base.template, design, generation).await?
+                Box::pin(self.designed_version(&base.template, design, generation)).await?
             }
             _ => self.cloud.aws.version_of(base, generation).await?,
         };

@@ -28,7 +28,8 @@ impl AutoScalingGroup {
     /// Makes the group, if there was none when this began and the fleet's file has a specification.
     pub(super) async fn make_group(&self, target: &Target) -> Result<()> {
         let (Some(design), None) = (&self.design, self.base.get()) else { return Ok(()) };
-        let launches = self.make_as(design, &target.generation).await;
+        // Once in a group's life, and kept apart from what each turn of a roll carries along.
+        let launches = Box::pin(self.make_as(design, &target.generation)).await;
         let launches = launches.map_err(|error| {
             error.during(format!("making Auto Scaling group {} for fleet {}", self.group, design.fleet))
         })?;
@@ -42,7 +43,7 @@ impl AutoScalingGroup {
     /// has made it.
     async fn make_as(&self, design: &Design, generation: &Generation) -> Result<Version> {
         let (aws, name) = (&self.cloud.aws, &self.group);
-        let version = self.first_version(design, generation).await?;
+        let version = Box::pin(self.first_version(design, generation)).await?;
         insist(&aws.region, || aws.create_group(name, design, &version)).await?;
         self.changed();
         let seen = self.listed().await?;
@@ -86,7 +87,7 @@ impl AutoScalingGroup {
         let found = if let Some(found) = insist(&aws.region, || aws.template_of(name)).await? {
             found
         } else {
-            let written = self.written_for(design, generation)?;
+            let written = Written::for_generation(design, generation)?;
             let made =
                 insist(&aws.region, || aws.create_template(name, design, generation, &written)).await?;
             if let Some(id) = made {
@@ -121,7 +122,7 @@ impl AutoScalingGroup {
         if let Some(found) = aws.version_for(template, generation.id).await? {
             return must_be(found, &parts);
         }
-        let written = self.written_for(design, generation)?;
+        let written = Written::for_generation(design, generation)?;
         if written.parts != parts {
             return Err(Error::failed(format!(
                 "launch template {template} has no version for generation {} any more, and fleets/{}.toml asks for another one",
@@ -132,18 +133,6 @@ impl AutoScalingGroup {
         }
         let made = insist(&aws.region, || aws.create_designed(template, generation, &written)).await?;
         must_be(made, &parts)
-    }
-
-    /// What the fleet's file says of the instances of a generation's image, from its AMI.
-    fn written_for(&self, design: &Design, generation: &Generation) -> Result<Written> {
-        let (Some(image), Some(ami)) = (generation.image(), generation.parts.get(AMI)) else {
-            return Err(Error::failed(format!(
-                "generation {} names no image and AMI",
-                generation.id.short()
-            )));
-        };
-        let user_data = design.user_data(image)?;
-        Ok(Written::of(&design.specification, ami, user_data.as_deref()))
     }
 
     /// Returns a target that completed before as it was then, where the fleet's file says what is launched: that may be other

@@ -13,9 +13,10 @@ use aws_sdk_ec2::types::{
     RequestLaunchTemplateData, ResponseLaunchTemplateData,
 };
 
-use super::parts::Blueprint;
+use super::parts::{AMI, Blueprint};
 use super::seen::Group;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::fleet::generation::Generation;
 use crate::fleet::specification::{Design, FLEET_TAG, Specification};
 
 /// How far metadata go: not beyond the instance itself, into what it forwards for.
@@ -69,6 +70,21 @@ impl Written {
                 shown.http_tokens(tokens).http_endpoint(endpoint).http_put_response_hop_limit(HOPS).build(),
             );
         Self { request: request.build(), parts: Blueprint::of(&answer.build()).parts }
+    }
+
+    /// What a fleet's file says of the instances of a generation's image, from its AMI.
+    ///
+    /// # Errors
+    /// The user data do not render; the generation is none of a group's.
+    pub fn for_generation(design: &Design, generation: &Generation) -> Result<Self> {
+        let (Some(image), Some(ami)) = (generation.image(), generation.parts.get(AMI)) else {
+            return Err(Error::failed(format!(
+                "generation {} names no image and AMI",
+                generation.id.short()
+            )));
+        };
+        let user_data = design.user_data(image)?;
+        Ok(Self::of(&design.specification, ami, user_data.as_deref()))
     }
 }
 
