@@ -94,6 +94,9 @@
 //!   believes and what requests meet cannot differ.
 //! * **Collections and bakes do not wait for each other**: a bake says in a file of its scratch space what it will use,
 //!   as Nix's temporary roots do. A lock held for whole bakes would let a busy store never be collected.
+//! * **An Auto Scaling group is made from the fleet's file, and changed only by replacing its instances**: what these are
+//!   launched with is rolled in steps that can be stopped; another subnet or bound would take effect at once, and over
+//!   what its owner has done meanwhile. Whose it is a tag says, as it does for AMIs, and no state file.
 //! * **KVM is tried by booting a kernel**, since `/dev/kvm` may open and still not work.
 //! * **The verdict and local fleets boot kernel and initrd directly**, with the sealed command line: the
 //!   firmware's seconds say nothing about the image.

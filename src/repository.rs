@@ -117,10 +117,10 @@ impl Repository {
     /// Returns the fleet `name`. Its image must exist, and may have findings.
     ///
     /// # Errors
-    /// No such fleet, or findings in its file.
+    /// No such fleet, or findings in its file or in the template of its instances' user data.
     pub fn fleet(&self, name: &str) -> Result<&Fleet> {
         let document = self.fleets.get(name).ok_or_else(|| no_such("fleet", name, &self.fleets))?;
-        self.refuse(|file| file == document.file)?;
+        self.refuse(|file| file == document.file || starts_from(document, file))?;
         document
             .value
             .as_ref()
@@ -221,6 +221,12 @@ fn uses(document: &Document<Recipe>, file: &Path) -> bool {
     let own = recipe.files.iter().map(|file| &file.template);
     let mut own = own.chain(recipe.runs.iter().map(|run| &run.script));
     own.any(|template| file_of(template) == file)
+}
+
+/// Tells whether `file` is the template of the user data of a fleet's instances.
+fn starts_from(document: &Document<Fleet>, file: &Path) -> bool {
+    let group = document.value.as_ref().and_then(|fleet| fleet.aws.as_ref()?.group.as_ref());
+    group.and_then(|group| group.user_data.as_ref()).is_some_and(|template| file_of(template) == file)
 }
 
 fn parent(recipe: &Recipe) -> Option<&str> {

@@ -11,5 +11,6 @@ mod real;
 mod refused;
 mod rivals;
 mod same;
+mod spec;
 pub mod stage;
 mod whole;

@@ -71,7 +71,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 
 fn look(context: &Context, store: &Store, name: &str, fleet: &Fleet) -> Result<Seen> {
     let mut seen = match &fleet.aws {
-        Some(group) => in_aws(context, store, group)?,
+        Some(group) => in_aws(context, store, name, group)?,
         None => here(context, store, name, fleet)?,
     };
     let origins = seen.instances.iter().map(|one| &one.origin);
@@ -104,7 +104,7 @@ fn here(context: &Context, store: &Store, name: &str, fleet: &Fleet) -> Result<S
 }
 
 #[cfg(feature = "aws")]
-fn in_aws(context: &Context, store: &Store, group: &crate::fleet::AutoScaling) -> Result<Seen> {
+fn in_aws(context: &Context, store: &Store, name: &str, group: &crate::fleet::AutoScaling) -> Result<Seen> {
     let entries = crate::publish::ledger::entries(store)?.into_iter();
     let published = entries
         .filter(|entry| entry.region == group.region)
@@ -113,12 +113,13 @@ fn in_aws(context: &Context, store: &Store, group: &crate::fleet::AutoScaling) -
     context.block_on(async {
         let aws = crate::provider::aws::Aws::connect(&group.region, group.assume_role.as_deref()).await?;
         aws.must_be(group.account.as_deref())?;
-        aws.audit(&group.auto_scaling_group, &published).await
+        let maker = group.group.as_ref().map(|_| name);
+        aws.audit(&group.auto_scaling_group, &published, maker).await
     })
 }
 
 #[cfg(not(feature = "aws"))]
-fn in_aws(_: &Context, _: &Store, _: &crate::fleet::AutoScaling) -> Result<Seen> {
+fn in_aws(_: &Context, _: &Store, _: &str, _: &crate::fleet::AutoScaling) -> Result<Seen> {
     Err(Error::failed("this rekiln was built without AWS").hint("build it with its default features"))
 }
 

@@ -20,11 +20,13 @@ use crate::fleet::journal::{Journal, Writer};
 use crate::fleet::plan::{Plan, Situation, plan};
 use crate::fleet::policy::Policy;
 use crate::fleet::roll::{Order, Roll, Summary};
+use crate::fleet::specification::Design;
 use crate::fleet::surroundings::{OfStore, Outlook, Surroundings as _};
 use crate::objects::Objects;
 use crate::provider::Place;
 use crate::provider::Provider as _;
 use crate::provider::local::{Local, Qemu};
+use crate::recipe::render::Templates;
 use crate::repository::Repository;
 use crate::store::Store;
 pub use crate::table::table;
@@ -53,7 +55,8 @@ impl Site {
         let store = context.store()?;
         let opening = |error: Error| error.during(format!("opening fleet {name}"));
         let journals = context.block_on(context.journals(name)).map_err(opening)?;
-        let provider = place(context, &store, &journals, name, &fleet).map_err(opening)?;
+        let provider =
+            place(context, &store, &journals, name, &fleet, repository.templates()).map_err(opening)?;
         Ok(Self { name: name.to_owned(), fleet, policy, store, provider, journals, repository })
     }
 
@@ -84,10 +87,12 @@ impl Site {
 
     /// Returns where a person wants the fleet: what Git asks for, what was proven before, or a baked image.
     ///
-    /// It is launched as the fleet file says now: that is what the provider reads, whatever was proven.
+    /// It is launched as the fleet file says now: that is what the provider reads, whatever was proven. Where a launch template
+    /// has kept what was proven, what was before is launched as it was.
     pub async fn target_to(&self, to: Option<&str>, history: &History) -> Result<(Target, Record)> {
         let catalog = Catalog::new(self.store.clone());
         let name = &self.name;
+        let mut as_it_was = None;
         let record = match to {
             None => return self.target(),
             Some(PREVIOUS) => {
@@ -97,6 +102,7 @@ impl Site {
                             "`rekiln history {name}` has its rollouts, `rekiln images` what was baked"
                         ))
                 })?;
+                as_it_was = self.provider.as_it_was(before);
                 catalog.get(before.image)?.ok_or_else(|| {
                     let image = before.image.short();
                     Error::failed(format!("the previous image of fleet {name}, {image}, is not in the store"))
@@ -119,7 +125,8 @@ impl Site {
                 .hint(format!("`rekiln image {image}` has its verdict")));
         }
         refuse_quarantined(&self.places(), record.id).await?;
-        Ok((self.provider.target(&self.fleet, record.id)?, record))
+        let target = as_it_was.map_or_else(|| self.provider.target(&self.fleet, record.id), Ok)?;
+        Ok((target, record))
     }
 
     /// Looks at the fleet, changing nothing.
@@ -191,7 +198,8 @@ impl Site {
                 progress: context.progress(),
                 stop: &stop,
             };
-            roll.run(order).await
+            // It carries what all of its calls may need at once.
+            Box::pin(roll.run(order)).await
         })
     }
 }
@@ -234,7 +242,14 @@ pub fn names(context: &Context) -> Result<Vec<String>> {
 }
 
 /// Finds the provider that a fleet's file names.
-fn place(context: &Context, store: &Store, journals: &Objects, name: &str, fleet: &Fleet) -> Result<Place> {
+fn place(
+    context: &Context,
+    store: &Store,
+    journals: &Objects,
+    name: &str,
+    fleet: &Fleet,
+    templates: &Templates,
+) -> Result<Place> {
     match &fleet.aws {
         None => Ok(Place::Local(Box::new(Local::new(
             store.clone(),
@@ -242,7 +257,11 @@ fn place(context: &Context, store: &Store, journals: &Objects, name: &str, fleet
             fleet.clone(),
             Qemu::new(store.clone()),
         )))),
-        Some(group) => in_aws(context, store, journals, name, fleet, group),
+        Some(group) => {
+            // What does not render is known before AWS is asked for anything.
+            let design = Design::of(name, fleet, templates)?;
+            in_aws(context, store, journals, name, fleet, group, design)
+        }
     }
 }
 
@@ -254,11 +273,12 @@ fn in_aws(
     name: &str,
     fleet: &Fleet,
     group: &crate::fleet::AutoScaling,
+    design: Option<Design>,
 ) -> Result<Place> {
     use crate::provider::aws::group::AutoScalingGroup;
     context.block_on(async {
         let cloud = context.clouds.of(&group.region, group.assume_role.as_deref()).await?;
-        let group = AutoScalingGroup::open(cloud, store, journals, name, fleet, group).await?;
+        let group = AutoScalingGroup::open(cloud, store, journals, name, fleet, group, design).await?;
         Ok(Place::Group(Box::new(group)))
     })
 }
@@ -271,6 +291,7 @@ fn in_aws(
     _: &str,
     _: &Fleet,
     _: &crate::fleet::AutoScaling,
+    _: Option<Design>,
 ) -> Result<Place> {
     Err(Error::failed("this rekiln was built without AWS").hint("build it with its default features"))
 }

@@ -35,13 +35,21 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 fn show(context: &Context, name: &str) -> Result<u8> {
     let site = Site::open(context, name)?;
     let (target, image) = site.target()?;
+    if let Some(unmade) = site.provider.unmade() {
+        context.output.json(&serde_json::json!({
+            "fleet": name, "target": target, "exceptions": image.exceptions, "unmade": unmade,
+        }));
+        context.output.line(format!("fleet {name}: {unmade} of {} ({})", site.fleet.image, image.id.short()));
+        context.output.line(format!("next: `rekiln roll {name}`"));
+        return Ok(0);
+    }
     let mut look = context.block_on(site.look(context, &target))?;
     look.history = look.history.opened(&target);
     let first = plan(&look.situation(&site, &target));
     let (acts, expected) = outlook(&look.situation(&site, &target), &look.experience);
     context
         .output
-        .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts, "end": expected }));
+        .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts, "end": expected, "notes": site.provider.notes() }));
     let plan = settled(&look.situation(&site, &target));
     let told = Told {
         site: &site,
@@ -89,6 +97,7 @@ impl Told<'_> {
             vec![format!("  {}", member.id), member.told(seen.get(&member.id).copied(), self.target)]
         };
         lines.extend(table(&plan.members.iter().map(row).collect::<Vec<_>>()));
+        lines.extend(self.site.provider.notes().iter().map(|note| format!("  note: {note}")));
         let missing = policy.size.saturating_sub(plan.members.len());
         if missing > 0 {
             lines.push(format!("  {missing} missing"));

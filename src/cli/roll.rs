@@ -40,15 +40,23 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let history = context.block_on(async { Ok(site.journal("roll").await?.history().clone()) })?;
     let (target, _) = context.block_on(site.target_to(to.as_deref(), &history))?;
     site.ask_if_many(context, &target, yes)?;
-    let image = target.image.short();
+    let (image, generation) = (target.image.short(), target.generation.id);
     let summary = site.roll(context, "roll", target, Order { reason, ..Order::default() })?;
     context.output.json(&serde_json::json!({
         "event": "rolled", "fleet": fleet, "summary": summary, "calls": site.provider.calls(),
+        "made": site.provider.is_made(), "notes": site.provider.notes(),
     }));
+    for note in site.provider.notes() {
+        context.output.line(format!("note: {note}"));
+    }
+    if site.provider.is_made() {
+        context.output.line(format!("made: {}", site.provider.told(&site.fleet)));
+    }
     let (launched, ended) = (summary.launched.len(), summary.ended.len());
     let state = if to.is_some() { format!("runs {image}") } else { "is as Git asks".to_owned() };
     if launched + ended == 0 {
-        context.output.line(format!("fleet {fleet} {state}; nothing to do"));
+        let nothing = if site.provider.is_made() { "" } else { "; nothing to do" };
+        context.output.line(format!("fleet {fleet} {state}{nothing}"));
     } else {
         context.output.line(format!("fleet {fleet} {state}: {launched} launched, {ended} ended"));
         if let Some(calls) = site.provider.calls() {
@@ -59,10 +67,17 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
             if site.fleet.local.is_some() { format!("; it serves on {place}") } else { String::new() };
         context.output.line(format!("next: `rekiln status {fleet}`{place}"));
     }
-    if to.is_some() && site.target().ok().is_none_or(|(git, _)| git.image.short() != image) {
-        context
-            .output
-            .hint("Git asks for another image: commit what brings this one, or the next roll leaves it");
+    if to.is_some() {
+        let git = site.target().ok().map(|(git, _)| git);
+        if git.as_ref().is_none_or(|git| git.image.short() != image) {
+            context
+                .output
+                .hint("Git asks for another image: commit what brings this one, or the next roll leaves it");
+        } else if site.provider.is_designed() && git.is_some_and(|git| git.generation.id != generation) {
+            context
+                .output
+                .hint("[aws.group] asks for something else: commit what brings this back, or the next roll leaves it");
+        }
     }
     Ok(0)
 }

@@ -58,7 +58,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
             .json(&serde_json::json!({ "fleet": name, "instances": instances, "trouble": census.trouble, "rollout": rollout }));
         if instances.is_empty() {
             context.output.line(format!("fleet {name} does not run; next: `rekiln roll {name}`"));
-            for line in about {
+            for line in census.trouble.map(|trouble| format!("  {trouble}")).into_iter().chain(about) {
                 context.output.line(line);
             }
             continue;

@@ -44,6 +44,12 @@ const LAUNCH: [&str; 2] = ["ec2:CreateFleet", "ec2:RunInstances"];
 
 /// What journals and records in a bucket are read and written with; create-only writing asks for no more.
 const JOURNAL: [&str; 3] = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"];
+/// What makes a group that is not there, tagged as the fleet's: these groups only, and only where a fleet's file has what to
+/// make it from.
+const MAKE: [&str; 2] = ["autoscaling:CreateAutoScalingGroup", "autoscaling:CreateOrUpdateTags"];
+
+/// The name of the action that makes a launch template, as it is called and as it tags.
+const TEMPLATE: &str = "CreateLaunchTemplate";
 
 /// The tag that rekiln gives instances, as the provider has it.
 const TAG: &str = "rekiln:name";
@@ -52,19 +58,25 @@ const TAG: &str = "rekiln:name";
 #[must_use]
 pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
     let mut arns: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    let (mut regions, mut names) = (BTreeSet::new(), BTreeSet::new());
+    let (mut regions, mut names, mut makes) = (BTreeSet::new(), BTreeSet::new(), false);
     let mut journals = BTreeSet::new();
     for group in groups {
         let region = group.region.as_str();
         let (name, partition) = (group.auto_scaling_group.as_str(), partition(region));
         let account = group.account.as_deref().unwrap_or("*");
         let mut arn = |what: &'static str, arn: String| arns.entry(what).or_default().insert(arn);
-        arn(
-            "groups",
-            format!(
-                "arn:{partition}:autoscaling:{region}:{account}:autoScalingGroup:*:autoScalingGroupName/{name}"
-            ),
+        let itself = format!(
+            "arn:{partition}:autoscaling:{region}:{account}:autoScalingGroup:*:autoScalingGroupName/{name}"
         );
+        if group.group.is_some() {
+            makes = true;
+            arn("made", itself.clone());
+            arn("new templates", format!("arn:{partition}:ec2:{region}:{account}:launch-template/*"));
+            // EC2 Auto Scaling user guide, "Service-linked roles": the first group of an account makes it.
+            let service = "aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling";
+            arn("service", format!("arn:{partition}:iam::{account}:role/{service}"));
+        }
+        arn("groups", itself);
         arn("targets", format!("arn:{partition}:elasticloadbalancing:{region}:{account}:targetgroup/*"));
         arn("templates", format!("arn:{partition}:ec2:{region}:{account}:launch-template/*"));
         arn("instances", format!("arn:{partition}:ec2:{region}:{account}:instance/*"));
@@ -91,23 +103,33 @@ pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
         "aws:RequestedRegion": regions, "ec2:CreateAction": ["CreateFleet", "RunInstances"],
     } });
     let to_instances = json!({ "StringLike": { "iam:PassedToService": "ec2.amazonaws.com*" } });
-    let mut policy = json!({
-        "Version": "2012-10-17",
-        "Statement": [
-            allow("Look", &LOOK, json!("*"), there.clone()),
-            allow("Roll", &ROLL, json!(arns.get("groups")), there.clone()),
-            allow("Serve", &SERVE, json!(arns.get("targets")), there.clone()),
-            allow("Describe", &["ec2:CreateLaunchTemplateVersion"], json!(arns.get("templates")), there.clone()),
-            allow("Launch", &LAUNCH, json!("*"), there),
-            allow("TagAtLaunch", &["ec2:CreateTags"], json!("*"), at_launch),
-            allow("Name", &["ec2:CreateTags"], json!(arns.get("instances")), of_these),
-            allow("Profile", &["iam:PassRole"], json!(arns.get("roles")), to_instances),
-        ],
-    });
-    if let Some(statements) = policy["Statement"].as_array_mut() {
-        statements.extend(of_journals(&journals));
+    let mut statements = vec![
+        allow("Look", &LOOK, json!("*"), there.clone()),
+        allow("Roll", &ROLL, json!(arns.get("groups")), there.clone()),
+        allow("Serve", &SERVE, json!(arns.get("targets")), there.clone()),
+        allow("Describe", &["ec2:CreateLaunchTemplateVersion"], json!(arns.get("templates")), there.clone()),
+        allow("Launch", &LAUNCH, json!("*"), there),
+        allow("TagAtLaunch", &["ec2:CreateTags"], json!("*"), at_launch),
+        allow("Name", &["ec2:CreateTags"], json!(arns.get("instances")), of_these),
+        allow("Profile", &["iam:PassRole"], json!(arns.get("roles")), to_instances),
+    ];
+    if makes {
+        let there = json!({ "StringEquals": { "aws:RequestedRegion": regions } });
+        let with_it =
+            json!({ "StringEquals": { "aws:RequestedRegion": regions, "ec2:CreateAction": TEMPLATE } });
+        let of_groups = json!({ "StringEquals": { "iam:AWSServiceName": "autoscaling.amazonaws.com" } });
+        let templates = json!(arns.get("new templates"));
+        let template = format!("ec2:{TEMPLATE}");
+        statements.extend([
+            allow("Find", &["ec2:DescribeLaunchTemplates"], json!("*"), there.clone()),
+            allow("Make", &MAKE, json!(arns.get("made")), there.clone()),
+            allow("Template", &[&template], templates.clone(), there),
+            allow("TagTemplate", &["ec2:CreateTags"], templates, with_it),
+            allow("Service", &["iam:CreateServiceLinkedRole"], json!(arns.get("service")), of_groups),
+        ]);
     }
-    policy
+    statements.extend(of_journals(&journals));
+    json!({ "Version": "2012-10-17", "Statement": statements })
 }
 
 /// What the buckets of journals, by partition, name and prefix, are read and written with.
@@ -182,6 +204,38 @@ mod tests {
         assert!(!super::policy([&group(section)]).to_string().contains("s3:"));
     }
 
+    #[test]
+    fn what_makes_groups_is_allowed_where_one_is_to_be_made() {
+        let adopted = group("region = 'eu-west-1'\nauto_scaling_group = 'api'");
+        let designed = group(
+            "region = 'eu-west-1'\nauto_scaling_group = 'web'\n[group]\nmin = 1\nmax = 2\nsubnets = ['subnet-1']\n\
+             security_groups = ['sg-1']\ninstance_type = 't3.micro'",
+        );
+        let actions = |policy: &Value| {
+            let all = policy["Statement"].as_array().expect("a list").iter();
+            let all = all.flat_map(|one| one["Action"].as_array().expect("a list"));
+            all.map(|action| action.as_str().expect("text").to_owned()).collect::<BTreeSet<String>>()
+        };
+        let without = policy([&adopted]);
+        let with = policy([&adopted, &designed]);
+        let more: Vec<String> = actions(&with).difference(&actions(&without)).cloned().collect();
+        assert_eq!(
+            more,
+            [
+                "autoscaling:CreateAutoScalingGroup",
+                "ec2:CreateLaunchTemplate",
+                "ec2:DescribeLaunchTemplates",
+                "iam:CreateServiceLinkedRole",
+            ]
+        );
+        let mut statements = with["Statement"].as_array().expect("a list").iter();
+        let making = statements.find(|one| one["Sid"] == "Make").expect("a statement");
+        // The group that is adopted is not among those that may be made.
+        let named = "arn:aws:autoscaling:eu-west-1:*:autoScalingGroup:*:autoScalingGroupName/web";
+        assert_eq!(making["Resource"], json!([named]));
+        assert!(with.to_string().len() < 6144);
+    }
+
     /// What is called is allowed, and what is allowed is called or asked for by what is called: by the names in the code
     /// that calls.
     #[test]
@@ -201,7 +255,9 @@ mod tests {
             called.extend(calls.map(str::to_owned));
         }
         let allowed = LOOK.iter().chain(&ROLL).chain(&SERVE).chain(&["ec2:CreateLaunchTemplateVersion"]);
-        let allowed = allowed.chain(&["ec2:CreateTags"]);
+        let allowed = allowed.chain(&["ec2:CreateTags", "ec2:DescribeLaunchTemplates"]);
+        // AWS asks for the tags of a group by the name of a call of their own.
+        let allowed = allowed.chain(MAKE.iter().take(1)).chain(&["ec2:CreateLaunchTemplate"]);
         let name = |action: &&str| action.split_once(':').map(|(_, name)| name.to_owned());
         assert_eq!(allowed.filter_map(name).collect::<BTreeSet<_>>(), called);
         assert_eq!(TAG, crate::provider::aws::group::NAME_TAG);

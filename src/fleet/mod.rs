@@ -21,6 +21,7 @@ pub mod policy;
 pub mod replay;
 pub mod roll;
 pub mod selection;
+pub mod specification;
 pub mod statistics;
 pub mod story;
 pub mod surroundings;
@@ -111,7 +112,7 @@ pub struct Local {
     pub zones: Vec<String>,
 }
 
-/// An EC2 Auto Scaling group that is there already, and is adopted as it is.
+/// An EC2 Auto Scaling group: one that is there already, which is adopted as it is, or one that rekiln makes from `group`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AutoScaling {
@@ -134,6 +135,9 @@ pub struct AutoScaling {
     /// of the account share.
     #[serde(default = "default_poll")]
     pub poll: String,
+    /// What the group is made from where there is none, and what it launches then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<specification::Specification>,
 }
 
 fn default_poll() -> String {

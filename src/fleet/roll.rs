@@ -172,6 +172,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
     pub async fn turn(&mut self, running: &mut Running) -> Result<bool> {
         self.journal.refresh().await?;
         self.end_if_asked().await?;
+        self.provider.make(self.journal.history().target.as_ref().unwrap_or(&self.target)).await?;
         self.provider.prepare().await?;
         let Some(look) = self.look(running).await? else { return Ok(false) };
         self.show(running, &look);

@@ -3,6 +3,7 @@
 mod outside;
 mod pace;
 mod place;
+mod specification;
 
 use std::collections::BTreeSet;
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::fleet::census::{Census, InstanceId};
-use crate::fleet::generation::Generation;
+use crate::fleet::generation::{Generation, Target};
 
 #[cfg(feature = "aws")]
 pub mod aws;
@@ -159,6 +159,16 @@ impl From<ProviderError> for Error {
 ///
 /// Every act is safe to repeat, checks what it expects right before acting, and makes no choice.
 pub trait Provider {
+    /// Makes what the instances are to live in, where that is not there and can be made: called before
+    /// [`Provider::prepare`] by whoever has the journal, never by a command that only looks. Safe to repeat.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn make(&self, target: &Target) -> impl Future<Output = Result<()>> {
+        let _ = target;
+        async { Ok(()) }
+    }
+
     /// Makes what serves the whole fleet (a load balancer) run and know the instances; called before each census
     /// by whoever has the journal, never by a command that only looks.
     ///

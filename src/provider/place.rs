@@ -74,6 +74,57 @@ impl Place {
         }
     }
 
+    /// Says what a roll would make first; `None` where all that instances live in is there.
+    #[must_use]
+    pub fn unmade(&self) -> Option<String> {
+        match self {
+            Self::Local(_) => None,
+            #[cfg(feature = "aws")]
+            Self::Group(group) => group.unmade(),
+        }
+    }
+
+    /// Tells whether the fleet's file says what instances are launched as, whatever is launched now.
+    #[must_use]
+    pub fn is_designed(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            #[cfg(feature = "aws")]
+            Self::Group(group) => group.is_designed(),
+        }
+    }
+
+    /// Tells whether this process has made what the instances live in.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            #[cfg(feature = "aws")]
+            Self::Group(group) => group.is_made(),
+        }
+    }
+
+    /// Says in what that is other than the fleet's file says and no roll changes, one line each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        match self {
+            Self::Local(_) => &[],
+            #[cfg(feature = "aws")]
+            Self::Group(group) => group.notes(),
+        }
+    }
+
+    /// Returns a target that completed before as it was then; `None` where it is launched as the fleet's file says now.
+    #[cfg_attr(not(feature = "aws"), expect(unused_variables, reason = "without AWS everything is here"))]
+    #[must_use]
+    pub fn as_it_was(&self, before: &Target) -> Option<Target> {
+        match self {
+            Self::Local(_) => None,
+            #[cfg(feature = "aws")]
+            Self::Group(group) => group.as_it_was(before),
+        }
+    }
+
     /// Returns how many calls were made of the provider, where that is worth knowing.
     #[must_use]
     pub fn calls(&self) -> Option<u64> {
@@ -86,6 +137,10 @@ impl Place {
 }
 
 impl Provider for Place {
+    async fn make(&self, target: &Target) -> Result<()> {
+        each!(self, provider => provider.make(target).await)
+    }
+
     async fn prepare(&self) -> Result<()> {
         each!(self, provider => provider.prepare().await)
     }

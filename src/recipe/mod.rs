@@ -68,7 +68,7 @@ pub enum Source {
 }
 
 /// A value for templates.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Var {
     /// `true` or `false`.

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Repository, parent, recipe_file};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, nearest};
+use crate::fleet::specification::{any_image, too_large, vars};
 use crate::fleet::{self, Fleet};
 use crate::notation;
 use crate::recipe::Recipe;
 use crate::recipe::document::Document;
-use crate::recipe::render::merged_vars;
+use crate::recipe::render::{is_template, merged_vars};
 use crate::recipe::validate::{Surroundings, validate};
 
 impl Repository {
@@ -29,6 +30,7 @@ impl Repository {
             found.extend(document.found.iter().cloned());
             found.extend(fleet::validate::validate(document, &names));
             found.extend(self.check_fleet_ports(document));
+            found.extend(self.check_user_data(name, document));
         }
         let key = |found: &Diagnostic| (found.file.clone(), found.line, found.column, found.message.clone());
         found.sort_by_key(key);
@@ -88,6 +90,35 @@ impl Repository {
                 document.at(pointer, message).help(help)
             })
             .collect()
+    }
+
+    /// Checks that the user data of a fleet's instances are a template that renders to something that EC2 takes.
+    fn check_user_data(&self, name: &str, document: &Document<Fleet>) -> Vec<Diagnostic> {
+        const HERE: &str = "/aws/group/user_data";
+        let aws = document.value.as_ref().and_then(|fleet| Some((fleet, fleet.aws.as_ref()?)));
+        let group = aws.and_then(|(fleet, aws)| Some((fleet, aws, aws.group.as_ref()?)));
+        let Some((fleet, aws, group)) = group else { return Vec::new() };
+        let Some(template) = &group.user_data else { return Vec::new() };
+        if self.templates.text(template).is_none() {
+            if !is_template(template) {
+                let message = format!("`{template}` is not a template: their names end in `.hbs`");
+                return vec![document.at(HERE, message)];
+            }
+            let found = document.at(HERE, format!("there is no template `bootstrap/{template}`"));
+            return vec![match nearest(template, self.templates.names()) {
+                Some(meant) => found.help(format!("did you mean `{meant}`?")),
+                None => found,
+            }];
+        }
+        // What is left out of a broken file is no ground for findings about what is missing.
+        if !document.is_whole() {
+            return Vec::new();
+        }
+        let vars = vars(name, &fleet.image, any_image(), &aws.region, &group.vars);
+        match self.templates.render(template, &vars) {
+            Ok(text) => too_large(&text).map(|why| document.at(HERE, why)).into_iter().collect(),
+            Err(_) => self.templates.check(template, &vars),
+        }
     }
 
     /// Returns the documents from the ground to `name` as far as they exist, and the cycle if there is one.

@@ -67,10 +67,11 @@ def wake_all() -> None:
 
 
 def boot(given: dict[str, Any]) -> dict[str, Any]:
-    """Whether an image's instances never become healthy."""
-    (WORLD.bad_images.add if given["bad"] else WORLD.bad_images.discard)(given["image"])
+    """Whether the instances of an image, or of a type, never become healthy."""
+    marked = given["image"] if "image" in given else given["type"]
+    (WORLD.bad.add if given["bad"] else WORLD.bad.discard)(marked)
     targets.settle_all()
-    return {"bad": sorted(WORLD.bad_images)}
+    return {"bad": sorted(WORLD.bad)}
 
 
 def times(given: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,9 @@ def test_health(fleet: Fleet) -> None:
     control("boot", {"image": fleet.images[0], "bad": True})
     assert set(fleet.health().values()) == {"unhealthy"}
     control("boot", {"image": fleet.images[0], "bad": False})
+    control("boot", {"type": fleet.data["InstanceType"], "bad": True})
+    assert set(fleet.health().values()) == {"unhealthy"}
+    control("boot", {"type": fleet.data["InstanceType"], "bad": False})
     one = {"TargetGroupArn": fleet.target_group, "Targets": [{"Id": first}]}
     elb.deregister_targets(**one)
     assert fleet.health(None, first) == {first: "draining/Target.DeregistrationInProgress"}

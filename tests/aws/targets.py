@@ -108,7 +108,7 @@ def health(target: Target) -> tuple[str, str | None]:
         return SAID["initial"]
     if said := WORLD.health.get(target.id):
         return SAID[said]
-    if machine.image_id in WORLD.bad_images:
+    if {machine.image_id, machine.instance_type} & WORLD.bad:
         return SAID["unhealthy"]
     if said := WORLD.health.get("*"):
         return SAID[said]

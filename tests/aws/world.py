@@ -54,7 +54,8 @@ class World:
         # What the tests break: see fleet_control.py.
         self.health: dict[str, str] = {}
         self.shortages: list[tuple[str, str | None, float]] = []
-        self.bad_images: set[str] = set()
+        # Images and types of instances.
+        self.bad: set[str] = set()
         self.consoles: dict[str, str] = {}
         # How old the answers of Describe calls are, and what was true when: see views.py.
         self.stale = 0.0

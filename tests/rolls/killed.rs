@@ -18,7 +18,7 @@ struct Case {
 }
 
 /// Begins to roll and kills that once a call is held; tells whether one was.
-fn killed(group: &Group<'_>) -> bool {
+pub fn killed(group: &Group<'_>) -> bool {
     let mut rolling = group.start();
     let cloud = &group.stage.cloud;
     let held = group.comes(&mut rolling, || cloud.calls().iter().any(|call| call.fault.is_some()));

@@ -274,9 +274,15 @@ pub fn publish(stage: &Stage, page: &str, mark: u8) -> Ami {
     Ami { image, id }
 }
 
-/// Makes the subnets and the launch template of an AMI; returns the subnets, as a group is given them, and the VPC,
-/// whose addresses begin with `net`.
-pub fn network(stage: &Stage, setup: &Setup, ami: &str, net: &str) -> (String, String) {
+/// Where a group can be: a VPC, subnets in it, one in each zone, a security group; and an instance profile.
+pub struct Ground {
+    pub vpc: String,
+    pub subnets: Vec<String>,
+    pub secured: String,
+}
+
+/// Makes where a group can be; the addresses of the VPC begin with `net`.
+pub fn ground(stage: &Stage, zones: usize, net: &str) -> Ground {
     let cloud = &stage.cloud;
     let ec2 = |parameters: &str| cloud.ec2(REGION, parameters);
     let vpc = text(&ec2(&format!("Action=CreateVpc&CidrBlock={net}.0.0/16")), "vpcId");
@@ -287,10 +293,18 @@ pub fn network(stage: &Stage, setup: &Setup, ami: &str, net: &str) -> (String, S
         ));
         text(&made, "subnetId")
     };
-    let subnets: Vec<String> = ZONES[..setup.zones].iter().enumerate().map(subnet).collect();
+    let subnets: Vec<String> = ZONES[..zones].iter().enumerate().map(subnet).collect();
     let secured = ec2(&format!("Action=CreateSecurityGroup&GroupName=web&GroupDescription=web&VpcId={vpc}"));
     let secured = text(&secured, "groupId");
     cloud.iam("Action=CreateInstanceProfile&InstanceProfileName=web");
+    Ground { vpc, subnets, secured }
+}
+
+/// Makes the subnets and the launch template of an AMI; returns the subnets, as a group is given them, and the VPC,
+/// whose addresses begin with `net`.
+pub fn network(stage: &Stage, setup: &Setup, ami: &str, net: &str) -> (String, String) {
+    let Ground { vpc, subnets, secured } = ground(stage, setup.zones, net);
+    let ec2 = |parameters: &str| stage.cloud.ec2(REGION, parameters);
     ec2(&format!(
         "Action=CreateLaunchTemplate&LaunchTemplateName=web&LaunchTemplateData.ImageId={ami}&\
          LaunchTemplateData.InstanceType=t3.micro&LaunchTemplateData.SecurityGroupId.1={secured}&\
@@ -322,7 +336,7 @@ pub fn target_group(stage: &Stage, number: usize, vpc: &str, wait: u32) -> Strin
 }
 
 /// What an element of an answer says, the first of its name.
-fn text(xml: &str, name: &str) -> String {
+pub fn text(xml: &str, name: &str) -> String {
     let found = xml.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once('<'));
     found.unwrap_or_else(|| panic!("{name}: {xml}")).0.to_owned()
 }

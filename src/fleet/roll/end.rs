@@ -53,8 +53,8 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             self.news("completed", format!("fleet {} is as it should be", self.name)).await;
             return Ok(true);
         };
-        let image =
-            self.journal.history().target.as_ref().map_or_else(String::new, |target| target.image.short());
+        let back = self.journal.history().target.as_ref().map(|target| target.image);
+        let image = back.map_or_else(String::new, |image| image.short());
         self.news("rolled_back", format!("fleet {} is back at {image}: {}", self.name, retreat.reason)).await;
         Err(Error::holding(format!(
             "fleet {} was rolled back to {image}: {}{}",
@@ -62,15 +62,19 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             retreat.reason,
             self.last_console()
         ))
-        .hint("`rekiln quarantine list` shows the image that failed; commit another one"))
+        .hint(if back == Some(self.target.image) {
+            "the image serves as it was launched before: commit otherwise what it is launched with"
+        } else {
+            "`rekiln quarantine list` shows the image that failed; commit another one"
+        }))
     }
 
     /// Remembers for all fleets that the rollout failed. Before the journal says so: a crash in between repeats it.
     pub(super) async fn condemn(&self, reason: &str, now: Timestamp) -> Result<()> {
         let history = self.journal.history();
         let Some(target) = &history.target else { return Ok(()) };
-        let proven =
-            history.proven.as_ref().is_some_and(|proven| proven.generation.id == target.generation.id);
+        // An image that served, launched otherwise, is not what failed; and it is what is gone back to.
+        let proven = history.proven.as_ref().is_some_and(|proven| proven.image == target.image);
         let opened = self.journal.entries().iter().rev();
         let mut opened = opened.filter(|entry| matches!(entry.event, Event::Opened { .. }));
         let rollout = opened.next().map_or(0, |entry| entry.number);

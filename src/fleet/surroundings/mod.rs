@@ -87,8 +87,9 @@ pub trait Surroundings {
     /// Tells people.
     fn tell(&self, news: News<'_>) -> impl Future<Output = ()>;
 
-    /// Remembers that the rollout to `target` that began with entry `rollout` of the journal failed: its image is quarantined for every fleet, unless `proven`, and the
-    /// failure counts for the circuit breaker. Safe to repeat.
+    /// Remembers that the rollout to `target` that began with entry `rollout` of the journal failed: its image is quarantined
+    /// for every fleet, unless it is `proven` there, however it was launched, and the failure counts for the circuit breaker.
+    /// Safe to repeat.
     ///
     /// # Errors
     /// The store cannot be written.

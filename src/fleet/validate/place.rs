@@ -1,6 +1,6 @@
 //! Where the instances live, and how many there are.
 
-use super::Findings;
+use super::{Findings, specification};
 use crate::fleet::{AutoScaling, Fleet, Local};
 use crate::notation;
 use crate::notation::aws::{is_account, is_region, no_account, no_region, role};
@@ -77,6 +77,8 @@ fn in_aws(found: &mut Findings<'_>, group: &AutoScaling) {
             "/aws/auto_scaling_group",
             format!("`{name}` is no name of a group: 1 to {LONGEST_GROUP} characters"),
         );
+    } else if let Some(made) = &group.group {
+        specification::check(found, group, made);
     }
 }
 

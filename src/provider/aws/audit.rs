@@ -20,17 +20,25 @@ const AT_ONCE: usize = 8;
 type Launched = Vec<(String, Blueprint)>;
 
 impl Aws {
-    /// Looks at an Auto Scaling group. `published` says which AMIs of this region are which images.
+    /// Looks at an Auto Scaling group. `published` says which AMIs of this region are which images; `maker` is the fleet
+    /// whose roll makes the group where there is none.
     ///
     /// # Errors
     /// There is no such group, or it or its instances cannot be looked at. What else cannot be is in [`Seen::unseen`].
-    pub async fn audit(&self, group: &str, published: &BTreeMap<String, ImageId>) -> Result<Seen> {
+    pub async fn audit(
+        &self,
+        group: &str,
+        published: &BTreeMap<String, ImageId>,
+        maker: Option<&str>,
+    ) -> Result<Seen> {
         let Some(group_seen) = insist(&self.region, || self.membership(group)).await? else {
-            return Err(Error::invalid(format!(
-                "there is no Auto Scaling group `{group}` in {} of account {}",
-                self.region, self.account
-            ))
-            .hint("`[aws] auto_scaling_group` in the fleet's file names it"));
+            let error = self.no_group(group);
+            return Err(match maker {
+                Some(fleet) => {
+                    error.hint(format!("there is nothing to audit yet: `rekiln roll {fleet}` makes it"))
+                }
+                None => error,
+            });
         };
         let ids: Vec<String> = group_seen.instances.iter().cloned().collect();
         let exposed = insist(&self.region, || self.exposed(&ids)).await?;

@@ -121,7 +121,10 @@ fn of_code(code: &str, status: u16) -> Kind {
         | "ResourceNotFoundException"
         | "ParameterNotFound"
         | "ParameterVersionNotFound" => Kind::Missing,
-        "InvalidAMIName.Duplicate" => Kind::Taken,
+        "InvalidAMIName.Duplicate"
+        | "InvalidLaunchTemplateName.AlreadyExistsException"
+        | "AlreadyExists"
+        | "AlreadyExistsFault" => Kind::Taken,
         // An AMI that was deregistered a moment ago may still count.
         "InvalidSnapshot.InUse"
         | "ScalingActivityInProgress"
@@ -164,6 +167,8 @@ mod tests {
             ("InvalidSnapshot.NotFound", 400, Kind::Missing),
             ("ParameterNotFound", 400, Kind::Missing),
             ("InvalidAMIName.Duplicate", 400, Kind::Taken),
+            ("InvalidLaunchTemplateName.AlreadyExistsException", 400, Kind::Taken),
+            ("AlreadyExists", 400, Kind::Taken),
             ("InvalidSnapshot.InUse", 400, Kind::Used),
             ("ConcurrentLimitExceededException", 400, Kind::Throttled),
             ("PendingSnapshotLimitExceeded", 400, Kind::Throttled),

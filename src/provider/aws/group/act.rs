@@ -234,7 +234,7 @@ impl AutoScalingGroup {
 
 impl Aws {
     /// There is no group of a name.
-    pub(super) fn no_group(&self, group: &str) -> Error {
+    pub(in crate::provider::aws) fn no_group(&self, group: &str) -> Error {
         let Self { region, account, .. } = self;
         Error::invalid(format!("there is no Auto Scaling group `{group}` in {region} of account {account}"))
             .hint("`[aws] auto_scaling_group` in the fleet's file names it")

@@ -46,6 +46,12 @@ impl Amis {
         Ok(Self { images, ready: ready.map(|image| (image.id, image.created)).collect() })
     }
 
+    /// Tells whether an AMI can be launched.
+    #[must_use]
+    pub fn can_launch(&self, ami: &str) -> bool {
+        self.ready.contains_key(ami)
+    }
+
     /// Returns an AMI of an image that can be launched: `preferred` where that is one, else the newest.
     #[must_use]
     pub fn to_launch(&self, image: ImageId, preferred: Option<&String>) -> Option<&String> {

@@ -137,7 +137,13 @@ impl AutoScalingGroup {
         if let Some(known) = known {
             return Ok(known);
         }
-        let version = self.cloud.aws.version_of(&self.base, generation).await?;
+        let base = self.base()?;
+        let version = match &self.design {
+            Some(design) if !base.launches(generation) => {
+                Box::pin(self.designed_version(&base.template, design, generation)).await?
+            }
+            _ => self.cloud.aws.version_of(base, generation).await?,
+        };
         self.memory().made.insert(generation.id, version.clone());
         Ok(version)
     }
@@ -240,7 +246,7 @@ impl AutoScalingGroup {
         }
         let held = What::Version {
             template: version.template.clone(),
-            before: self.base.number,
+            before: self.base()?.number,
             set: version.number,
         };
         self.leases.take(held, Timestamp::now()).await?;

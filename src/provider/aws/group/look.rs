@@ -235,6 +235,7 @@ fn group(group: &AutoScalingGroup) -> Group {
     });
     let mut zones = words(group.availability_zones());
     zones.sort();
+    let subnets = group.vpc_zone_identifier().unwrap_or_default().split(',').filter(|part| !part.is_empty());
     let tags = group.tags().iter();
     let suspended = group.suspended_processes().iter().filter_map(|one| one.process_name());
     // Target groups and classic load balancers are listed here once more.
@@ -247,6 +248,9 @@ fn group(group: &AutoScalingGroup) -> Group {
         max: group.max_size().unwrap_or(0),
         zones,
         target_groups: words(group.target_group_arns()),
+        subnets: subnets.map(|subnet| subnet.trim().to_owned()).collect(),
+        health_check: group.health_check_type().unwrap_or_default().to_owned(),
+        grace: group.health_check_grace_period().unwrap_or(0),
         tags: tags.filter_map(|tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()))).collect(),
         template,
         suspended: suspended.map(str::to_owned).collect(),

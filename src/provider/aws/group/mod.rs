@@ -1,4 +1,5 @@
-//! A fleet that is an EC2 Auto Scaling group: adopted as it is, and rolled by adding one instance and taking one away.
+//! A fleet that is an EC2 Auto Scaling group: adopted as it is, or made as the fleet's file says, and rolled by adding one
+//! instance and taking one away.
 //!
 //! The group stays its owner's: its size is never set, only changed by what rekiln itself launches (`LaunchInstances`) and
 //! ends (`TerminateInstanceInAutoScalingGroup` with decrement). What has to be changed of the group for the time of a roll
@@ -10,16 +11,19 @@ mod census;
 mod launch;
 mod lease;
 mod look;
+mod make;
+mod open;
 mod parts;
 mod records;
 mod release;
 mod seen;
 mod support;
 mod template;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -30,18 +34,15 @@ pub use release::give_back;
 
 use super::CallError;
 use super::error::Kind;
-use crate::digest::ImageId;
 use crate::error::{Error, Result};
 use crate::fleet::census::{Census, Health, InstanceId};
 use crate::fleet::generation::{Generation, Target};
-use crate::fleet::{AutoScaling, Fleet, HealthHttp, Share};
-use crate::notation;
-use crate::objects::Objects;
+use crate::fleet::specification::Design;
+use crate::fleet::{HealthHttp, Share};
 use crate::provider::{Action, Outcome, Provider, ProviderError};
-use crate::store::{GROUPS, Store};
 use crate::vm::report;
 use amis::Amis;
-use lease::{Leases, Place};
+use lease::Leases;
 use parts::AMI;
 use records::Records;
 use seen::{Machine, Member, Seen};
@@ -66,8 +67,13 @@ pub struct AutoScalingGroup {
     records: Records,
     leases: Leases,
     amis: Amis,
-    /// What the group launched when this began; a new generation differs from it in its AMI.
-    base: Version,
+    /// What the group launched when this began, or when it was made; where the fleet's file does not say what is launched, a
+    /// new generation differs from it in its AMI.
+    base: OnceLock<Version>,
+    /// What the fleet's file says of the group, if it does.
+    design: Option<Design>,
+    /// In what the group was other than that when this began.
+    notes: Vec<String>,
     memory: Mutex<Memory>,
 }
 
@@ -98,83 +104,11 @@ struct Memory {
     changed: Option<Instant>,
     /// Whether the group was asked for instance refreshes.
     asked_for_refreshes: bool,
+    /// Whether this process made the group.
+    made_group: bool,
 }
 
 impl AutoScalingGroup {
-    /// Finds a fleet's group, and what it launches.
-    ///
-    /// # Errors
-    /// It is not there, cannot be looked at, or cannot be rolled.
-    pub async fn open(
-        cloud: Cloud,
-        store: &Store,
-        journals: &Objects,
-        name: &str,
-        fleet: &Fleet,
-        group: &AutoScaling,
-    ) -> Result<Self> {
-        let aws = &cloud.aws;
-        aws.must_be(group.account.as_deref())?;
-        cloud.add(&group.auto_scaling_group);
-        let seen = cloud.look(&group.auto_scaling_group, None).await?;
-        let seen = seen.ok_or_else(|| aws.no_group(&group.auto_scaling_group))?;
-        if let Some(refusal) = support::refusal(&group.auto_scaling_group, &seen.group) {
-            return Err(refusal);
-        }
-        let Some((template, version)) = &seen.group.template else {
-            return Err(Error::failed(format!(
-                "group {} names no launch template",
-                group.auto_scaling_group
-            )));
-        };
-        let base = aws.named_version(template, version).await?;
-        let amis = Amis::of(aws, store).await?;
-        let objects = journals.under(GROUPS).under(name);
-        let place = Place {
-            account: aws.account.clone(),
-            region: aws.region.clone(),
-            role: group.assume_role.clone(),
-            group: group.auto_scaling_group.clone(),
-        };
-        let poll =
-            notation::duration(&group.poll).map_err(|why| Error::invalid(format!("`aws.poll`: {why}")))?;
-        Ok(Self {
-            group: group.auto_scaling_group.clone(),
-            health: fleet.health.http.clone(),
-            consecutive: fleet.health.consecutive.max(1),
-            poll,
-            surge: fleet.roll.surge.clone(),
-            leases: Leases::new(&objects, place),
-            records: Records::new(objects),
-            amis,
-            base,
-            cloud,
-            memory: Mutex::default(),
-        })
-    }
-
-    /// Returns what `image` is launched as: as the group launches now, from the image's AMI.
-    ///
-    /// # Errors
-    /// The image has no AMI in the region.
-    pub fn target(&self, image: ImageId, recipe: &str) -> Result<Target> {
-        // What the group launches already is as good as any other AMI of the image.
-        let Some(ami) = self.amis.to_launch(image, self.base.blueprint.parts.get(AMI)) else {
-            let aws = &self.cloud.aws;
-            return Err(Error::failed(format!(
-                "image {} has no AMI that can be launched in {} by account {}",
-                image.short(),
-                aws.region,
-                aws.account
-            ))
-            .hint(format!("`rekiln publish {recipe}` makes it")));
-        };
-        let mut parts = self.base.blueprint.parts.clone();
-        parts.insert(AMI.to_owned(), ami.clone());
-        parts.insert("image".to_owned(), image.to_string());
-        Ok(Target { image, generation: Generation::from_parts(parts) })
-    }
-
     /// Returns how many calls were made of AWS so far, by this process in this account and region.
     #[must_use]
     pub fn calls(&self) -> u64 {
@@ -185,6 +119,17 @@ impl AutoScalingGroup {
     #[must_use]
     pub fn place(&self) -> String {
         format!("Auto Scaling group {} in {}", self.group, self.cloud.aws.region)
+    }
+
+    /// Says in what the group is other than the fleet's file says and no roll changes, one line each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What the group launched when this began, or when it was made.
+    fn base(&self) -> Result<&Version> {
+        self.base.get().ok_or_else(|| self.cloud.aws.no_group(&self.group))
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -303,6 +248,9 @@ impl AutoScalingGroup {
     }
 
     async fn take_census(&self) -> Result<Census> {
+        if let Some(nothing) = self.nothing_yet() {
+            return Ok(nothing);
+        }
         let seen = self.look().await?;
         if let Some(refusal) = support::refusal(&self.group, &seen.group) {
             return Err(refusal);
@@ -382,6 +330,10 @@ fn judged(before: Option<(bool, u32, Health)>, good: bool, consecutive: u32) -> 
 }
 
 impl Provider for AutoScalingGroup {
+    async fn make(&self, target: &Target) -> Result<()> {
+        self.make_group(target).await
+    }
+
     async fn prepare(&self) -> Result<()> {
         self.leases.renew(Timestamp::now()).await?;
         if std::mem::replace(&mut self.memory().asked_for_refreshes, true) {

@@ -39,6 +39,12 @@ pub struct Group {
     pub zones: Vec<String>,
     /// ARNs of its target groups.
     pub target_groups: Vec<String>,
+    /// The subnets that it launches into.
+    pub subnets: BTreeSet<String>,
+    /// Whose health checks count: AWS's words.
+    pub health_check: String,
+    /// How long an instance that serves is not checked, in seconds.
+    pub grace: i32,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// What it launches; `None` when that is no launch template of its own.

@@ -17,7 +17,7 @@ use crate::provider::aws::reach::Template;
 use crate::provider::aws::{Aws, CallError, insist};
 
 /// What the description of a version begins with that rekiln made; the generation's id follows.
-const DESCRIPTION: &str = "rekiln ";
+pub(super) const DESCRIPTION: &str = "rekiln ";
 
 /// A version of a launch template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,8 @@ pub struct Version {
 }
 
 impl Version {
-    fn of(found: &LaunchTemplateVersion) -> Option<Self> {
+    /// Reads what EC2 says of a version; `None` when it says too little.
+    pub(super) fn of(found: &LaunchTemplateVersion) -> Option<Self> {
         let description = found.version_description().and_then(|text| text.strip_prefix(DESCRIPTION));
         Some(Self {
             template: found.launch_template_id()?.to_owned(),
@@ -41,6 +42,13 @@ impl Version {
             blueprint: Blueprint::of(found.launch_template_data()?),
             made_for: description.and_then(|id| id.parse().ok()),
         })
+    }
+
+    /// Tells whether it launches a generation.
+    pub(super) fn launches(&self, generation: &Generation) -> bool {
+        // Which image it is, only the AMI tells.
+        let parts = generation.parts.iter().filter(|(name, _)| *name != "image");
+        parts.eq(self.blueprint.parts.iter())
     }
 }
 
@@ -97,9 +105,7 @@ impl Aws {
     /// # Errors
     /// It is none of this template's, and cannot be made from `base`.
     pub(super) async fn version_of(&self, base: &Version, generation: &Generation) -> Result<Version> {
-        let mut parts = (*generation.parts).clone();
-        parts.remove("image");
-        if parts == base.blueprint.parts {
+        if base.launches(generation) {
             return Ok(base.clone());
         }
         if let Some(found) = self.version_for(&base.template, generation.id).await? {
@@ -108,6 +114,8 @@ impl Aws {
         let ami = generation.parts.get(AMI).cloned().unwrap_or_default();
         let mut wanted = base.blueprint.parts.clone();
         wanted.insert(AMI.to_owned(), ami.clone());
+        let mut parts = (*generation.parts).clone();
+        parts.remove("image");
         if wanted != parts {
             return Err(Error::failed(format!(
                 "launch template {} has no version for generation {} any more, and version {} differs in more than its AMI",
