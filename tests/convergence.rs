@@ -1,5 +1,6 @@
 //! What a rollout counts on, one thing at a time, on the simulated world.
 
+mod bucket;
 mod group;
 
 use std::cell::Cell;

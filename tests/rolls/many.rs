@@ -98,7 +98,11 @@ fn an_emergency_rotates_groups_of_two_accounts_at_once() {
     let old: Vec<_> = before["instances"].as_array().expect("a list").iter().map(|one| &one["id"]).collect();
     // With credentials of another account nothing is done.
     let wrong = fs::read_to_string(file.with_file_name("there.toml")).expect("a file");
-    fs::write(file.with_file_name("there.toml"), wrong.replace(OTHER, "333333333333")).expect("written");
+    fs::write(
+        file.with_file_name("there.toml"),
+        wrong.replace(&format!("account = \"{OTHER}\""), "account = \"333333333333\""),
+    )
+    .expect("written");
     stage.cloud.forget_calls();
     group.run(&["rotate", "there", "--reason", "x", "--emergency", "--yes"]).must(1);
     assert_eq!(stage.cloud.changes(), Vec::<String>::new());
