@@ -36,7 +36,7 @@ pub struct Bucket {
 
 impl Bucket {
     fn path(&self, name: &str) -> Path {
-        name.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+        name.split('/').fold(self.prefix.clone(), Path::join)
     }
 
     /// Returns what is here, as an object store of its own.

@@ -78,6 +78,7 @@ impl Context {
     }
 
     #[cfg(not(feature = "aws"))]
+    #[expect(clippy::unused_async, reason = "with AWS it waits for S3")]
     async fn bucket(&self, named: &Named) -> Result<Objects> {
         Err(Error::failed(format!("the journal is in {}, and this rekiln was built without AWS", named.url))
             .hint("build it with its default features"))

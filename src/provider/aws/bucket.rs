@@ -54,7 +54,7 @@ impl Buckets {
 }
 
 /// Reaches a bucket, and lists what is there once: without the right to, S3 says of an object that is missing that nobody
-/// may read it (S3 API reference, "GetObject"), and of a bucket that is missing that its objects are.
+/// may read it (S3 API reference, `GetObject`), and of a bucket that is missing that its objects are.
 async fn reach(url: &S3Url, region: &str) -> Result<Bucket> {
     let config = configure(region).await;
     let doing = || format!("opening the bucket {} in {region}", url.bucket);

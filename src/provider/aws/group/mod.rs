@@ -79,6 +79,10 @@ pub struct AutoScalingGroup {
 
 /// What this process knows beside AWS's lists, which may be older.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something that was done or not, whatever else was"
+)]
 struct Memory {
     /// Names of instances that were named by this process, by EC2's id.
     names: BTreeMap<String, InstanceId>,
