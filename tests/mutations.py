@@ -214,7 +214,10 @@ FAULTS = [
         (PLAN + "size.rs", "doubts.are_settled() && now", "now"),
     ]),
     ("group: while another size is seen it goes on by the one before", [
-        (PLAN + "size.rs", "other(self.situation, &doubts) else { return };", "other(self.situation, &doubts).filter(|other| other.since > Some(now)) else { return };"),
+        (PLAN + "size.rs", "}) = other(self.situation, &doubts) {", "}) = other(self.situation, &doubts).filter(|other| other.since > Some(now)) {"),
+    ]),
+    ("group: in place of an end that may not have happened one is launched", [
+        (PLAN + "size.rs", "if doubts.ends.is_empty() || seen >=", "if seen < i64::MAX || seen >="),
     ]),
     ("group: an end counts as often as it is heard of", [
         ("src/fleet/history.rs", "let news = self.taken.insert(id.clone());", "let news = self.taken.insert(id.clone()) || self.size.is_some();"),

@@ -94,8 +94,9 @@ pub struct Call {
 pub struct Cloud {
     endpoint: Program,
     proxy: Program,
-    /// The access key that says in whose account something is done past the proxy.
-    key: Mutex<String>,
+    /// Where something is done past the proxy: the access key that says in whose account, and the region where that is not
+    /// the one that is asked for.
+    place: Mutex<(String, Option<String>)>,
 }
 
 /// The access key of the tests' own account.
@@ -113,7 +114,7 @@ impl Lease {
         let cloud = idle.unwrap_or_else(|| {
             let endpoint = Program::start("endpoint.py", &[]);
             let proxy = Program::start("faults.py", &["--upstream", &endpoint.port.to_string()]);
-            Cloud { endpoint, proxy, key: Mutex::new(OWN_KEY.to_owned()) }
+            Cloud { endpoint, proxy, place: Mutex::new((OWN_KEY.to_owned(), None)) }
         });
         cloud.reset();
         Self(Some(cloud))
@@ -148,7 +149,7 @@ impl Cloud {
     /// Forgets everything.
     pub fn reset(&self) {
         self.forget_calls();
-        self.as_own();
+        self.here();
         self.endpoint.control("POST", "reset", &json!({}));
     }
 
@@ -272,18 +273,24 @@ impl Cloud {
         self.call(region, service, "POST", "/", &[form], body.as_bytes())
     }
 
-    /// From here on everything past the proxy is done in the account of a role.
-    pub fn as_role(&self, region: &str, role: &str) {
+    /// From here on everything past the proxy is done in a region as a role.
+    pub fn elsewhere(&self, region: &str, role: &str) {
         let parameters =
             format!("Version=2011-06-15&Action=AssumeRole&RoleArn={role}&RoleSessionName=somebody");
         let answer = self.form(region, "sts", &parameters);
         let key = answer.split_once("<AccessKeyId>").and_then(|(_, rest)| rest.split_once('<'));
-        key.unwrap_or_else(|| panic!("{answer}")).0.clone_into(&mut self.key.lock().expect("no panic"));
+        let key = key.unwrap_or_else(|| panic!("{answer}")).0.to_owned();
+        *self.place.lock().expect("no panic") = (key, Some(region.to_owned()));
     }
 
-    /// And again in the tests' own account.
-    pub fn as_own(&self) {
-        OWN_KEY.clone_into(&mut self.key.lock().expect("no panic"));
+    /// And again in the tests' own account, where it is asked for.
+    pub fn here(&self) {
+        *self.place.lock().expect("no panic") = (OWN_KEY.to_owned(), None);
+    }
+
+    /// The region where something is done that is asked for in this one.
+    pub fn region(&self, asked: &str) -> String {
+        self.place.lock().expect("no panic").1.clone().unwrap_or_else(|| asked.to_owned())
     }
 
     /// Makes a bucket.
@@ -374,7 +381,8 @@ impl Cloud {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Vec<u8> {
-        let key = self.key.lock().expect("no panic").clone();
+        let (key, elsewhere) = self.place.lock().expect("no panic").clone();
+        let region = elsewhere.as_deref().unwrap_or(region);
         let scope = format!(
             "AWS4-HMAC-SHA256 Credential={key}/20300101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
         );

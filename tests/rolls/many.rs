@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::stage::{Group, NAME, Setup, members, network, objects};
-use crate::publish::roles::{OTHER, by_roles, role};
+use crate::publish::roles::{OTHER, role};
 use crate::publish::stage::{REGION, Stage};
 
 /// The groups beside the first, with their sizes: they end at different times.
@@ -63,10 +63,13 @@ fn an_emergency_rotates_all_groups_at_once() {
     assert_eq!(looks[0], looks[1], "{looks:?}");
 }
 
-/// A group of two in the account of a role, launched from an AMI there.
+/// Another region than the tests' own.
+const FAR: &str = "us-west-2";
+
+/// A group of two in another region and the account of a role, launched from an AMI there.
 fn group_elsewhere(stage: &Stage, ami: &str) {
     let setup = Setup { size: 2, zones: 2, ..Setup::default() };
-    stage.cloud.as_role(REGION, &role(OTHER));
+    stage.cloud.elsewhere(FAR, &role(OTHER));
     let (subnets, _) = network(stage, &setup, ami, "10.2");
     stage.cloud.autoscaling(
         REGION,
@@ -75,16 +78,16 @@ fn group_elsewhere(stage: &Stage, ami: &str) {
              DesiredCapacity=2&LaunchTemplate.LaunchTemplateName=web&LaunchTemplate.Version=1"
         ),
     );
-    stage.cloud.as_own();
+    stage.cloud.here();
 }
 
-/// Each account has its own AMIs of an image, looks and changes; a fleet's file says whose it is.
+/// Each account and region has its own AMIs of an image, looks and changes; a fleet's file says whose it is.
 #[test]
-fn an_emergency_rotates_groups_of_two_accounts_at_once() {
+fn an_emergency_rotates_groups_of_two_accounts_and_regions_at_once() {
     let stage = Stage::new();
     let group = Group::on(&stage, Setup { size: 2, zones: 2, ..Setup::default() });
     // What is wanted, in the other account too.
-    by_roles(&stage, &[OTHER], "");
+    stage.publish_section(&format!("regions = [\"{FAR}\"]\nroles = [\"{}\"]", role(OTHER)));
     let there = stage.publish(&group.wanted.image)[0]["ami"].as_str().expect("an id").to_owned();
     assert_ne!(there, group.wanted.id);
     group_elsewhere(&stage, &there);
@@ -92,6 +95,7 @@ fn an_emergency_rotates_groups_of_two_accounts_at_once() {
     let text = fs::read_to_string(&file).expect("a file");
     let other = format!("\"there\"\naccount = \"{OTHER}\"\nassume_role = \"{}\"", role(OTHER));
     let text = text.replace("auto_scaling_group = \"web\"", &format!("auto_scaling_group = {other}"));
+    let text = text.replace(REGION, FAR);
     fs::write(file.with_file_name("there.toml"), text).expect("written");
     group.waits_until(|| is_whole(&stage.cloud.state(), "there", 2));
     let before = stage.cloud.state();

@@ -285,11 +285,12 @@ pub struct Ground {
 pub fn ground(stage: &Stage, zones: usize, net: &str) -> Ground {
     let cloud = &stage.cloud;
     let ec2 = |parameters: &str| cloud.ec2(REGION, parameters);
+    let region = cloud.region(REGION);
     let vpc = text(&ec2(&format!("Action=CreateVpc&CidrBlock={net}.0.0/16")), "vpcId");
     let subnet = |(number, zone): (usize, &&str)| {
         let block = 16 * number;
         let made = ec2(&format!(
-            "Action=CreateSubnet&VpcId={vpc}&CidrBlock={net}.{block}.0/20&AvailabilityZone={REGION}{zone}"
+            "Action=CreateSubnet&VpcId={vpc}&CidrBlock={net}.{block}.0/20&AvailabilityZone={region}{zone}"
         ));
         text(&made, "subnetId")
     };
