@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt as _};
+use serde::de::DeserializeOwned;
 
 use crate::atomic_write::atomic_write;
 use crate::error::{Doing as _, Error, Result};
@@ -143,6 +144,15 @@ impl Objects {
                 Err(error) => Err(failed(&error, &doing())),
             },
         }
+    }
+
+    /// Reads an object that is JSON; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Objects::read`]; it is not what it should be.
+    pub async fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let Some(bytes) = self.read(name).await? else { return Ok(None) };
+        serde_json::from_slice(&bytes).doing(|| format!("reading {}", self.place(name))).map(Some)
     }
 
     /// Writes an object as a whole, whether there is one or not.

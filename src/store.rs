@@ -147,12 +147,6 @@ impl Store {
         self.root().join("evidence").join(fleet)
     }
 
-    /// Returns the directory of what is under way in Auto Scaling groups, one directory a fleet.
-    #[must_use]
-    pub fn groups(&self) -> PathBuf {
-        self.root.join(GROUPS)
-    }
-
     /// Returns the directory of scratch space, one directory a process.
     #[must_use]
     pub fn tmp(&self) -> PathBuf {

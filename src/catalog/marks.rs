@@ -140,7 +140,5 @@ fn name(image: ImageId) -> String {
 }
 
 async fn read(place: &Objects, image: ImageId) -> Result<Option<Mark>> {
-    let name = name(image);
-    let Some(bytes) = place.read(&name).await? else { return Ok(None) };
-    serde_json::from_slice(&bytes).doing(|| format!("reading {}", place.place(&name))).map(Some)
+    place.read_json(&name(image)).await
 }

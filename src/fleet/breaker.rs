@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Breaker;
@@ -102,7 +101,7 @@ impl Failures {
         for place in &self.places {
             for name in names(place).await? {
                 // One that was cleared meanwhile is not there.
-                if let Some(failure) = read(place, &name).await? {
+                if let Some(failure) = place.read_json(&name).await? {
                     all.insert(name, failure);
                 }
             }
@@ -142,7 +141,7 @@ impl Failures {
         let mut last: Option<Cleared> = None;
         for place in self.places.iter().map(|place| place.under(CLEARED)) {
             if let Some(name) = names(&place).await?.into_iter().max() {
-                let cleared: Option<Cleared> = read(&place, &name).await?;
+                let cleared: Option<Cleared> = place.read_json(&name).await?;
                 last = last.into_iter().chain(cleared).max_by_key(|cleared| cleared.at);
             }
         }
@@ -156,11 +155,6 @@ const CLEARED: &str = "cleared";
 async fn names(place: &Objects) -> Result<Vec<String>> {
     let names = place.list().await?.into_iter().map(|listed| listed.name);
     Ok(names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "json")).collect())
-}
-
-async fn read<T: DeserializeOwned>(place: &Objects, name: &str) -> Result<Option<T>> {
-    let Some(bytes) = place.read(name).await? else { return Ok(None) };
-    serde_json::from_slice(&bytes).doing(|| format!("reading {}", place.place(name))).map(Some)
 }
 
 #[cfg(test)]

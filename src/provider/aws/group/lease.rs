@@ -114,7 +114,7 @@ impl Leases {
     /// # Errors
     /// The lease cannot be written.
     pub async fn take(&self, mut held: What, now: Timestamp) -> Result<()> {
-        let old = read(&self.objects, held.name()).await?;
+        let old: Option<Lease> = self.objects.read_json(held.name()).await?;
         match (&mut held, old.as_ref().map(|old| &old.held)) {
             (What::Bounds { before, .. }, Some(What::Bounds { before: first, .. })) => *before = *first,
             (
@@ -179,12 +179,7 @@ pub async fn of_fleet(fleet: &Objects) -> Result<Vec<Lease>> {
 async fn all(objects: &Objects) -> Result<Vec<Lease>> {
     let mut leases = Vec::new();
     for listed in objects.list().await? {
-        leases.extend(read(objects, &listed.name).await?);
+        leases.extend(objects.read_json(&listed.name).await?);
     }
     Ok(leases)
-}
-
-async fn read(objects: &Objects, name: &str) -> Result<Option<Lease>> {
-    let Some(bytes) = objects.read(name).await? else { return Ok(None) };
-    serde_json::from_slice(&bytes).doing(|| format!("reading {}", objects.place(name))).map(Some)
 }

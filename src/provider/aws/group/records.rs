@@ -72,9 +72,7 @@ impl Records {
     /// # Errors
     /// It cannot be read.
     pub async fn read<R: Record>(&self, id: &InstanceId) -> Result<Option<R>> {
-        let (objects, name) = (self.of::<R>(), name(id));
-        let Some(bytes) = objects.read(&name).await? else { return Ok(None) };
-        serde_json::from_slice(&bytes).doing(|| format!("reading {}", objects.place(&name))).map(Some)
+        self.of::<R>().read_json(&name(id)).await
     }
 
     /// Writes the record of an instance.
