@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreExt as _};
+use object_store::{ListResult, ObjectStore, ObjectStoreExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::atomic_write::atomic_write;
@@ -38,6 +38,11 @@ pub struct Bucket {
 impl Bucket {
     fn path(&self, name: &str) -> Path {
         name.split('/').fold(self.prefix.clone(), Path::join)
+    }
+
+    async fn list(&self) -> Result<ListResult> {
+        let listed = self.objects.list_with_delimiter(Some(&self.prefix)).await;
+        listed.map_err(|error| failed(&error, &format!("listing {}/", self.url)))
     }
 
     /// Returns what is here, as an object store of its own.
@@ -135,14 +140,10 @@ impl Objects {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 read => read.doing(doing).map(Some),
             },
-            Self::Bucket(bucket) => match bucket.objects.get(&bucket.path(name)).await {
-                Ok(found) => match found.bytes().await {
-                    Ok(bytes) => Ok(Some(bytes.to_vec())),
-                    Err(error) => Err(failed(&error, &doing())),
-                },
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(error) => Err(failed(&error, &doing())),
-            },
+            Self::Bucket(bucket) => {
+                let found = get(&*bucket.objects, &bucket.path(name)).await;
+                found.map_err(|error| failed(&error, &doing()))
+            }
         }
     }
 
@@ -220,8 +221,7 @@ impl Objects {
                 }
             }
             Self::Bucket(bucket) => {
-                let listed = bucket.objects.list_with_delimiter(Some(&bucket.prefix)).await;
-                for object in listed.map_err(|error| failed(&error, &doing()))?.objects {
+                for object in bucket.list().await?.objects {
                     let name = object.location.filename().unwrap_or_default().to_owned();
                     let changed = Timestamp::from_second(object.last_modified.timestamp()).doing(doing)?;
                     all.push(Listed { name, changed });
@@ -243,15 +243,22 @@ impl Objects {
                 Ok(crate::store::directories(dir)?.into_iter().filter_map(name).collect())
             }
             Self::Bucket(bucket) => {
-                let listed = bucket.objects.list_with_delimiter(Some(&bucket.prefix)).await;
-                let listed =
-                    listed.map_err(|error| failed(&error, &format!("listing {}", self.place(""))))?;
                 let name = |path: Path| path.filename().map(str::to_owned);
-                let mut names: Vec<_> = listed.common_prefixes.into_iter().filter_map(name).collect();
+                let deeper = bucket.list().await?.common_prefixes;
+                let mut names: Vec<_> = deeper.into_iter().filter_map(name).collect();
                 names.sort();
                 Ok(names)
             }
         }
+    }
+}
+
+/// Reads an object of any store; `None` when there is none.
+pub(crate) async fn get(objects: &dyn ObjectStore, path: &Path) -> object_store::Result<Option<Vec<u8>>> {
+    match objects.get(path).await {
+        Ok(found) => Ok(Some(found.bytes().await?.to_vec())),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

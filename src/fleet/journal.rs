@@ -19,7 +19,7 @@ pub use self::writer::Writer;
 use super::history::{Event, History};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
-use crate::objects::{Bucket, Objects, failed};
+use crate::objects::{Bucket, Objects, failed, get};
 use writer::{HEARTBEAT, Heartbeat};
 
 /// The version of the entry format that this program writes.
@@ -115,7 +115,7 @@ impl Journal {
             let mut reads = tokio::task::JoinSet::new();
             for number in some {
                 let (objects, path, number) = (Arc::clone(&objects), journal.path(*number), *number);
-                reads.spawn(async move { (number, read(&*objects, &path).await) });
+                reads.spawn(async move { (number, get(&*objects, &path).await) });
             }
             let mut found = BTreeMap::new();
             while let Some(read) = reads.join_next().await {
@@ -375,7 +375,7 @@ impl Journal {
     /// Reads whether whoever rolls lives.
     async fn hear(&mut self) -> Result<()> {
         let Some(objects) = &self.objects else { return Ok(()) };
-        let found = read(&**objects, &self.alive()).await;
+        let found = get(&**objects, &self.alive()).await;
         let found = found.map_err(|error| failed(&error, &format!("reading who rolls {}", self.fleet)))?;
         // What does not read was written by a later version: nobody is known to live, and the journal itself decides.
         self.heartbeat = found.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -420,7 +420,7 @@ impl Journal {
 
     async fn read(&self, number: u64) -> Result<Option<Vec<u8>>> {
         let Some(objects) = &self.objects else { return Ok(None) };
-        let found = read(&**objects, &self.path(number)).await;
+        let found = get(&**objects, &self.path(number)).await;
         found.map_err(|error| {
             failed(&error, &format!("reading entry {number} of the journal of {}", self.fleet))
         })
@@ -482,12 +482,4 @@ impl Journal {
 /// They cannot be listed.
 pub async fn fleets(journals: &Objects) -> Result<Vec<String>> {
     journals.under(JOURNALS).folders().await
-}
-
-async fn read(objects: &dyn ObjectStore, path: &Path) -> object_store::Result<Option<Vec<u8>>> {
-    match objects.get(path).await {
-        Ok(found) => Ok(Some(found.bytes().await?.to_vec())),
-        Err(object_store::Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
