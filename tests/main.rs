@@ -10,6 +10,7 @@ mod demo;
 mod docs;
 mod exhaustive;
 mod fleet;
+mod foreign;
 mod images;
 mod lock;
 #[cfg(feature = "aws")]

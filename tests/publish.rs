@@ -6,6 +6,7 @@ pub mod cloud;
 mod collected;
 mod delta;
 mod faults;
+mod inspect;
 mod interrupted;
 mod killed;
 pub mod lanes;

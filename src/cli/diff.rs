@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::inspect::locate;
-use crate::catalog::{Catalog, Record};
+use crate::catalog::Record;
 use crate::digest::ImageId;
 use crate::error::Result;
 use crate::inspect::diff::Diff;
@@ -30,17 +30,19 @@ pub struct Args {
 /// What went wrong.
 #[expect(clippy::needless_pass_by_value, reason = "all commands are called alike")]
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let catalog = Catalog::new(context.store()?);
-    let (old, old_record) = locate(&catalog, &args.old)?;
-    let (new, new_record) = locate(&catalog, &args.new)?;
-    let diff = Diff::between((&old, old_record.as_ref()), (&new, new_record.as_ref()))?;
-    let update = Update::between(&old, &new)?;
+    let store = context.store()?;
+    // Held to the end: one that was converted is removed with them.
+    let (old_disk, old_record) = locate(&store, &args.old)?;
+    let (new_disk, new_record) = locate(&store, &args.new)?;
+    let (old, new) = (&old_disk.path, &new_disk.path);
+    let diff = Diff::between((old, old_record.as_ref()), (new, new_record.as_ref()))?;
+    let update = Update::between(old, new)?;
     let output = &context.output;
     let named = |record: &Option<Record>, disk: &Path| match record {
         Some(record) => format!("{} {}", record.name, record.id.short()),
         None => disk.display().to_string(),
     };
-    output.line(format!("{} -> {}", named(&old_record, &old), named(&new_record, &new)));
+    output.line(format!("{} -> {}", named(&old_record, old), named(&new_record, new)));
     let lines = diff.lines();
     if lines.is_empty() {
         output.line("no differences");

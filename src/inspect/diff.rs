@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::disk::SealedDisk;
+use super::disk::Disk;
 use super::erofs::Kind;
 use super::inventory::Inventory;
 use super::tree::{Node, Tree};
@@ -114,10 +114,19 @@ struct Side {
 
 impl Side {
     fn open(disk: &Path, record: Option<&Record>) -> Result<Self> {
-        let sealed = SealedDisk::open(disk)?;
-        let tree = sealed.tree()?;
         let ports = record.map(|record| record.ports.clone()).unwrap_or_default();
-        let inventory = Inventory::of(&tree, &sealed, &ports)?;
+        let (tree, inventory) = match Disk::open(disk)? {
+            Disk::Sealed(sealed) => {
+                let tree = sealed.tree()?;
+                let inventory = Inventory::of(&tree, &sealed, &ports)?;
+                (tree, inventory)
+            }
+            Disk::Foreign(foreign) => {
+                let contents = foreign.contents()?;
+                let inventory = Inventory::of_foreign(&contents, &foreign, &ports)?;
+                (contents.tree, inventory)
+            }
+        };
         let exceptions = record.iter().flat_map(|record| &record.exceptions);
         let exceptions = exceptions
             .map(|e| (format!("{} {}", e.rule, e.path.as_deref().unwrap_or("(anywhere)")), e.why.clone()))

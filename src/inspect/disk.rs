@@ -1,8 +1,11 @@
-//! A sealed disk: its partitions, its command line, and the layers that the command line names.
+//! A disk: one that rekiln sealed, with its partitions, its command line and the layers that the command line names,
+//! or a vendor's ([`super::foreign`]).
 
 use std::path::Path;
 
 use super::erofs::Erofs;
+use super::foreign::ForeignDisk;
+use super::partitions::{self, Slot};
 use super::tree::Tree;
 use super::uki;
 use super::verity::HashTree;
@@ -14,7 +17,50 @@ use crate::error::{Doing as _, Error, Result};
 /// Layer offsets and sizes on the command line count blocks of this size (`bake::layout`).
 const BLOCK: u64 = 4096;
 
-/// A disk as it lies in a file; nothing of it is mounted.
+/// A disk of either kind.
+pub enum Disk {
+    /// rekiln's own.
+    Sealed(SealedDisk),
+    /// A vendor's.
+    Foreign(ForeignDisk),
+}
+
+impl Disk {
+    /// Opens the disk in the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Disk::of`], and no such file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let opened = Window::open(path).and_then(Self::of);
+        opened.map_err(|error| error.during(format!("opening the disk {}", path.display())))
+    }
+
+    /// Opens a disk: one with rekiln's partitions is a sealed one, every other a vendor's.
+    ///
+    /// # Errors
+    /// No partitions, and as [`ForeignDisk::open`].
+    pub fn of(window: Window) -> Result<Self> {
+        let slots = partitions::read(&window)?;
+        if slots.iter().any(|slot| slot.partition.name == ESP) {
+            return SealedDisk::new(window, &slots).map(Self::Sealed);
+        }
+        ForeignDisk::open(&window, slots).map(Self::Foreign)
+    }
+
+    /// Returns the image id that is sealed in it; a vendor's disk has none.
+    #[must_use]
+    pub fn image(&self) -> Option<ImageId> {
+        match self {
+            Self::Sealed(disk) => disk.cmdline.image().ok(),
+            Self::Foreign(_) => None,
+        }
+    }
+}
+
+/// The name of the partition that only a disk of rekiln's has.
+const ESP: &str = "rekiln-esp";
+
+/// A disk as a bake made it; nothing of it is mounted.
 pub struct SealedDisk {
     window: Window,
     /// Its partitions in order.
@@ -83,18 +129,21 @@ impl Cmdline {
 }
 
 impl SealedDisk {
-    /// Opens the disk at `path`: partition table and sealed command line.
+    /// Opens the disk in the file at `path`: partition table and sealed command line.
     ///
     /// # Errors
     /// No such file, no partition table, and none of rekiln's partitions.
     pub fn open(path: &Path) -> Result<Self> {
         let window = Window::open(path)?;
-        let partitions = partitions(path)?;
-        let esp = partitions.iter().find(|partition| partition.name == "rekiln-esp");
-        let esp = esp.ok_or_else(|| {
-            Error::failed(format!("{} has no partition `rekiln-esp`: no disk of rekiln's", path.display()))
-        })?;
-        let cmdline = Cmdline(uki::cmdline(&uki::read(path, esp.offset)?)?);
+        let slots = partitions::read(&window)?;
+        Self::new(window, &slots).map_err(|error| error.during(format!("opening the disk {}", path.display())))
+    }
+
+    fn new(window: Window, slots: &[Slot]) -> Result<Self> {
+        let esp = slots.iter().find(|slot| slot.partition.name == ESP);
+        let esp = esp.ok_or_else(|| Error::failed(format!("there is no partition `{ESP}`: no disk of rekiln's")))?;
+        let cmdline = Cmdline(uki::cmdline(&uki::read(&esp.window(&window)?)?)?);
+        let partitions = slots.iter().map(|slot| slot.partition.clone()).collect();
         Ok(Self { window, partitions, cmdline })
     }
 
@@ -135,24 +184,4 @@ impl SealedDisk {
 fn bytes_of(hex: &str) -> Option<Vec<u8>> {
     let pairs = hex.as_bytes().chunks(2);
     pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
-
-fn partitions(path: &Path) -> Result<Vec<Partition>> {
-    // 512-byte sectors: what the bake writes, and what EC2 and QEMU show.
-    let sector = gpt::disk::LogicalBlockSize::Lb512;
-    let disk = gpt::GptConfig::new()
-        .writable(false)
-        .logical_block_size(sector)
-        .open(path)
-        .doing(|| format!("reading the partition table of {}", path.display()))?;
-    let mut found = Vec::new();
-    for partition in disk.partitions().values() {
-        let doing = || format!("reading the partition `{}`", partition.name);
-        found.push(Partition {
-            name: partition.name.clone(),
-            offset: partition.bytes_start(sector).doing(doing)?,
-            size: partition.bytes_len(sector).doing(doing)?,
-        });
-    }
-    Ok(found)
 }

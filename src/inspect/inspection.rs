@@ -1,16 +1,17 @@
-//! The whole inspection of a sealed disk.
+//! The whole inspection of a disk.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::disk::SealedDisk;
+use super::disk::{Disk, SealedDisk};
+use super::foreign::ForeignDisk;
 use super::inventory::Inventory;
-use super::rules::{self, Context};
+use super::rules::{self, Context, DiskKind};
 use super::{Finding, Severity};
 use crate::catalog::Record;
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::recipe::Exception;
 
 /// What is known of a disk before it is opened; everything but `verify` comes from its record.
@@ -50,7 +51,7 @@ pub struct Inspection {
     pub findings: Vec<Finding>,
     /// What there is.
     pub inventory: Inventory,
-    /// The root hash: computed anew when asked for, else the sealed one.
+    /// The root hash: computed anew when asked for, else the sealed one; `None` on a vendor's disk, which has none.
     pub root_hash: Option<Digest>,
 }
 
@@ -61,15 +62,31 @@ impl Inspection {
     }
 }
 
-/// Opens a sealed disk and applies all rules.
+/// Opens the disk in a file and applies all rules.
 ///
 /// # Errors
-/// No disk of rekiln's, and layers that are damaged.
+/// As [`inspect`], and no such file.
 pub fn inspect_disk(path: &Path, expected: &Expected) -> Result<Inspection> {
-    let disk = SealedDisk::open(path)?;
-    let tree = disk.tree().map_err(|error| error.during(format!("reading {}", path.display())))?;
+    let during = |error: Error| error.during(format!("reading {}", path.display()));
+    inspect(&Disk::open(path)?, expected).map_err(during)
+}
+
+/// Applies all rules to a disk.
+///
+/// # Errors
+/// Layers and file systems that are damaged.
+pub fn inspect(disk: &Disk, expected: &Expected) -> Result<Inspection> {
+    match disk {
+        Disk::Sealed(disk) => inspect_sealed(disk, expected),
+        Disk::Foreign(disk) => inspect_foreign(disk, expected),
+    }
+}
+
+fn inspect_sealed(disk: &SealedDisk, expected: &Expected) -> Result<Inspection> {
+    let tree = disk.tree()?;
     let context = Context {
-        cmdline: disk.cmdline.clone(),
+        disk: DiskKind::Sealed,
+        cmdline: Some(disk.cmdline.clone()),
         services: expected.services.clone(),
         ports: expected.ports.clone(),
     };
@@ -108,8 +125,40 @@ pub fn inspect_disk(path: &Path, expected: &Expected) -> Result<Inspection> {
         ));
     }
     findings.sort();
-    let inventory = Inventory::of(&tree, &disk, &expected.ports)?;
+    let inventory = Inventory::of(&tree, disk, &expected.ports)?;
     Ok(Inspection { findings, inventory, root_hash })
+}
+
+/// A vendor's disk has no hash of its root: what is on it now is what is judged, and the record vouches for the disk.
+fn inspect_foreign(disk: &ForeignDisk, expected: &Expected) -> Result<Inspection> {
+    let contents = disk.contents()?;
+    let context = Context {
+        disk: DiskKind::Foreign,
+        cmdline: contents.cmdline.clone(),
+        services: expected.services.clone(),
+        ports: expected.ports.clone(),
+    };
+    let mut findings = rules::apply(&contents.tree, &context, &expected.exceptions)?;
+    if expected.root_hash.is_some() {
+        findings.push(damage(
+            rules::RECORD,
+            "root",
+            "the image's record has a root hash, and this disk has no partitions of rekiln's".to_owned(),
+        ));
+    }
+    let own = contents.cmdline.as_ref().map_or("", |cmdline| cmdline.0.as_str());
+    // A record may say nothing of a command line that a boot loader has.
+    let recorded = expected.cmdline.as_ref().map(|cmdline| cmdline.trim()).filter(|cmdline| !cmdline.is_empty());
+    if recorded.is_some_and(|cmdline| cmdline != own) {
+        findings.push(damage(
+            rules::RECORD,
+            "/boot",
+            "the boot loader's command line is not that of the image's record".to_owned(),
+        ));
+    }
+    findings.sort();
+    let inventory = Inventory::of_foreign(&contents, disk, &expected.ports)?;
+    Ok(Inspection { findings, inventory, root_hash: None })
 }
 
 fn damage(rule: &str, path: &str, reason: String) -> Finding {

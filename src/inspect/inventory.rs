@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::disk::SealedDisk;
-use super::erofs::Kind;
+use super::disk::{Cmdline, SealedDisk};
+use super::foreign::{Contents, ForeignDisk};
+use super::kind::Kind;
 use super::rules;
 use super::tree::Tree;
 use super::units;
@@ -14,6 +15,14 @@ use crate::error::Result;
 
 /// How many levels of directories sizes are told for: `/usr/lib`, not what is below.
 const LEVELS: usize = 2;
+
+/// Where rpm has its database, by format and age.
+const RPM: &[&str] = &[
+    "/usr/lib/sysimage/rpm/rpmdb.sqlite",
+    "/var/lib/rpm/rpmdb.sqlite",
+    "/var/lib/rpm/Packages.db",
+    "/var/lib/rpm/Packages",
+];
 
 /// What an image holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -30,7 +39,7 @@ pub struct Inventory {
     pub capabilities: BTreeMap<String, String>,
     /// Users: name to `uid shell`.
     pub users: BTreeMap<String, String>,
-    /// Arguments of the sealed kernel command line.
+    /// Arguments of the kernel command line: the sealed one, or the one that GRUB starts by default.
     pub kernel_args: Vec<String>,
     /// Bytes of files by directory.
     pub directories: BTreeMap<String, u64>,
@@ -42,19 +51,43 @@ pub struct Inventory {
     pub layers: Vec<(u64, u64)>,
     /// Partitions of the disk.
     pub partitions: Vec<Partition>,
+    /// What `mount` calls the root file system: `erofs` on a sealed disk, else `ext4` or `xfs`.
+    pub file_system: String,
+    /// Whether firmware finds something to start without a boot entry (`EFI/BOOT/BOOTX64.EFI`).
+    pub uefi: bool,
+    /// What could not be seen, a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Inventory {
-    /// Reads it off a disk.
+    /// Reads it off a sealed disk.
     ///
     /// # Errors
     /// Damaged layers.
     pub fn of(tree: &Tree, disk: &SealedDisk, ports: &[String]) -> Result<Self> {
         let mut inventory = Self::of_tree(tree)?;
         inventory.ports = ports.to_vec();
-        inventory.kernel_args = disk.cmdline.0.split_whitespace().map(str::to_owned).collect();
+        inventory.kernel_args = arguments(&disk.cmdline);
         inventory.layers = disk.cmdline.layers()?;
         inventory.partitions.clone_from(&disk.partitions);
+        "erofs".clone_into(&mut inventory.file_system);
+        // Its command line was just read out of that program.
+        inventory.uefi = true;
+        Ok(inventory)
+    }
+
+    /// Reads it off a vendor's disk.
+    ///
+    /// # Errors
+    /// Damaged file systems.
+    pub fn of_foreign(contents: &Contents, disk: &ForeignDisk, ports: &[String]) -> Result<Self> {
+        let mut inventory = Self::of_tree(&contents.tree)?;
+        inventory.ports = ports.to_vec();
+        inventory.kernel_args = contents.cmdline.iter().flat_map(arguments).collect();
+        inventory.partitions = disk.partitions();
+        disk.file_system().clone_into(&mut inventory.file_system);
+        inventory.uefi = disk.has_fallback_loader;
+        inventory.notes.extend(contents.notes.iter().cloned());
         Ok(inventory)
     }
 
@@ -69,6 +102,9 @@ impl Inventory {
             users: users(&tree.text("/etc/passwd")?),
             ..Self::default()
         };
+        if RPM.iter().any(|path| tree.find(path).is_some()) {
+            inventory.notes.push("rpm packages are not listed: rekiln does not read rpm's database".to_owned());
+        }
         for (path, node) in tree.iter() {
             if let Some(value) = node.xattrs.get("security.capability") {
                 inventory.capabilities.insert(path.to_owned(), rules::capability_names(value));
@@ -89,6 +125,10 @@ impl Inventory {
         }
         Ok(inventory)
     }
+}
+
+fn arguments(cmdline: &Cmdline) -> Vec<String> {
+    cmdline.0.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Reads installed packages off dpkg's status file.

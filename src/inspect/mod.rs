@@ -1,10 +1,16 @@
-//! What is on a sealed disk, and what is wrong with it.
+//! What is on a disk, and what is wrong with it: one that rekiln sealed, or a vendor's in ext4 or XFS.
 
 pub mod diff;
 pub mod disk;
 pub mod erofs;
+pub mod ext4;
+pub mod extents;
+pub mod foreign;
 mod inspection;
 pub mod inventory;
+pub mod kind;
+pub mod partitions;
+pub mod raw;
 pub mod rules;
 #[cfg(test)]
 mod tests;
@@ -12,14 +18,16 @@ pub mod tree;
 mod uki;
 mod units;
 mod verity;
+pub mod volume;
 pub mod window;
+pub mod xfs;
 
-pub use inspection::{Expected, Inspection, inspect_disk};
+pub use inspection::{Expected, Inspection, inspect, inspect_disk};
 pub use rules::rule_names;
 
 use serde::{Deserialize, Serialize};
 
-/// One violation of the strict profile on a sealed disk.
+/// One violation of the strict profile on a disk.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
     /// How bad it is.

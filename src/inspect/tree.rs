@@ -1,13 +1,15 @@
-//! The root file system as the machine sees it: layers stacked as overlayfs stacks them.
+//! The root file system as the machine sees it: layers stacked as overlayfs stacks them, or volumes mounted into one
+//! another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use super::erofs::{Entry, Erofs, Inode, Kind};
+use super::volume::{self, Object, Volume};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
-/// The most objects a layer may have; an image has about ten thousand.
+/// The most objects a layer or volume may have; an image has about ten thousand, a vendor's about a hundred thousand.
 const OBJECTS_MAX: usize = 1 << 20;
 
 /// The longest path that Linux takes.
@@ -39,7 +41,20 @@ pub struct Node {
 #[derive(Clone)]
 enum Content {
     Layer(usize, Inode),
+    /// A volume and the number of an inode in it.
+    Volume(usize, u64),
     Memory(Vec<u8>),
+}
+
+#[cfg(test)]
+impl Node {
+    /// The number of its inode on a volume.
+    pub(crate) fn inode(&self) -> Option<u64> {
+        match self.content {
+            Content::Volume(_, inode) => Some(inode),
+            _ => None,
+        }
+    }
 }
 
 /// Paths (absolute, `/` not included) and what is there.
@@ -47,6 +62,7 @@ enum Content {
 pub struct Tree {
     nodes: BTreeMap<String, Node>,
     layers: Vec<Erofs>,
+    volumes: Vec<Volume>,
 }
 
 impl Tree {
@@ -61,6 +77,63 @@ impl Tree {
         }
         tree.layers = layers;
         Ok(tree)
+    }
+
+    /// Reads the metadata of a volume as the root.
+    ///
+    /// # Errors
+    /// A damaged volume.
+    pub fn of_volume(volume: Volume) -> Result<Self> {
+        let mut tree = Self::default();
+        tree.mount("", volume)?;
+        Ok(tree)
+    }
+
+    /// Puts a volume at a directory; what the directory had is hidden, as a mount does it. Contents are read when they
+    /// are asked for.
+    ///
+    /// # Errors
+    /// A damaged volume.
+    pub fn mount(&mut self, at: &str, volume: Volume) -> Result<()> {
+        self.remove(at);
+        let number = self.volumes.len();
+        let root = volume.root();
+        if !at.is_empty() {
+            let object = volume.object(root)?;
+            // The directory itself is the volume's root.
+            self.place(at.to_owned(), object, (number, root));
+        }
+        self.volumes.push(volume.clone());
+        let mut seen = BTreeSet::new();
+        let mut objects = 0;
+        let mut waiting = vec![(at.to_owned(), root)];
+        while let Some((directory, inode)) = waiting.pop() {
+            // A directory below itself would never end.
+            if !seen.insert(inode) {
+                return Err(Error::failed(format!("the directory {directory} has two places")));
+            }
+            for volume::Entry { name, inode } in volume.entries(inode)? {
+                let path = format!("{directory}/{}", shown(&name));
+                objects += 1;
+                if objects > OBJECTS_MAX || path.len() > PATH_LIMIT {
+                    return Err(Error::failed(format!("too many objects or too long a path at {directory}")));
+                }
+                let object =
+                    volume.object(inode).map_err(|error| error.during(format!("reading {path}")))?;
+                if object.kind == Kind::Directory {
+                    waiting.push((path.clone(), inode));
+                }
+                self.place(path, object, (number, inode));
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, path: String, object: Object, (volume, inode): (usize, u64)) {
+        let Object { kind, mode, uid, gid, size, target, xattrs } = object;
+        let target = shown(&target);
+        let content = Content::Volume(volume, inode);
+        self.nodes.insert(path, Node { kind, mode, uid, gid, size, target, xattrs, content });
     }
 
     fn add(&mut self, number: usize, layer: &Erofs) -> Result<()> {
@@ -237,6 +310,10 @@ impl Tree {
             Content::Layer(number, inode) => match self.layers.get(*number) {
                 Some(layer) => layer.copy(inode, to),
                 None => Err(Error::failed("there is no such layer")),
+            },
+            Content::Volume(number, inode) => match self.volumes.get(*number) {
+                Some(volume) => volume.copy(*inode, to),
+                None => Err(Error::failed("there is no such volume")),
             },
             Content::Memory(bytes) => {
                 to.write_all(bytes).map_err(|error| Error::failed(format!("copying: {error}")))

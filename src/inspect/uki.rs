@@ -1,28 +1,46 @@
 //! The command line inside the unified kernel image on the EFI system partition.
 
-use std::path::Path;
 use std::process::Command;
 
-use super::window::{u16_at, u32_at};
+use super::window::{Window, u16_at, u32_at};
 use crate::error::{Error, Result};
 use crate::process::Run as _;
 
 /// Where firmware looks for what to start when no boot entry says so (UEFI, section 3.5.1.1).
 const FALLBACK: &str = "::EFI/BOOT/BOOTX64.EFI";
 
-/// Reads the unified kernel image off the FAT file system `offset` bytes into the disk.
+/// Reads the unified kernel image off a FAT file system.
 ///
 /// # Errors
 /// No such file, and a missing mcopy.
-pub fn read(disk: &Path, offset: u64) -> Result<Vec<u8>> {
-    let image = format!("{}@@{offset}", disk.display());
-    let output = Command::new("mcopy")
-        // Images made elsewhere need not have a size that suits a floppy's geometry.
-        .env("MTOOLS_SKIP_CHECK", "1")
-        .args(["-n", "-i", &image, FALLBACK, "-"])
+pub fn read(esp: &Window) -> Result<Vec<u8>> {
+    let output = mtools("mcopy", esp, &["-n"], &[FALLBACK, "-"])?
         .run()
         .map_err(|error| error.during("reading the kernel image on the EFI system partition"))?;
     Ok(output.stdout)
+}
+
+/// Tells whether a FAT file system has the program that firmware starts when no boot entry says so.
+///
+/// # Errors
+/// No FAT, and a missing mdir.
+pub fn exists(esp: &Window) -> Result<bool> {
+    let found = mtools("mdir", esp, &["-b"], &[FALLBACK])?.run();
+    match found {
+        Ok(_) => Ok(true),
+        // mtools has one exit code for everything; an empty file system has no such directory either.
+        Err(error) if error.chain().contains("not found") => Ok(false),
+        Err(error) => Err(error.during("looking at the EFI system partition")),
+    }
+}
+
+fn mtools(program: &str, esp: &Window, options: &[&str], files: &[&str]) -> Result<Command> {
+    let (path, offset) = esp.in_file()?;
+    let mut command = Command::new(program);
+    // Images made elsewhere need not have a size that suits a floppy's geometry.
+    command.env("MTOOLS_SKIP_CHECK", "1").args(options);
+    command.arg("-i").arg(format!("{}@@{offset}", path.display())).args(files);
+    Ok(command)
 }
 
 /// Returns the section of this name of a PE file.

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Doing as _, Error, Result};
@@ -28,8 +29,33 @@ struct Bytes {
 }
 
 enum Origin {
-    File(File),
+    File(File, PathBuf),
     Memory(Vec<u8>),
+    Source(Box<dyn Source>),
+}
+
+/// Bytes that lie neither in a file nor in memory, but are fetched when they are read.
+pub trait Source: Send + Sync {
+    /// Returns how many bytes there are; always the same number.
+    fn len(&self) -> u64;
+
+    /// Fills `buffer` from `offset` on; the range lies inside.
+    ///
+    /// # Errors
+    /// Whatever fetching them returns.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// Returns a file that has the bytes of this range at the same offset, fetched by now; for other programs.
+    ///
+    /// # Errors
+    /// Whatever fetching them returns.
+    fn in_file(&self, range: Range<u64>) -> Result<PathBuf>;
+}
+
+impl std::fmt::Debug for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Window").field("start", &self.start).field("len", &self.len).finish_non_exhaustive()
+    }
 }
 
 impl Window {
@@ -41,7 +67,14 @@ impl Window {
         let doing = || format!("opening {}", path.display());
         let file = File::open(path).doing(doing)?;
         let len = file.metadata().doing(doing)?.len();
-        Ok(Self::new(Origin::File(file), len))
+        Ok(Self::new(Origin::File(file, path.to_owned()), len))
+    }
+
+    /// Looks at what is fetched when it is read.
+    #[must_use]
+    pub fn over(source: Box<dyn Source>) -> Self {
+        let len = source.len();
+        Self::new(Origin::Source(source), len)
     }
 
     /// Wraps bytes in memory.
@@ -53,6 +86,19 @@ impl Window {
 
     fn new(origin: Origin, len: u64) -> Self {
         Self { bytes: Arc::new(Bytes { origin, cache: Mutex::default() }), start: 0, len }
+    }
+
+    /// Returns a file that has these bytes, and the offset at which they begin there; for programs that read files.
+    ///
+    /// # Errors
+    /// Bytes in memory, and whatever fetching them returns.
+    pub fn in_file(&self) -> Result<(PathBuf, u64)> {
+        let path = match &self.bytes.origin {
+            Origin::File(_, path) => path.clone(),
+            Origin::Source(source) => source.in_file(self.start..self.start + self.len)?,
+            Origin::Memory(_) => return Err(Error::failed("these bytes lie in no file")),
+        };
+        Ok((path, self.start))
     }
 
     /// Returns how many bytes it has.
@@ -131,7 +177,10 @@ fn outside(offset: u64, len: u64) -> Error {
 impl Bytes {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         match &self.origin {
-            Origin::File(file) => file.read_exact_at(buffer, offset).doing(|| "reading the disk"),
+            Origin::File(file, path) => {
+                file.read_exact_at(buffer, offset).doing(|| format!("reading {}", path.display()))
+            }
+            Origin::Source(source) => source.read(offset, buffer),
             Origin::Memory(bytes) => {
                 let from = usize::try_from(offset).ok();
                 let part = from.and_then(|from| bytes.get(from..)?.get(..buffer.len()));
@@ -143,7 +192,8 @@ impl Bytes {
 
     fn len(&self) -> Result<u64> {
         match &self.origin {
-            Origin::File(file) => Ok(file.metadata().doing(|| "reading the disk's size")?.len()),
+            Origin::File(file, _) => Ok(file.metadata().doing(|| "reading the disk's size")?.len()),
+            Origin::Source(source) => Ok(source.len()),
             Origin::Memory(bytes) => Ok(bytes.len() as u64),
         }
     }
@@ -179,6 +229,21 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 /// Reads a little-endian number of 8 bytes; 0 where there are none.
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|part| part.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+/// Reads a big-endian number of 2 bytes; 0 where there are none.
+pub(crate) fn be16_at(bytes: &[u8], at: usize) -> u16 {
+    u16_at(bytes, at).swap_bytes()
+}
+
+/// Reads a big-endian number of 4 bytes; 0 where there are none.
+pub(crate) fn be32_at(bytes: &[u8], at: usize) -> u32 {
+    u32_at(bytes, at).swap_bytes()
+}
+
+/// Reads a big-endian number of 8 bytes; 0 where there are none.
+pub(crate) fn be64_at(bytes: &[u8], at: usize) -> u64 {
+    u64_at(bytes, at).swap_bytes()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::{Erofs, damaged};
 use crate::error::Result;
+use crate::inspect::kind::{Kind, device};
 use crate::inspect::window::{u16_at, u32_at, u64_at};
 
 /// Inodes are addressed in units of 32 bytes from the metadata start (`erofs_fs.h`).
@@ -15,25 +16,6 @@ pub(super) enum DataLayout {
     Inline,
     CompressedCompact,
     Chunks,
-}
-
-/// What an inode is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Directory,
-    /// A symbolic link; its data is the target.
-    Symlink,
-    /// A character device: major and minor number.
-    Character(u32, u32),
-    /// A block device: major and minor number.
-    Block(u32, u32),
-    /// A named pipe.
-    Fifo,
-    /// A socket.
-    Socket,
 }
 
 /// One file, directory or other object.
@@ -91,7 +73,7 @@ impl Erofs {
         let count = u64::from(u16_at(&bytes, 2));
         Ok(Inode {
             nid,
-            kind: kind(mode, union).ok_or_else(|| damaged(format!("inode {nid} has mode {mode:o}")))?,
+            kind: Kind::of(mode, device(union)).ok_or_else(|| damaged(format!("inode {nid} has mode {mode:o}")))?,
             mode: mode & 0o7777,
             uid,
             gid,
@@ -104,19 +86,4 @@ impl Erofs {
             union,
         })
     }
-}
-
-fn kind(mode: u32, device: u32) -> Option<Kind> {
-    // The kernel's 32-bit device numbers: 12 bits major between 8 and 12 bits minor.
-    let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));
-    Some(match mode & 0o170_000 {
-        0o100_000 => Kind::File,
-        0o040_000 => Kind::Directory,
-        0o120_000 => Kind::Symlink,
-        0o020_000 => Kind::Character(major, minor),
-        0o060_000 => Kind::Block(major, minor),
-        0o010_000 => Kind::Fifo,
-        0o140_000 => Kind::Socket,
-        _ => return None,
-    })
 }

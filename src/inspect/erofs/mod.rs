@@ -16,7 +16,9 @@ use crate::error::{Error, Result};
 use crate::inspect::window::{Window, u16_at, u32_at};
 
 pub use directory::Entry;
-pub use inode::{Inode, Kind};
+pub use inode::Inode;
+
+pub use super::kind::Kind;
 
 /// Where the superblock lies, and the number it starts with (`erofs_fs.h`).
 pub(crate) const SUPERBLOCK: u64 = 1024;

@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Hit, name_of, profile};
+use super::{Context, DiskKind, Hit, name_of, profile};
 use crate::error::Result;
 use crate::inspect::tree::Tree;
 use crate::inspect::units::is_conf;
 
 pub(super) fn cmdline(_: &Tree, context: &Context) -> Result<Vec<Hit>> {
     let mut hits = Vec::new();
-    for (name, values) in profile::KERNEL_ARGS {
-        match context.cmdline.value(name) {
+    let Some(cmdline) = &context.cmdline else {
+        return Ok(vec![Hit::with("/boot", "no boot loader's configuration says what it is")]);
+    };
+    // Without verity nothing reads these: they are missing by design where a boot loader starts the kernel.
+    let needless = |name: &str| context.disk == DiskKind::Foreign && profile::SEALED_ARGS.contains(&name);
+    for (name, values) in profile::KERNEL_ARGS.iter().filter(|(name, _)| !needless(name)) {
+        match cmdline.value(name) {
             None => hits.push(Hit::with(*name, "missing")),
             Some(value) if values.is_empty() || values.contains(&value) => {}
             Some(value) => {
@@ -18,7 +23,7 @@ pub(super) fn cmdline(_: &Tree, context: &Context) -> Result<Vec<Hit>> {
             }
         }
     }
-    for argument in context.cmdline.0.split_whitespace() {
+    for argument in cmdline.0.split_whitespace() {
         let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
         let forbidden = profile::FORBIDDEN_ARGS
             .iter()

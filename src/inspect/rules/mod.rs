@@ -1,4 +1,4 @@
-//! The strict profile as rules: each looks at the sealed tree and says what violates it.
+//! The strict profile as rules: each looks at the tree and says what violates it.
 
 #![expect(
     clippy::unnecessary_wraps,
@@ -23,11 +23,23 @@ use super::{Finding, Severity};
 use crate::error::Result;
 use crate::recipe::Exception;
 
+/// Which kind of disk a tree is on. The profile is the same; a rule looks at it where the disk makes a demand
+/// impossible (nothing of rekiln's starts a vendor's disk) or another one necessary (its root is writable).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskKind {
+    /// rekiln's own: a read-only root under dm-verity, `/var` and `/tmp` fresh at each boot.
+    Sealed,
+    /// A vendor's: a root that the machine writes to, started by its own boot loader and initrd.
+    Foreign,
+}
+
 /// What a rule knows besides the tree.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The sealed kernel command line.
-    pub cmdline: Cmdline,
+    /// The kind of disk.
+    pub disk: DiskKind,
+    /// The kernel command line, sealed or GRUB's; `None` when nothing on the disk says so.
+    pub cmdline: Option<Cmdline>,
     /// Units that recipes enabled; without a record, whatever `/etc` enables.
     pub services: Option<Vec<String>>,
     /// Ports that may be open, such as `80/tcp`.

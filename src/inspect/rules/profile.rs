@@ -17,6 +17,9 @@ pub const KERNEL_ARGS: &[(&str, &[&str])] = &[
     ("systemd.import_credentials", &["no", "0"]),
 ];
 
+/// Those of them that only a sealed disk has: image and root hash, which its initrd reads.
+pub const SEALED_ARGS: &[&str] = &["rekiln.image", "rekiln.roothash"];
+
 /// Kernel arguments that must not be there, with the values meant; no values means any.
 pub const FORBIDDEN_ARGS: &[(&str, &[&str])] = &[
     // Another first program, or a shell beside the system.
@@ -106,8 +109,8 @@ pub const DENIED_MODULES: &[&str] = &[
     "x25",
 ];
 
-/// Settings that each service of a recipe needs, and the values that will do. The root is read-only already, so
-/// `ProtectSystem=` is not asked for.
+/// Settings that each service of a recipe needs, and the values that will do. A sealed root is read-only already, so
+/// `ProtectSystem=` is asked for on other disks only ([`WRITABLE_SANDBOX`]).
 pub const SANDBOX: &[(&str, &[&str])] = &[
     ("NoNewPrivileges", YES),
     ("PrivateTmp", YES),
@@ -118,6 +121,10 @@ pub const SANDBOX: &[(&str, &[&str])] = &[
     ("RestrictSUIDSGID", YES),
     ("LockPersonality", YES),
 ];
+
+/// What each service needs besides where the root is writable: without it, one that is taken over changes what root
+/// runs. `full` is the least that covers `/etc` (`systemd.exec(5)`).
+pub const WRITABLE_SANDBOX: &[(&str, &[&str])] = &[("ProtectSystem", &["full", "strict"])];
 
 /// What systemd takes for true (`systemd.syntax(7)`).
 pub const YES: &[&str] = &["yes", "true", "1", "on"];

@@ -32,6 +32,8 @@ const CREDENTIAL_FILES: &[&str] = &[
     "/id_dsa",
     "/id_ecdsa",
     "/id_ed25519",
+    "/id_ecdsa_sk",
+    "/id_ed25519_sk",
     "/.gnupg/secring.gpg",
 ];
 
@@ -47,10 +49,11 @@ pub(super) fn secrets(tree: &Tree, _: &Context) -> Result<Vec<Hit>> {
     let mut hits = Vec::new();
     for (path, node) in PLACES.iter().flat_map(|place| tree.below(place)) {
         // The package database: large, public, and without secrets.
+        let database = path.starts_with("/var/lib/dpkg/") || path.starts_with("/var/lib/rpm/");
         if node.kind != Kind::File
             || node.size == 0
             || node.size > SIZE_MAX
-            || path.starts_with("/var/lib/dpkg/")
+            || database
         {
             continue;
         }

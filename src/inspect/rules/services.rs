@@ -1,12 +1,13 @@
 //! Services that recipes enable, and sockets that listen.
 
-use super::{Context, Hit, profile};
+use super::{Context, DiskKind, Hit, profile};
 use crate::error::Result;
 use crate::inspect::tree::Tree;
 use crate::inspect::units;
 
 pub(super) fn sandbox(tree: &Tree, context: &Context) -> Result<Vec<Hit>> {
     let mut hits = Vec::new();
+    let writable = if context.disk == DiskKind::Foreign { profile::WRITABLE_SANDBOX } else { &[] };
     for unit in services(tree, context) {
         if !units::exists(tree, &unit) {
             hits.push(Hit::with(&unit, "there is no such unit in the image"));
@@ -20,6 +21,7 @@ pub(super) fn sandbox(tree: &Tree, context: &Context) -> Result<Vec<Hit>> {
         };
         let missing: Vec<&str> = profile::SANDBOX
             .iter()
+            .chain(writable)
             .filter(|(name, values)| !values.contains(&last(name).to_lowercase().as_str()))
             .map(|(name, _)| *name)
             .collect();

@@ -15,7 +15,8 @@ fn context() -> Context {
         })
         .collect();
     Context {
-        cmdline: Cmdline(args.join(" ")),
+        disk: DiskKind::Sealed,
+        cmdline: Some(Cmdline(args.join(" "))),
         services: Some(vec!["web".to_owned()]),
         ports: vec!["80/tcp".to_owned()],
     }
@@ -64,6 +65,10 @@ fn found(tree: &Tree, context: &Context) -> Vec<Finding> {
     apply(tree, context, &[]).expect("the tree reads")
 }
 
+fn add(context: &mut Context, argument: &str) {
+    context.cmdline.as_mut().expect("there is one").0.push_str(argument);
+}
+
 type Plant = fn(&mut Tree, &mut Context);
 
 const VIOLATIONS: &[(&str, Plant)] = &[
@@ -102,14 +107,21 @@ const VIOLATIONS: &[(&str, Plant)] = &[
         node.xattrs.insert("security.capability".to_owned(), value);
     }),
     ("privilege-tool", |tree, _| tree.plant("/usr/bin/sudo", 0o755, b"x")),
+    ("privilege-tool", |tree, _| {
+        tree.plant("/etc/sudoers.d/90-cloud-init-users", 0o440, b"# User rules\nubuntu ALL=(ALL) NOPASSWD:ALL\n");
+    }),
     ("world-writable", |tree, _| tree.plant("/etc/x", 0o666, b"x")),
     ("world-writable", |tree, _| tree.plant_node("/srv/x", Kind::Directory, 0o777, b"", "")),
     ("path-owner", |tree, _| tree.get_mut("/usr/bin/true").expect("it is there").uid = 9),
     ("device-node", |tree, _| tree.plant_node("/dev/sda", Kind::Block(8, 0), 0o600, b"", "")),
-    ("kernel-cmdline", |_, context| context.cmdline.0.push_str(" init=/bin/sh")),
-    ("kernel-cmdline", |_, context| context.cmdline.0.push_str(" rekiln.debug=1")),
-    ("kernel-cmdline", |_, context| context.cmdline.0.push_str(" lockdown=none")),
-    ("kernel-cmdline", |_, context| context.cmdline.0 = context.cmdline.0.replace("init_on_alloc=1", "")),
+    ("kernel-cmdline", |_, context| add(context, " init=/bin/sh")),
+    ("kernel-cmdline", |_, context| add(context, " rekiln.debug=1")),
+    ("kernel-cmdline", |_, context| add(context, " lockdown=none")),
+    ("kernel-cmdline", |_, context| {
+        let cmdline = context.cmdline.as_mut().expect("there is one");
+        cmdline.0 = cmdline.0.replace("init_on_alloc=1", "");
+    }),
+    ("kernel-cmdline", |_, context| context.cmdline = None),
     ("sysctl", |tree, _| tree.plant("/etc/sysctl.d/99-x.conf", 0o644, b"kernel.sysrq = 1\n")),
     ("sysctl", |tree, _| tree.plant("/etc/sysctl.d/50-a.conf", 0o644, b"")),
     ("module-deny", |tree, _| tree.plant("/etc/modprobe.d/a.conf", 0o644, b"")),
@@ -123,6 +135,15 @@ const VIOLATIONS: &[(&str, Plant)] = &[
     ("package-manager", |tree, _| tree.plant("/var/lib/apt/lists/x", 0o644, b"x")),
     ("host-key", |tree, _| tree.plant("/etc/ssh/ssh_host_rsa_key", 0o600, b"x")),
     ("machine-id", |tree, _| tree.plant("/etc/machine-id", 0o444, b"0123456789abcdef0123456789abcdef\n")),
+    ("machine-id", |tree, _| {
+        let text = b"network:\n  ethernets:\n    ens5:\n      match: {macaddress: 06:1a:2b:3c:4d:5e}\n";
+        tree.plant("/etc/netplan/50-cloud-init.yaml", 0o600, text);
+    }),
+    ("machine-id", |tree, _| tree.plant("/etc/udev/rules.d/70-persistent-net.rules", 0o644, b"SUBSYSTEM==\"net\"\n")),
+    ("machine-secret", |tree, _| tree.plant("/var/lib/dhcp/dhclient.ens5.leases", 0o644, b"lease {\n")),
+    ("machine-secret", |tree, _| tree.plant("/var/lib/NetworkManager/internal-1-ens5.lease", 0o644, b"ADDRESS=1\n")),
+    ("machine-secret", |tree, _| tree.plant("/var/lib/cloud/instances/i-0123/user-data.txt", 0o600, b"")),
+    ("machine-secret", |tree, _| tree.plant_link("/var/lib/cloud/instance", "/var/lib/cloud/instances/i-0123")),
     ("machine-secret", |tree, _| tree.plant("/var/lib/systemd/random-seed", 0o600, b"x")),
     ("history", |tree, _| tree.plant("/root/.bash_history", 0o600, b"")),
     ("log", |tree, _| tree.plant("/var/log/dpkg.log", 0o644, b"x")),
@@ -149,6 +170,28 @@ fn every_rule_finds_its_violation() {
     let tested: BTreeSet<&str> = VIOLATIONS.iter().map(|(rule, _)| *rule).collect();
     let all: BTreeSet<&str> = RULES.iter().map(|rule| rule.name).collect();
     assert_eq!(tested, all, "every rule has a violation here");
+}
+
+/// What the profile demands of a vendor's disk is the same but for what its kind makes impossible or necessary.
+#[test]
+fn the_kind_of_disk_counts_where_it_must() {
+    let (mut tree, mut context) = (clean(), context());
+    context.disk = DiskKind::Foreign;
+    let cmdline = context.cmdline.as_mut().expect("there is one");
+    cmdline.0 = cmdline.0.replace("rekiln.image=abc rekiln.roothash=abc", "");
+    let rules = |tree: &Tree, context: &Context| -> Vec<(String, String)> {
+        found(tree, context).into_iter().map(|finding| (finding.rule, finding.reason)).collect()
+    };
+    let missing = rules(&tree, &context);
+    assert!(missing.len() == 1 && missing[0].1.contains("ProtectSystem"), "{missing:?}");
+    let drop_in = b"[Service]\nProtectSystem=strict\n";
+    tree.plant("/usr/lib/systemd/system/web.service.d/60-a.conf", 0o644, drop_in);
+    assert_eq!(rules(&tree, &context), []);
+    tree.plant("/tmp/left", 0o600, b"x");
+    tree.plant("/run/left.json", 0o600, b"{}");
+    assert_eq!(found(&tree, &context).iter().filter(|finding| finding.rule == "cache").count(), 2);
+    context.disk = DiskKind::Sealed;
+    assert!(found(&tree, &context).iter().all(|finding| finding.rule == "kernel-cmdline"));
 }
 
 #[test]

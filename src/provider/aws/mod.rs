@@ -11,6 +11,7 @@ pub mod group;
 mod images;
 mod launcher;
 mod reach;
+mod snapshot_disk;
 mod snapshots;
 
 use std::sync::Arc;

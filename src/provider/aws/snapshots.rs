@@ -136,7 +136,25 @@ impl Aws {
         Ok(data.into_bytes().into())
     }
 
-    /// Returns a snapshot of this account; `None` when it is not there, or not yet.
+    /// Reads one block of a completed snapshot, and checks that it is what AWS has: the SHA-256 that comes with it.
+    ///
+    /// # Errors
+    /// It cannot be read, or came with no such checksum or a wrong one; asking again may help.
+    pub async fn get_checked_block(&self, snapshot: &str, block: &Readable) -> Result<Vec<u8>, CallError> {
+        let call = self.ebs.get_snapshot_block().snapshot_id(snapshot).block_index(number(block.index));
+        let answer = call.block_token(&block.token).send().await;
+        let answer = answer.map_err(|error| CallError::of("GetSnapshotBlock", &error))?;
+        let is_sha256 = answer.checksum_algorithm == Some(ChecksumAlgorithm::ChecksumAlgorithmSha256);
+        let checksum = answer.checksum.filter(|_| is_sha256);
+        let data = answer.block_data.collect().await;
+        let data = data.map_err(|_| CallError::empty("GetSnapshotBlock", "whole block"))?.into_bytes();
+        if checksum != Some(base64(Digest::of(&data))) {
+            return Err(CallError::empty("GetSnapshotBlock", "block that fits its checksum"));
+        }
+        Ok(data.into())
+    }
+
+    /// Returns a snapshot that this account may see; `None` when it is not there, or not yet.
     ///
     /// # Errors
     /// It cannot be looked at.
