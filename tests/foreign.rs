@@ -39,7 +39,11 @@ const FILES: &[(&str, u32, &str)] = &[
     ("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/bash\nadmin:x:1000:1000::/home/admin:/bin/bash\n"),
     ("etc/shadow", 0o640, "root:*:1::::::\nadmin:!:1::::::\n"),
     ("etc/machine-id", 0o444, "0123456789abcdef0123456789abcdef\n"),
-    ("etc/netplan/50-cloud-init.yaml", 0o600, "network: {ethernets: {ens5: {match: {macaddress: '06:1a:2b:3c:4d:5e'}}}}\n"),
+    (
+        "etc/netplan/50-cloud-init.yaml",
+        0o600,
+        "network: {ethernets: {ens5: {match: {macaddress: '06:1a:2b:3c:4d:5e'}}}}\n",
+    ),
     ("etc/ssh/ssh_host_ed25519_key", 0o600, "x"),
     ("etc/sudoers.d/90-cloud-init-users", 0o440, "admin ALL=(ALL) NOPASSWD:ALL\n"),
     ("home/admin/.ssh/id_ed25519", 0o600, "-----BEGIN OPENSSH PRIVATE KEY-----\n"),
@@ -89,7 +93,11 @@ pub fn vendor_disk(dir: &Path, root: Root) -> PathBuf {
     for (path, mode, content) in FILES {
         put(&tree.join(path), *mode, content);
     }
-    put(&tree.join("etc/fstab"), 0o644, &format!("LABEL=root / auto defaults 0 1\nUUID={BOOT} /boot ext4 defaults 0 2\n"));
+    put(
+        &tree.join("etc/fstab"),
+        0o644,
+        &format!("LABEL=root / auto defaults 0 1\nUUID={BOOT} /boot ext4 defaults 0 2\n"),
+    );
     fs::create_dir_all(tree.join("boot")).expect("made");
     symlink("usr/bin", tree.join("bin")).expect("made");
     let boot = dir.join("boot");
@@ -104,7 +112,11 @@ pub fn vendor_disk(dir: &Path, root: Root) -> PathBuf {
     run("mke2fs", &["-q", "-t", "ext4", "-U", BOOT, "-d", text(&boot), text(&boot_image), "8M"], "");
     let len = match root {
         Root::Ext4 => {
-            run("mke2fs", &["-q", "-t", "ext4", "-L", "root", "-d", text(&tree), text(&root_image), "32M"], "");
+            run(
+                "mke2fs",
+                &["-q", "-t", "ext4", "-L", "root", "-d", text(&tree), text(&root_image), "32M"],
+                "",
+            );
             32 * MIB
         }
         Root::Xfs => {
@@ -134,7 +146,9 @@ pub fn vendor_disk(dir: &Path, root: Root) -> PathBuf {
 /// Copies what is no zeros.
 fn copy(from: &Path, to: &File, at: u64) {
     let bytes = fs::read(from).expect("read");
-    for (number, part) in bytes.chunks(65536).enumerate().filter(|(_, part)| part.iter().any(|byte| *byte != 0)) {
+    for (number, part) in
+        bytes.chunks(65536).enumerate().filter(|(_, part)| part.iter().any(|byte| *byte != 0))
+    {
         to.write_all_at(part, at + number as u64 * 65536).expect("written");
     }
 }
@@ -147,7 +161,8 @@ fn put(path: &Path, mode: u32, content: &str) {
 
 /// The text by which `mkfs.xfs` copies a directory.
 fn descend(dir: &Path, lines: &mut String) {
-    let mut paths: Vec<PathBuf> = fs::read_dir(dir).expect("read").map(|entry| entry.expect("an entry").path()).collect();
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(dir).expect("read").map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
     for path in paths {
         let meta = fs::symlink_metadata(&path).expect("read");
@@ -187,7 +202,8 @@ fn inspect(dir: &Path, what: &str) -> Value {
 /// What is found and is no exception, as pairs of rule and path.
 fn findings(inspection: &Value) -> Vec<(&str, &str)> {
     let all = inspection["findings"].as_array().expect("a list").iter();
-    all.map(|finding| (finding["rule"].as_str().expect("text"), finding["path"].as_str().expect("text"))).collect()
+    all.map(|finding| (finding["rule"].as_str().expect("text"), finding["path"].as_str().expect("text")))
+        .collect()
 }
 
 /// Fails unless the inspection is that of [`vendor_disk`].
@@ -202,7 +218,10 @@ pub fn must_be_vendors(inspection: &Value, root: Root) {
     assert!(!found.contains(&("kernel-cmdline", "lockdown")), "GRUB has it");
     let inventory = &inspection["inventory"];
     assert_eq!(inventory["file_system"], if root == Root::Ext4 { "ext4" } else { "xfs" });
-    assert_eq!(inventory["kernel_args"], serde_json::json!(["root=LABEL=root", "ro", "console=ttyS0", "lockdown=integrity"]));
+    assert_eq!(
+        inventory["kernel_args"],
+        serde_json::json!(["root=LABEL=root", "ro", "console=ttyS0", "lockdown=integrity"])
+    );
     assert_eq!(inventory["uefi"], true);
     assert_eq!(inventory["packages"], serde_json::json!({ "base": "1-2" }));
     assert_eq!(inventory["partitions"].as_array().map(Vec::len), Some(3));
@@ -247,7 +266,8 @@ fn exceptions_of_a_record_count_on_a_vendors_disk() {
         path: Some("/usr/bin/sudo".to_owned()),
         why: "the operators' tool".to_owned(),
     };
-    let record = Record { id, exceptions: vec![exception], cmdline: String::new(), ..crate::sbom::record("vendor") };
+    let record =
+        Record { id, exceptions: vec![exception], cmdline: String::new(), ..crate::sbom::record("vendor") };
     Catalog::new(store).save(&record).expect("saved");
     let inspection = inspect(temp.path(), "vendor");
     let all = inspection["findings"].as_array().expect("a list");
@@ -269,11 +289,9 @@ fn what_is_not_read_is_named() {
     file.set_len(40 * MIB).expect("sized");
     refused("no root file system");
     run("sfdisk", &["--quiet", text(&disk)], "label: dos\nstart=2048, size=65536, type=83\n");
-    for (at, bytes, name) in [
-        (0, &b"LUKS\xba\xbe"[..], "LUKS"),
-        (512, b"LABELONE", "LVM"),
-        (0x1_0040, b"_BHRfS_M", "btrfs"),
-    ] {
+    for (at, bytes, name) in
+        [(0, &b"LUKS\xba\xbe"[..], "LUKS"), (512, b"LABELONE", "LVM"), (0x1_0040, b"_BHRfS_M", "btrfs")]
+    {
         file.write_all_at(bytes, MIB + at).expect("written");
         refused(name);
         file.write_all_at(&vec![0; bytes.len()], MIB + at).expect("written");
@@ -298,5 +316,8 @@ fn what_is_not_read_is_named() {
     run("debugfs", &["-w", "-R", &format!("write {} etc/fstab", text(&dir.join("fstab"))), text(&root)], "");
     copy(&root, &file, MIB);
     let inspection = inspect(dir, text(&disk));
-    assert!(inspection["inventory"]["notes"][0].as_str().is_some_and(|note| note.contains("UUID=0000")), "{inspection}");
+    assert!(
+        inspection["inventory"]["notes"][0].as_str().is_some_and(|note| note.contains("UUID=0000")),
+        "{inspection}"
+    );
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Context;
 use crate::error::{Doing as _, Error, Result};
-use crate::publish::policy::policy;
+use crate::publish::policy::{inspecting, policy};
 use crate::repository::Repository;
 
 /// Arguments of `rekiln aws`.
@@ -34,6 +34,9 @@ enum What {
         /// Prints what `rekiln roll` and `rotate` need to replace the instances of the fleets in AWS instead.
         #[arg(long, conflicts_with_all = ["images", "gc", "audit"])]
         roll: bool,
+        /// Prints what `rekiln inspect` needs to look at AMIs and snapshots instead, those of others included.
+        #[arg(long, conflicts_with_all = ["images", "gc", "audit", "roll"])]
+        inspect: bool,
     },
 }
 
@@ -42,12 +45,13 @@ enum What {
 /// # Errors
 /// A recipe that is not there or not valid, and none that is published.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let What::Policy { images, gc, audit, roll } = args.what;
-    let repository = Repository::open(&context.repo)?;
-    let policy = if audit || roll {
-        for_fleets(&repository, roll)?
+    let What::Policy { images, gc, audit, roll, inspect } = args.what;
+    let policy = if inspect {
+        // Nothing of a repository is in it.
+        inspecting()
     } else {
-        for_publishing(&repository, &images, gc)?
+        let repository = Repository::open(&context.repo)?;
+        if audit || roll { for_fleets(&repository, roll)? } else { for_publishing(&repository, &images, gc)? }
     };
     if context.output.is_json() {
         context.output.json(&policy);

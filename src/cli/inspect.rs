@@ -66,7 +66,10 @@ impl Subject {
             return Self::in_cloud(context, store, args);
         }
         if args.region.is_some() {
-            return Err(Error::invalid(format!("`--region` goes with an AMI or a snapshot, and not with `{}`", args.image)));
+            return Err(Error::invalid(format!(
+                "`--region` goes with an AMI or a snapshot, and not with `{}`",
+                args.image
+            )));
         }
         let (raw, record) = locate(store, &args.image)?;
         let disk = Disk::open(&raw.path)?;
@@ -95,9 +98,10 @@ impl Subject {
             let window = aws.disk(&snapshot, store).await?;
             Ok((snapshot, window))
         })?;
-        let name = match args.image == snapshot {
-            true => format!("{snapshot} in {region}"),
-            false => format!("{} in {region} ({snapshot})", args.image),
+        let name = if args.image == snapshot {
+            format!("{snapshot} in {region}")
+        } else {
+            format!("{} in {region} ({snapshot})", args.image)
         };
         let disk = Disk::of(window).map_err(|error| error.during(format!("opening the disk of {name}")))?;
         let record = disk.image().map(|id| Catalog::new(store.clone()).get(id)).transpose()?.flatten();
@@ -208,7 +212,11 @@ fn inventory(inventory: &Inventory, width: usize) -> Vec<String> {
     );
     lines.push(row("root", &inventory.file_system));
     if !inventory.uefi {
-        lines.extend(wrap::text("uefi", "no EFI/BOOT/BOOTX64.EFI: firmware needs a boot entry, or starts it as a BIOS", width));
+        lines.extend(wrap::text(
+            "uefi",
+            "no EFI/BOOT/BOOTX64.EFI: firmware needs a boot entry, or starts it as a BIOS",
+            width,
+        ));
     }
     for partition in &inventory.partitions {
         // A partition's name ends in a part of the image id; what it is stands before.

@@ -136,12 +136,14 @@ impl SealedDisk {
     pub fn open(path: &Path) -> Result<Self> {
         let window = Window::open(path)?;
         let slots = partitions::read(&window)?;
-        Self::new(window, &slots).map_err(|error| error.during(format!("opening the disk {}", path.display())))
+        Self::new(window, &slots)
+            .map_err(|error| error.during(format!("opening the disk {}", path.display())))
     }
 
     fn new(window: Window, slots: &[Slot]) -> Result<Self> {
         let esp = slots.iter().find(|slot| slot.partition.name == ESP);
-        let esp = esp.ok_or_else(|| Error::failed(format!("there is no partition `{ESP}`: no disk of rekiln's")))?;
+        let esp =
+            esp.ok_or_else(|| Error::failed(format!("there is no partition `{ESP}`: no disk of rekiln's")))?;
         let cmdline = Cmdline(uki::cmdline(&uki::read(&esp.window(&window)?)?)?);
         let partitions = slots.iter().map(|slot| slot.partition.clone()).collect();
         Ok(Self { window, partitions, cmdline })

@@ -148,7 +148,8 @@ fn inspect_foreign(disk: &ForeignDisk, expected: &Expected) -> Result<Inspection
     }
     let own = contents.cmdline.as_ref().map_or("", |cmdline| cmdline.0.as_str());
     // A record may say nothing of a command line that a boot loader has.
-    let recorded = expected.cmdline.as_ref().map(|cmdline| cmdline.trim()).filter(|cmdline| !cmdline.is_empty());
+    let recorded =
+        expected.cmdline.as_ref().map(|cmdline| cmdline.trim()).filter(|cmdline| !cmdline.is_empty());
     if recorded.is_some_and(|cmdline| cmdline != own) {
         findings.push(damage(
             rules::RECORD,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::disk::{Cmdline, SealedDisk};
 use super::foreign::{Contents, ForeignDisk};
 use super::kind::Kind;
+use super::rpm;
 use super::rules;
 use super::tree::Tree;
 use super::units;
@@ -16,13 +17,12 @@ use crate::error::Result;
 /// How many levels of directories sizes are told for: `/usr/lib`, not what is below.
 const LEVELS: usize = 2;
 
-/// Where rpm has its database, by format and age.
-const RPM: &[&str] = &[
-    "/usr/lib/sysimage/rpm/rpmdb.sqlite",
-    "/var/lib/rpm/rpmdb.sqlite",
-    "/var/lib/rpm/Packages.db",
-    "/var/lib/rpm/Packages",
-];
+/// Where rpm has its database, and where it had it in older formats.
+const RPM: &[&str] = &["/usr/lib/sysimage/rpm/rpmdb.sqlite", "/var/lib/rpm/rpmdb.sqlite"];
+const OLDER_RPM: &[&str] = &["/var/lib/rpm/Packages.db", "/var/lib/rpm/Packages"];
+
+/// The largest database of rpm's that is read: one of two thousand packages has about 100 MiB.
+const RPM_MAX: u64 = 1 << 28;
 
 /// What an image holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -102,9 +102,7 @@ impl Inventory {
             users: users(&tree.text("/etc/passwd")?),
             ..Self::default()
         };
-        if RPM.iter().any(|path| tree.find(path).is_some()) {
-            inventory.notes.push("rpm packages are not listed: rekiln does not read rpm's database".to_owned());
-        }
+        inventory.read_rpm(tree)?;
         for (path, node) in tree.iter() {
             if let Some(value) = node.xattrs.get("security.capability") {
                 inventory.capabilities.insert(path.to_owned(), rules::capability_names(value));
@@ -124,6 +122,27 @@ impl Inventory {
             }
         }
         Ok(inventory)
+    }
+
+    /// Adds rpm's packages, or says why there are none.
+    fn read_rpm(&mut self, tree: &Tree) -> Result<()> {
+        let Some(path) = RPM.iter().find(|path| tree.find(path).is_some()) else {
+            if OLDER_RPM.iter().any(|path| tree.find(path).is_some()) {
+                let text =
+                    "rpm packages are not listed: their database has a format that rekiln does not read";
+                self.notes.push(text.to_owned());
+            }
+            return Ok(());
+        };
+        match tree.read(path, RPM_MAX)?.as_deref().and_then(rpm::packages) {
+            Some(found) => self.packages.extend(found),
+            None => self.notes.push(format!("rpm packages are not listed: {path} is damaged")),
+        }
+        // What was written last stands in the log until someone closes the database.
+        if tree.find(&format!("{path}-wal")).is_some_and(|node| node.size > 0) {
+            self.notes.push(format!("rpm packages may be incomplete: {path}-wal has changes of them"));
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ pub mod inventory;
 pub mod kind;
 pub mod partitions;
 pub mod raw;
+mod rpm;
 pub mod rules;
 #[cfg(test)]
 mod tests;

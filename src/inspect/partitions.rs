@@ -101,7 +101,8 @@ fn of_mbr(disk: &Window, sector: &[u8]) -> Result<Vec<Slot>> {
     let Some(first) = extended else { return Ok(found) };
     let mut at = first;
     for number in 5..5 + LOGICAL_MAX {
-        let table = disk.near(at * SECTOR, 512).map_err(|error| error.during("reading an extended partition"))?;
+        let table =
+            disk.near(at * SECTOR, 512).map_err(|error| error.during("reading an extended partition"))?;
         let ((kind, start, len), (next_kind, next, _)) = (entry(&table, 0), entry(&table, 1));
         if u16_at(&table, 510) != 0xaa55 {
             return Err(Error::failed("the extended partition is damaged"));
@@ -189,15 +190,21 @@ mod tests {
         let gpt = table(
             "label: gpt\nstart=2048, size=4096, type=U\nstart=8192, size=4096, name=root, uuid=3D4CD5D5-5D6C-4E5B-B1B0-3B6E5E8B1C11\n",
         );
-        let places: Vec<_> =
-            gpt.iter().map(|slot| (slot.number, slot.is_esp, slot.partition.offset, slot.partition.size)).collect();
+        let places: Vec<_> = gpt
+            .iter()
+            .map(|slot| (slot.number, slot.is_esp, slot.partition.offset, slot.partition.size))
+            .collect();
         assert_eq!(places, [(1, true, 1 << 20, 2 << 20), (2, false, 4 << 20, 2 << 20)]);
-        assert_eq!((gpt[1].partition.name.as_str(), gpt[1].uuid.as_str()), ("root", "3d4cd5d5-5d6c-4e5b-b1b0-3b6e5e8b1c11"));
+        assert_eq!(
+            (gpt[1].partition.name.as_str(), gpt[1].uuid.as_str()),
+            ("root", "3d4cd5d5-5d6c-4e5b-b1b0-3b6e5e8b1c11")
+        );
 
         let mbr = table(
             "label: dos\nlabel-id: 0x1234abcd\nstart=2048, size=4096, type=ef\nstart=8192, size=40960, type=5\nstart=10240, size=2048, type=83\nstart=16384, size=2048, type=83\n",
         );
-        let places: Vec<_> = mbr.iter().map(|slot| (slot.number, slot.is_esp, slot.partition.offset)).collect();
+        let places: Vec<_> =
+            mbr.iter().map(|slot| (slot.number, slot.is_esp, slot.partition.offset)).collect();
         assert_eq!(places, [(1, true, 1 << 20), (5, false, 5 << 20), (6, false, 8 << 20)]);
         assert_eq!(mbr[1].uuid, "1234abcd-05");
     }

@@ -52,7 +52,8 @@ impl RawDisk {
         let external = be32_at(&head, 4) >= 3 && be64_at(&head, 72) & EXTERNAL_DATA != 0;
         if be64_at(&head, 8) != 0 || external {
             let text = format!("{} is no whole disk: it refers to another file", path.display());
-            return Err(Error::failed(text).hint("make it whole with `qemu-img convert -O qcow2 OLD NEW`, if you trust it"));
+            return Err(Error::failed(text)
+                .hint("make it whole with `qemu-img convert -O qcow2 OLD NEW`, if you trust it"));
         }
         let scratch = Scratch::new(store, "raw")?;
         let raw = scratch.dir().join("disk.raw");
@@ -86,7 +87,10 @@ mod tests {
         let kept = disk.path.clone();
         drop(disk);
         assert!(!kept.exists(), "it is removed");
-        assert_eq!(RawDisk::open(Path::new(&at("raw")), &store).expect("it opens").path, Path::new(&at("raw")));
+        assert_eq!(
+            RawDisk::open(Path::new(&at("raw")), &store).expect("it opens").path,
+            Path::new(&at("raw"))
+        );
         qemu_img(&["create", "-q", "-f", "qcow2", "-b", &at("raw"), "-F", "raw", &at("part.qcow2")]);
         let data = format!("data_file={}", at("data"));
         qemu_img(&["create", "-q", "-f", "qcow2", "-o", &data, &at("outside.qcow2"), "1M"]);

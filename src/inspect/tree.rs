@@ -83,7 +83,7 @@ impl Tree {
     ///
     /// # Errors
     /// A damaged volume.
-    pub fn of_volume(volume: Volume) -> Result<Self> {
+    pub fn of_volume(volume: &Volume) -> Result<Self> {
         let mut tree = Self::default();
         tree.mount("", volume)?;
         Ok(tree)
@@ -94,7 +94,7 @@ impl Tree {
     ///
     /// # Errors
     /// A damaged volume.
-    pub fn mount(&mut self, at: &str, volume: Volume) -> Result<()> {
+    pub fn mount(&mut self, at: &str, volume: &Volume) -> Result<()> {
         self.remove(at);
         let number = self.volumes.len();
         let root = volume.root();
@@ -118,8 +118,7 @@ impl Tree {
                 if objects > OBJECTS_MAX || path.len() > PATH_LIMIT {
                     return Err(Error::failed(format!("too many objects or too long a path at {directory}")));
                 }
-                let object =
-                    volume.object(inode).map_err(|error| error.during(format!("reading {path}")))?;
+                let object = volume.object(inode).map_err(|error| error.during(format!("reading {path}")))?;
                 if object.kind == Kind::Directory {
                     waiting.push((path.clone(), inode));
                 }

@@ -37,7 +37,7 @@ enum Origin {
 /// Bytes that lie neither in a file nor in memory, but are fetched when they are read.
 pub trait Source: Send + Sync {
     /// Returns how many bytes there are; always the same number.
-    fn len(&self) -> u64;
+    fn size(&self) -> u64;
 
     /// Fills `buffer` from `offset` on; the range lies inside.
     ///
@@ -73,7 +73,7 @@ impl Window {
     /// Looks at what is fetched when it is read.
     #[must_use]
     pub fn over(source: Box<dyn Source>) -> Self {
-        let len = source.len();
+        let len = source.size();
         Self::new(Origin::Source(source), len)
     }
 
@@ -193,7 +193,7 @@ impl Bytes {
     fn len(&self) -> Result<u64> {
         match &self.origin {
             Origin::File(file, _) => Ok(file.metadata().doing(|| "reading the disk's size")?.len()),
-            Origin::Source(source) => Ok(source.len()),
+            Origin::Source(source) => Ok(source.size()),
             Origin::Memory(bytes) => Ok(bytes.len() as u64),
         }
     }

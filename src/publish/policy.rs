@@ -97,6 +97,18 @@ pub fn policy(recipes: &BTreeMap<&str, &Publish>, collect: bool) -> Option<Value
     Some(json!({ "Version": "2012-10-17", "Statement": statements }))
 }
 
+/// What an inspection of an AMI or a snapshot looks at, and reads.
+const INSPECT: [&str; 4] =
+    ["ec2:DescribeImages", "ec2:DescribeSnapshots", "ebs:ListSnapshotBlocks", "ebs:GetSnapshotBlock"];
+
+/// Returns the policy for `rekiln inspect` of AMIs and snapshots, whoever made them: it follows from no recipe, so nothing
+/// narrows it. A snapshot under a key needs `kms:Decrypt` of that key, which is not known here, besides.
+#[must_use]
+pub fn inspecting() -> Value {
+    let statement = json!({ "Sid": "Inspect", "Effect": "Allow", "Action": INSPECT, "Resource": ["*"] });
+    json!({ "Version": "2012-10-17", "Statement": [statement] })
+}
+
 fn statement(name: &str, actions: &[&str], resources: &[String], equals: &Value) -> Value {
     json!({
         "Sid": name,
@@ -219,6 +231,15 @@ mod tests {
         assert_eq!(allowed, called);
         // A managed policy may have 6,144 characters, blanks not counted (IAM's quotas).
         assert!(policy.to_string().len() < 6144);
+    }
+
+    #[test]
+    fn an_inspection_only_reads() {
+        let all = actions(&inspecting());
+        assert!(
+            all.keys().all(|action| ["Describe", "List", "Get"].iter().any(|word| action.contains(word)))
+        );
+        assert_eq!(all["ebs:GetSnapshotBlock"][0], json!(["*"]));
     }
 
     #[test]

@@ -15,7 +15,8 @@ fn an_ami_is_inspected_like_its_disk() {
         let disk = vendor_disk(&dir.path().join(format!("{}", root == Root::Xfs)), root);
         let image = stage.image_of(&disk);
         let published = &stage.publish(&image)[0];
-        let (ami, snapshot) = (published["ami"].as_str().expect("an id"), published["snapshot"].as_str().expect("an id"));
+        let (ami, snapshot) =
+            (published["ami"].as_str().expect("an id"), published["snapshot"].as_str().expect("an id"));
         let inspect = |what: &[&str]| {
             let all = [&["inspect"], what].concat();
             stage.run(&all).must(1).events("inspection").remove(0)

@@ -194,7 +194,9 @@ impl Stage {
         fs::copy(file, &path).expect("copied");
         let bytes = fs::read(&path).expect("read");
         let mut blocks = BTreeMap::new();
-        for (index, part) in bytes.chunks(BLOCK).enumerate().filter(|(_, part)| part.iter().any(|byte| *byte != 0)) {
+        for (index, part) in
+            bytes.chunks(BLOCK).enumerate().filter(|(_, part)| part.iter().any(|byte| *byte != 0))
+        {
             let mut block = part.to_owned();
             block.resize(BLOCK, 0);
             blocks.insert(index as u64, digest(&block));
@@ -204,7 +206,8 @@ impl Stage {
         fs::write(dir.join("blocks.json"), &recorded).expect("written");
         let size = bytes.len() as u64;
         let disk = Disk { sha256, blocks: Some(Digest::of(&recorded)), size, partitions: Vec::new() };
-        let record = Record { id, disk, verdict: Some(verdict(true)), baked: Timestamp::now(), ..record("web") };
+        let record =
+            Record { id, disk, verdict: Some(verdict(true)), baked: Timestamp::now(), ..record("web") };
         self.save(&record);
         Image { id, sha256, blocks }
     }

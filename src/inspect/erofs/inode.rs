@@ -73,7 +73,8 @@ impl Erofs {
         let count = u64::from(u16_at(&bytes, 2));
         Ok(Inode {
             nid,
-            kind: Kind::of(mode, device(union)).ok_or_else(|| damaged(format!("inode {nid} has mode {mode:o}")))?,
+            kind: Kind::of(mode, device(union))
+                .ok_or_else(|| damaged(format!("inode {nid} has mode {mode:o}")))?,
             mode: mode & 0o7777,
             uid,
             gid,

@@ -43,7 +43,8 @@ impl Ext4 {
         if flags & REFUSED != 0 {
             return Err(damaged(format!("inode {number} has flags {flags:#x} without their feature")));
         }
-        let wide = |low: usize, high: usize| u32::from(u16_at(&bytes, low)) | u32::from(u16_at(&bytes, high)) << 16;
+        let wide =
+            |low: usize, high: usize| u32::from(u16_at(&bytes, low)) | u32::from(u16_at(&bytes, high)) << 16;
         let mode = u32::from(u16_at(&bytes, 0));
         let block: [u8; 60] = bytes[40..100].try_into().unwrap_or([0; 60]);
         // An old device number is in the first word, in 8 bits each; a large one in the second (`ext4_iget`).

@@ -28,9 +28,8 @@ impl Ext4 {
         let wrong = |what: &str| damaged(format!("the map of inode {}: {what}", inode.number));
         if inode.extents {
             let mut nodes = 0;
-            self.extents(&inode.block, None, &mut nodes, &mut runs).map_err(|error| {
-                error.during(format!("reading the map of inode {}", inode.number))
-            })?;
+            self.extents(&inode.block, None, &mut nodes, &mut runs)
+                .map_err(|error| error.during(format!("reading the map of inode {}", inode.number)))?;
             return Ok(runs);
         }
         let block = 1_u64 << self.block_bits;

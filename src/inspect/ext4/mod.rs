@@ -86,11 +86,17 @@ impl Ext4 {
         }
         let features = u32_at(&block, 96);
         if let Some((_, name)) = REFUSED_FEATURES.iter().find(|(bit, _)| features & bit != 0) {
-            return Err(Error::failed(format!("this ext4 file system uses {name}, which rekiln does not read")));
+            return Err(Error::failed(format!(
+                "this ext4 file system uses {name}, which rekiln does not read"
+            )));
         }
         if features & RECOVER != 0 {
-            return Err(Error::failed("the ext4 file system was not shut down cleanly: its journal must be replayed")
-                .hint("shut the machine down properly before its disk is taken, or let `e2fsck -fy` replay a copy"));
+            return Err(Error::failed(
+                "the ext4 file system was not shut down cleanly: its journal must be replayed",
+            )
+            .hint(
+                "shut the machine down properly before its disk is taken, or let `e2fsck -fy` replay a copy",
+            ));
         }
         if features & !KNOWN_FEATURES != 0 {
             return Err(Error::failed(format!("this ext4 file system uses unknown features {features:#x}")));
@@ -207,7 +213,10 @@ impl Ext4 {
 
     fn read(&self, inode: &Inode, limit: u64) -> Result<Vec<u8>> {
         if inode.size > limit {
-            return Err(damaged(format!("inode {} has {} bytes, more than {limit}", inode.number, inode.size)));
+            return Err(damaged(format!(
+                "inode {} has {} bytes, more than {limit}",
+                inode.number, inode.size
+            )));
         }
         let len = usize::try_from(inode.size).map_err(|_| damaged("a size"))?;
         self.runs(inode)?.bytes(&self.window, 0, len)

@@ -49,7 +49,9 @@ pub fn cmdline(tree: &Tree) -> Result<Option<Cmdline>> {
     }
     let mut default = None;
     for line in text.lines().map(str::trim) {
-        let Some((name, value)) = line.strip_prefix("set ").and_then(|rest| rest.split_once('=')) else { continue };
+        let Some((name, value)) = line.strip_prefix("set ").and_then(|rest| rest.split_once('=')) else {
+            continue;
+        };
         let value = value.trim().trim_matches(['"', '\'']);
         if name == "default" && value.contains("saved_entry") {
             default = environment.get("saved_entry").cloned().or(default);
@@ -163,7 +165,10 @@ fn specified(tree: &Tree) -> Result<Vec<Item>> {
         let text = tree.text(&format!("{ENTRIES}/{name}.conf"))?;
         let values = |key: &str| {
             let lines = text.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
-            lines.filter(|(found, _)| *found == key).map(|(_, value)| value.trim().to_owned()).collect::<Vec<_>>()
+            lines
+                .filter(|(found, _)| *found == key)
+                .map(|(_, value)| value.trim().to_owned())
+                .collect::<Vec<_>>()
         };
         if values("linux").is_empty() {
             continue;
@@ -175,24 +180,32 @@ fn specified(tree: &Tree) -> Result<Vec<Item>> {
 }
 
 /// Compares by runs of digits as numbers and everything else as text.
-fn by_version(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+fn by_version(one: &str, other: &str) -> Ordering {
+    let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
     loop {
-        let run = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let (m, n) = (run(a), run(b));
-        if m > 0 && n > 0 {
-            let number = |text: &[u8]| text.iter().position(|byte| *byte != b'0').unwrap_or(text.len());
-            let (x, y) = (&a[..m][number(&a[..m])..], &b[..n][number(&b[..n])..]);
-            let order = x.len().cmp(&y.len()).then_with(|| x.cmp(y));
+        let ((number, rest), (against, others_rest)) = (number(one), number(other));
+        if let (Some(number), Some(against)) = (number, against) {
+            // Without zeros in front, the longer one is the larger one.
+            let order = number.len().cmp(&against.len()).then_with(|| number.cmp(against));
             if order.is_ne() {
                 return order;
             }
-            (a, b) = (&a[m..], &b[n..]);
+            (one, other) = (rest, others_rest);
             continue;
         }
-        match (a.split_first(), b.split_first()) {
-            (Some((x, rest_a)), Some((y, rest_b))) if x == y => (a, b) = (rest_a, rest_b),
-            (x, y) => return x.map(|(byte, _)| byte).cmp(&y.map(|(byte, _)| byte)),
+        match (one.split_first(), other.split_first()) {
+            (Some((byte, rest)), Some((against, others_rest))) if byte == against => {
+                (one, other) = (rest, others_rest);
+            }
+            (byte, against) => return byte.map(|(byte, _)| byte).cmp(&against.map(|(byte, _)| byte)),
         }
     }
+}
+
+/// The digits that a text begins with, without zeros in front, and the rest; `None` when it begins with none.
+fn number(text: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, rest) = text.split_at(digits);
+    let zeros = number.iter().take_while(|byte| **byte == b'0').count();
+    ((digits > 0).then_some(&number[zeros..]), rest)
 }

@@ -95,7 +95,9 @@ impl ForeignDisk {
             ([], None) => {
                 let words = if seen.is_empty() { "it has no partitions".to_owned() } else { seen.join(", ") };
                 return Err(Error::failed(format!("there is no root file system on the disk: {words}"))
-                    .hint("rekiln reads ext4 and XFS directly in partitions; not LVM, LUKS, RAID and btrfs"));
+                    .hint(
+                        "rekiln reads ext4 and XFS directly in partitions; not LVM, LUKS, RAID and btrfs",
+                    ));
             }
             (several, None) => {
                 let numbers: Vec<String> = several.iter().map(|(number, _)| number.to_string()).collect();
@@ -108,7 +110,9 @@ impl ForeignDisk {
         };
         let mut has_fallback_loader = false;
         for slot in slots.iter().filter(|slot| slot.is_esp) {
-            has_fallback_loader |= uki::exists(&slot.window(disk)?)?;
+            let esp = slot.window(disk)?;
+            // One that was never formatted starts nothing.
+            has_fallback_loader |= signature(&esp) == Some("FAT") && uki::exists(&esp)?;
         }
         Ok(Self { slots, volumes, root, has_fallback_loader })
     }
@@ -130,7 +134,7 @@ impl ForeignDisk {
     /// # Errors
     /// Damaged file systems, and what fstab says that makes no sense.
     pub fn contents(&self) -> Result<Contents> {
-        let mut tree = Tree::of_volume(self.volumes[self.root.1].1.clone())
+        let mut tree = Tree::of_volume(&self.volumes[self.root.1].1)
             .map_err(|error| error.during(format!("reading partition {}", self.root.0)))?;
         let mut notes = Vec::new();
         for mount in mounts::of(&tree.text("/etc/fstab")?) {
@@ -140,7 +144,7 @@ impl ForeignDisk {
             });
             match named {
                 Some((number, volume)) => tree
-                    .mount(&mount.at, volume.clone())
+                    .mount(&mount.at, volume)
                     .map_err(|error| error.during(format!("reading partition {number}")))?,
                 None => notes.push(format!(
                     "{} is mounted from {}, which is not a file system on this disk that rekiln reads: it was not inspected",

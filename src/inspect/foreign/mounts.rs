@@ -6,13 +6,39 @@ use crate::inspect::volume::Volume;
 /// Types that are no file system on a disk of the machine, or hold nothing that is inspected: the kernel's own, the
 /// network's, and FAT, which has neither owners nor rights.
 const PASSED_OVER: &[&str] = &[
-    "swap", "tmpfs", "proc", "sysfs", "devpts", "devtmpfs", "cgroup", "cgroup2", "nfs", "nfs4", "cifs", "vfat", "msdos",
-    "iso9660", "udf", "overlay", "bind", "efivarfs", "debugfs", "tracefs", "securityfs", "hugetlbfs", "mqueue", "none",
-    "9p", "virtiofs", "fuse", "squashfs",
+    "swap",
+    "tmpfs",
+    "proc",
+    "sysfs",
+    "devpts",
+    "devtmpfs",
+    "cgroup",
+    "cgroup2",
+    "nfs",
+    "nfs4",
+    "cifs",
+    "vfat",
+    "msdos",
+    "iso9660",
+    "udf",
+    "overlay",
+    "bind",
+    "efivarfs",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "hugetlbfs",
+    "mqueue",
+    "none",
+    "9p",
+    "virtiofs",
+    "fuse",
+    "squashfs",
 ];
 
 /// Names of the first disk's partitions up to the number.
-const FIRST_DISK: &[&str] = &["/dev/sda", "/dev/vda", "/dev/xvda", "/dev/hda", "/dev/nvme0n1p", "/dev/mmcblk0p"];
+const FIRST_DISK: &[&str] =
+    &["/dev/sda", "/dev/vda", "/dev/xvda", "/dev/hda", "/dev/nvme0n1p", "/dev/mmcblk0p"];
 
 /// One line of fstab.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +54,9 @@ pub(super) fn of(fstab: &str) -> Vec<Mount> {
     for line in fstab.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [from, at, kind, ..] = fields.as_slice() else { continue };
-        let bound = fields.get(3).is_some_and(|options| options.split(',').any(|option| option == "bind" || option == "rbind"));
+        let bound = fields
+            .get(3)
+            .is_some_and(|options| options.split(',').any(|option| option == "bind" || option == "rbind"));
         let at = at.trim_end_matches('/');
         let inside = at.starts_with('/') && !at.split('/').any(|part| part == ".." || part == ".");
         if inside && !bound && !PASSED_OVER.contains(kind) {
@@ -44,17 +72,12 @@ pub(super) fn of(fstab: &str) -> Vec<Mount> {
 impl Mount {
     /// Tells whether this volume in this partition is what the line names.
     pub(super) fn names(&self, slot: &Slot, volume: &Volume) -> bool {
-        let (kind, value) = match self.from.split_once('=') {
-            Some((kind, value)) => (kind.to_ascii_uppercase(), value),
-            None => match self.from.strip_prefix("/dev/disk/by-").and_then(|rest| rest.split_once('/')) {
-                Some((kind, value)) => (kind.to_ascii_uppercase(), value),
-                None => {
-                    let number = FIRST_DISK.iter().find_map(|disk| self.from.strip_prefix(disk));
-                    return number.is_some_and(|number| number == slot.number.to_string());
-                }
-            },
+        let by_link = || self.from.strip_prefix("/dev/disk/by-")?.split_once('/');
+        let Some((kind, value)) = self.from.split_once('=').or_else(by_link) else {
+            let number = FIRST_DISK.iter().find_map(|disk| self.from.strip_prefix(disk));
+            return number.is_some_and(|number| number == slot.number.to_string());
         };
-        match kind.as_str() {
+        match kind.to_ascii_uppercase().as_str() {
             "UUID" => volume.uuid().eq_ignore_ascii_case(value),
             "LABEL" => volume.label() == value && !value.is_empty(),
             "PARTUUID" => slot.uuid.eq_ignore_ascii_case(value) && !value.is_empty(),

@@ -60,7 +60,9 @@ fn the_default_entry_of_a_menu_counts() {
 fn entries_of_the_boot_loader_specification() {
     let config = "set kernelopts=\"root=UUID=b ro\"\nset default=\"${saved_entry}\"\ninsmod blscfg\nblscfg\n";
     let entry = |version: &str| {
-        format!("title Linux ({version})\nversion {version}\nlinux /boot/vmlinuz-{version}\noptions root=UUID=a v={version} $tuned_params\n")
+        format!(
+            "title Linux ({version})\nversion {version}\nlinux /boot/vmlinuz-{version}\noptions root=UUID=a v={version} $tuned_params\n"
+        )
     };
     let (old, new) = (entry("6.1.9"), entry("6.1.10"));
     let files = [

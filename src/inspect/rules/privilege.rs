@@ -105,7 +105,8 @@ pub(super) fn tools(tree: &Tree, _: &Context) -> Result<Vec<Hit>> {
     let parts = tree.names("/etc/sudoers.d").into_iter().map(|name| format!("/etc/sudoers.d/{name}"));
     for path in std::iter::once("/etc/sudoers".to_owned()).chain(parts) {
         let text = tree.text(&path)?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#') && line.contains("NOPASSWD"));
+        let lines =
+            text.lines().map(str::trim).filter(|line| !line.starts_with('#') && line.contains("NOPASSWD"));
         hits.extend(lines.map(|line| Hit::with(&path, format!("`{line}` asks for no password"))));
     }
     Ok(hits)

@@ -41,8 +41,13 @@ const HISTORIES: &[&str] = &[
 ];
 
 /// Where clients of DHCP keep leases: dhclient of Debian and of Red Hat, `NetworkManager`, dhcpcd, systemd-networkd.
-const LEASES: &[&str] =
-    &["/var/lib/dhcp", "/var/lib/dhclient", "/var/lib/NetworkManager", "/var/lib/dhcpcd", "/var/lib/systemd/network"];
+const LEASES: &[&str] = &[
+    "/var/lib/dhcp",
+    "/var/lib/dhclient",
+    "/var/lib/NetworkManager",
+    "/var/lib/dhcpcd",
+    "/var/lib/systemd/network",
+];
 
 /// Where cloud-init keeps what it knows of machines, an entry each, and what leads to the last one.
 const CLOUD_STATE: &[&str] = &["/var/lib/cloud/instances", "/var/lib/cloud/data", "/var/lib/cloud/sem"];
@@ -117,8 +122,10 @@ fn card_in(text: &str) -> Option<&str> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with(['#', ';']));
     let words = lines.flat_map(|line| line.split(|c: char| !c.is_ascii_hexdigit() && c != ':'));
     let is_card = |word: &&str| {
-        let pairs: Vec<Option<u8>> =
-            word.split(':').map(|pair| u8::from_str_radix(pair, 16).ok().filter(|_| pair.len() == 2)).collect();
+        let pairs: Vec<Option<u8>> = word
+            .split(':')
+            .map(|pair| u8::from_str_radix(pair, 16).ok().filter(|_| pair.len() == 2))
+            .collect();
         pairs.len() == 6
             && pairs.iter().all(Option::is_some)
             && pairs[0].is_some_and(|byte| byte & 1 == 0)
@@ -143,10 +150,11 @@ pub(super) fn machine_secrets(tree: &Tree, _: &Context) -> Result<Vec<Hit>> {
     let leases = leases.map(|path| Hit::with(path, "a lease of another machine's address"));
     // One finding for each machine that cloud-init has seen, and not for each of its files: what it was given as user
     // data is among them, and it takes an instance that it knows for done.
-    let states = CLOUD_STATE.iter().flat_map(|place| {
-        tree.names(place).into_iter().map(move |name| format!("{place}/{name}"))
-    });
-    let states = states.chain(CLOUD_LINKS.iter().filter(|path| tree.get(path).is_some()).map(|path| (*path).to_owned()));
+    let states = CLOUD_STATE
+        .iter()
+        .flat_map(|place| tree.names(place).into_iter().map(move |name| format!("{place}/{name}")));
+    let states = states
+        .chain(CLOUD_LINKS.iter().filter(|path| tree.get(path).is_some()).map(|path| (*path).to_owned()));
     let states = states.map(|path| Hit::with(path, "what cloud-init keeps of another machine"));
     Ok(there.map(Hit::at).chain(leases).chain(states).collect())
 }

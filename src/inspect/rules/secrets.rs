@@ -50,11 +50,7 @@ pub(super) fn secrets(tree: &Tree, _: &Context) -> Result<Vec<Hit>> {
     for (path, node) in PLACES.iter().flat_map(|place| tree.below(place)) {
         // The package database: large, public, and without secrets.
         let database = path.starts_with("/var/lib/dpkg/") || path.starts_with("/var/lib/rpm/");
-        if node.kind != Kind::File
-            || node.size == 0
-            || node.size > SIZE_MAX
-            || database
-        {
+        if node.kind != Kind::File || node.size == 0 || node.size > SIZE_MAX || database {
             continue;
         }
         let bytes = tree.read(path, SIZE_MAX)?.unwrap_or_default();

@@ -108,7 +108,11 @@ const VIOLATIONS: &[(&str, Plant)] = &[
     }),
     ("privilege-tool", |tree, _| tree.plant("/usr/bin/sudo", 0o755, b"x")),
     ("privilege-tool", |tree, _| {
-        tree.plant("/etc/sudoers.d/90-cloud-init-users", 0o440, b"# User rules\nubuntu ALL=(ALL) NOPASSWD:ALL\n");
+        tree.plant(
+            "/etc/sudoers.d/90-cloud-init-users",
+            0o440,
+            b"# User rules\nubuntu ALL=(ALL) NOPASSWD:ALL\n",
+        );
     }),
     ("world-writable", |tree, _| tree.plant("/etc/x", 0o666, b"x")),
     ("world-writable", |tree, _| tree.plant_node("/srv/x", Kind::Directory, 0o777, b"", "")),
@@ -139,11 +143,17 @@ const VIOLATIONS: &[(&str, Plant)] = &[
         let text = b"network:\n  ethernets:\n    ens5:\n      match: {macaddress: 06:1a:2b:3c:4d:5e}\n";
         tree.plant("/etc/netplan/50-cloud-init.yaml", 0o600, text);
     }),
-    ("machine-id", |tree, _| tree.plant("/etc/udev/rules.d/70-persistent-net.rules", 0o644, b"SUBSYSTEM==\"net\"\n")),
+    ("machine-id", |tree, _| {
+        tree.plant("/etc/udev/rules.d/70-persistent-net.rules", 0o644, b"SUBSYSTEM==\"net\"\n")
+    }),
     ("machine-secret", |tree, _| tree.plant("/var/lib/dhcp/dhclient.ens5.leases", 0o644, b"lease {\n")),
-    ("machine-secret", |tree, _| tree.plant("/var/lib/NetworkManager/internal-1-ens5.lease", 0o644, b"ADDRESS=1\n")),
+    ("machine-secret", |tree, _| {
+        tree.plant("/var/lib/NetworkManager/internal-1-ens5.lease", 0o644, b"ADDRESS=1\n")
+    }),
     ("machine-secret", |tree, _| tree.plant("/var/lib/cloud/instances/i-0123/user-data.txt", 0o600, b"")),
-    ("machine-secret", |tree, _| tree.plant_link("/var/lib/cloud/instance", "/var/lib/cloud/instances/i-0123")),
+    ("machine-secret", |tree, _| {
+        tree.plant_link("/var/lib/cloud/instance", "/var/lib/cloud/instances/i-0123")
+    }),
     ("machine-secret", |tree, _| tree.plant("/var/lib/systemd/random-seed", 0o600, b"x")),
     ("history", |tree, _| tree.plant("/root/.bash_history", 0o600, b"")),
     ("log", |tree, _| tree.plant("/var/log/dpkg.log", 0o644, b"x")),

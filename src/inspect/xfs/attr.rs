@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::inode::{Format, Fork, Inode};
+use super::inode::{Fork, Format, Inode};
 use super::{Xfs, damaged};
 use crate::error::Result;
 use crate::inspect::extents::Runs;
@@ -45,7 +45,9 @@ impl Xfs {
         let mut found = Attributes::new();
         let Some(fork) = &inode.attributes else { return Ok(found) };
         match fork.format {
-            Format::Local => short(&fork.bytes, &mut found).ok_or_else(|| damaged("attributes in an inode"))?,
+            Format::Local => {
+                short(&fork.bytes, &mut found).ok_or_else(|| damaged("attributes in an inode"))?;
+            }
             Format::Extents if fork.extents == 0 => {}
             Format::Extents | Format::Tree => self.leaves(fork, &mut found)?,
             Format::Device => return Err(damaged("attributes in place of a device")),

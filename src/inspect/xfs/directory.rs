@@ -57,7 +57,10 @@ impl Xfs {
             for number in last.max(run.logical / size)..end.div_ceil(size) {
                 blocks.push(number);
                 if blocks.len() as u64 * size > DIRECTORY_MAX {
-                    return Err(damaged(format!("directory {} has more than {DIRECTORY_MAX} bytes", inode.number)));
+                    return Err(damaged(format!(
+                        "directory {} has more than {DIRECTORY_MAX} bytes",
+                        inode.number
+                    )));
                 }
             }
         }

@@ -122,7 +122,8 @@ impl Xfs {
     /// Returns the target of a symbolic link.
     pub(super) fn target(&self, inode: &Inode) -> Result<Vec<u8>> {
         let wrong = || damaged(format!("the target of inode {}", inode.number));
-        let size = usize::try_from(inode.size).ok().filter(|size| *size as u64 <= TARGET_MAX).ok_or_else(wrong)?;
+        let size =
+            usize::try_from(inode.size).ok().filter(|size| *size as u64 <= TARGET_MAX).ok_or_else(wrong)?;
         if inode.format == Format::Local {
             return inode.data.bytes.get(..size).map(<[u8]>::to_owned).ok_or_else(wrong);
         }

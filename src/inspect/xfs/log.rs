@@ -72,7 +72,9 @@ impl Xfs {
     /// Makes sure that nothing must be replayed.
     pub(super) fn must_be_clean(&self, start: u64, blocks: u32) -> Result<()> {
         if start == 0 {
-            return Err(Error::failed("the XFS file system has its log on another device, which rekiln does not read"));
+            return Err(Error::failed(
+                "the XFS file system has its log on another device, which rekiln does not read",
+            ));
         }
         let bytes = u64::from(blocks) << self.block_bits;
         let window = self.window.part(self.offset(start)?, bytes)?;

@@ -35,16 +35,16 @@ impl Xfs {
         if fork.extents > RUNS_MAX as u64 {
             return Err(damaged(format!("{} extents are more than any file has", fork.extents)));
         }
-        let root = &fork.bytes;
-        let (level, count) = (be16_at(root, 0), usize::from(be16_at(root, 2)));
+        let bytes = &fork.bytes;
+        let (level, count) = (be16_at(bytes, 0), usize::from(be16_at(bytes, 2)));
         // Keys first, as many as there is room for, then as many pointers.
-        let room = root.len().saturating_sub(4) / RECORD;
+        let room = bytes.len().saturating_sub(4) / RECORD;
         if level == 0 || level > LEVELS_MAX || count > room {
             return Err(damaged("the root of a tree of extents"));
         }
         let (mut runs, mut nodes) = (Runs::default(), 0);
         for number in 0..count {
-            let pointer = be64_at(root, 4 + 8 * room + 8 * number);
+            let pointer = be64_at(bytes, 4 + 8 * room + 8 * number);
             self.node(pointer, level - 1, &mut nodes, &mut runs)?;
         }
         Ok(runs)

@@ -161,7 +161,11 @@ impl Xfs {
         if inode.kind != Kind::Directory {
             return Err(damaged(format!("inode {directory} is no directory")));
         }
-        let found = if inode.format == Format::Local { self.short_entries(&inode) } else { self.block_entries(&inode) };
+        let found = if inode.format == Format::Local {
+            self.short_entries(&inode)
+        } else {
+            self.block_entries(&inode)
+        };
         found.map_err(|error| error.during(format!("reading directory {directory}")))
     }
 
@@ -175,7 +179,9 @@ impl Xfs {
             return Err(damaged(format!("inode {file} is no file")));
         }
         if inode.realtime {
-            return Err(Error::failed("the file's data lies on a realtime device, which rekiln does not read"));
+            return Err(Error::failed(
+                "the file's data lies on a realtime device, which rekiln does not read",
+            ));
         }
         self.runs(&inode.data)?.copy(&self.window, inode.size, to)
     }

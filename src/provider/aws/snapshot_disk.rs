@@ -111,13 +111,14 @@ impl SnapshotDisk {
         if wanted.is_empty() {
             return Ok(());
         }
-        let read_before = self.blocks.range(..first).next_back().is_some_and(|(before, _)| fetched.contains(before));
+        let read_before =
+            self.blocks.range(..first).next_back().is_some_and(|(before, _)| fetched.contains(before));
         if ahead && read_before && last < u32::MAX {
             wanted.extend(missing(&fetched, last + 1..=u32::MAX, AHEAD));
         }
-        self.runtime.block_on(self.fetch_all(wanted, &mut fetched)).map_err(|error| {
-            error.during(format!("reading the snapshot {}", self.snapshot))
-        })
+        self.runtime
+            .block_on(self.fetch_all(wanted, &mut fetched))
+            .map_err(|error| error.during(format!("reading the snapshot {}", self.snapshot)))
     }
 
     async fn fetch_all(&self, wanted: Vec<Readable>, fetched: &mut BTreeSet<u32>) -> Result<()> {
@@ -137,7 +138,10 @@ impl SnapshotDisk {
             let Some(ended) = calls.join_next().await else { return Ok(()) };
             let (index, data) = ended.doing(|| "reading a block")??;
             if data.len() != BLOCK {
-                return Err(Error::failed(format!("block {index} has {} bytes, and not {BLOCK}", data.len())));
+                return Err(Error::failed(format!(
+                    "block {index} has {} bytes, and not {BLOCK}",
+                    data.len()
+                )));
             }
             let at = u64::from(index) * BLOCK as u64;
             // A block behind the volume's end would make the file longer than the disk.
@@ -151,7 +155,7 @@ impl SnapshotDisk {
 }
 
 impl Source for SnapshotDisk {
-    fn len(&self) -> u64 {
+    fn size(&self) -> u64 {
         self.len
     }
 

@@ -12,7 +12,7 @@ const ROUNDS: u64 = 250;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Reads everything that an inspection would; whether it succeeds does not matter.
-fn walk(volume: Volume) {
+fn walk(volume: &Volume) {
     let Ok(tree) = Tree::of_volume(volume) else { return };
     for (path, _) in tree.iter() {
         drop(tree.read(path, 1 << 22));
@@ -26,7 +26,11 @@ fn spoil(image: &Path, seed: u64, reads: impl Fn(Window)) {
     let mut random = Random(seed);
     for round in 0..ROUNDS {
         // Half of the damage is where superblocks, groups, inodes and the first directories are.
-        let part = if round % 2 == 0 { &data[0] } else { &data[usize::try_from(random.below(data.len() as u64)).expect("small")] };
+        let part = if round % 2 == 0 {
+            &data[0]
+        } else {
+            &data[usize::try_from(random.below(data.len() as u64)).expect("small")]
+        };
         let len = (part.end - part.start).min(if round % 4 == 0 { 2048 } else { 1 << 18 });
         let mut kept = Vec::new();
         for _ in 0..=random.below(8) {
@@ -59,11 +63,11 @@ fn damaged_ext4_ends_with_an_error() {
     for seed in [1, 2] {
         spoil(&image, seed, |window| {
             if let Ok(Some(volume)) = Volume::open(&window) {
-                walk(volume);
+                walk(&volume);
             }
         });
     }
-    compare(open(&image), &root);
+    compare(&open(&image), &root);
     truncated(&image);
 }
 
@@ -74,18 +78,18 @@ fn damaged_xfs_ends_with_an_error() {
     let image = xfs_image(temp.path(), &root, &[]);
     spoil(&image, 3, |window| {
         if let Ok(Some(volume)) = Volume::open(&window) {
-            walk(volume);
+            walk(&volume);
         }
     });
     // Without checksums, damage gets further.
     for seed in [4, 5] {
         spoil(&image, seed, |window| {
             if let Ok(volume) = Xfs::open_unverified(window) {
-                walk(Volume::Xfs(volume));
+                walk(&Volume::Xfs(volume));
             }
         });
     }
-    compare(open(&image), &root);
+    compare(&open(&image), &root);
     truncated(&image);
 }
 
@@ -94,7 +98,7 @@ fn truncated(image: &Path) {
     for len in [8 << 20, 1 << 20, 70_000, 4096, 1500, 1024, 600, 512, 3, 0] {
         file.set_len(len).expect("a size");
         if let Ok(Some(volume)) = Volume::open(&Window::open(image).expect("it opens")) {
-            walk(volume);
+            walk(&volume);
         }
     }
 }

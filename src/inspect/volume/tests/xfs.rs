@@ -31,7 +31,7 @@ fn xfs_is_read_as_it_was_written() {
         if options[0] == "-L" {
             assert_eq!((volume.label(), volume.uuid().as_str()), ("root", &options[3][5..]));
         }
-        compare(volume, &root);
+        compare(&volume, &root);
     }
     // An older format has no checksums.
     let old = xfs_image(temp.path(), &root, &["-m", "crc=0"]);
@@ -44,7 +44,7 @@ fn xfs_attributes_of_every_form_are_read() {
     let root = source(temp.path(), 10);
     let image = xfs_image(temp.path(), &root, &[]);
     let inode = |path: &str| {
-        let tree = Tree::of_volume(open(&image)).expect("it reads");
+        let tree = Tree::of_volume(&open(&image)).expect("it reads");
         let node = tree.get(path).expect("it is there");
         node.inode().expect("it lies on a volume")
     };
@@ -65,7 +65,7 @@ fn xfs_attributes_of_every_form_are_read() {
     let names: Vec<String> = (0..150).map(|number| format!("attribute-{number}")).collect();
     let many: Vec<(&str, &str, usize)> = names.iter().map(|name| ("-u", name.as_str(), 200)).collect();
     set("/srv/odd", &many);
-    let tree = Tree::of_volume(open(&image)).expect("it reads");
+    let tree = Tree::of_volume(&open(&image)).expect("it reads");
     let found = |path: &str| {
         let xattrs = &tree.get(path).expect("it is there").xattrs;
         assert!(xattrs.values().all(|value| value.iter().all(|byte| *byte == b'v')), "{path}");
@@ -117,8 +117,8 @@ fn xfs_targets_in_blocks_of_their_own_are_read() {
     let target = "a/".repeat(450);
     symlink(&target, root.join("longest")).expect("a link");
     let image = xfs_image(temp.path(), &root, &[]);
-    let found = run("xfs_db", &["-r", "-c", "ls /longest", text(&image)]);
-    let inode = found.split_whitespace().nth(1).expect("a number");
+    let names = open(&image).entries(open(&image).root()).expect("it reads");
+    let inode = names.iter().find(|entry| entry.name == b"longest").expect("it is there").inode;
     let at = format!("inode {inode}");
     let place = run("xfs_db", &["-r", "-c", &at, "-c", "dblock 0", "-c", "daddr", text(&image)]);
     let daddr: u64 = place.trim().rsplit(' ').next().and_then(|text| text.parse().ok()).expect("a place");
@@ -129,9 +129,9 @@ fn xfs_targets_in_blocks_of_their_own_are_read() {
     block[12..16].copy_from_slice(&sum.to_le_bytes());
     let file = File::options().write(true).open(&image).expect("it opens");
     file.write_all_at(&block, daddr * 512).expect("it is written");
-    compare(open(&image), &root);
+    compare(&open(&image), &root);
     file.write_all_at(b"b", daddr * 512 + 60).expect("it is written");
-    let error = Tree::of_volume(open(&image)).err().expect("it is damaged");
+    let error = Tree::of_volume(&open(&image)).err().expect("it is damaged");
     assert!(error.chain().contains("/longest") && error.chain().contains("checksum"), "{error:?}");
 }
 
@@ -142,12 +142,14 @@ fn xfs_files_in_many_pieces_are_read() {
     let temp = tempfile::tempdir().expect("a directory");
     let root = source(temp.path(), 10);
     let image = xfs_image(temp.path(), &root, &[]);
-    let tree = Tree::of_volume(open(&image)).expect("it reads");
+    let tree = Tree::of_volume(&open(&image)).expect("it reads");
     let node = tree.get("/srv/large").expect("it is there");
-    let at = format!("inode {}", node.inode().expect("it lies on a volume"));
-    let byte = run("xfs_db", &["-r", "-c", &at, "-c", "daddr", text(&image)]);
-    let daddr: u64 = byte.trim().rsplit(' ').next().and_then(|text| text.parse().ok()).expect("a place");
-    let inode_at = daddr * 512 + (node.inode().expect("one") % 8) * 512;
+    let convert = format!("convert ino {} daddr", node.inode().expect("it lies on a volume"));
+    let said = run("xfs_db", &["-r", "-c", &convert, text(&image)]);
+    // `0x1234 (4660)`
+    let daddr =
+        said.trim().trim_end_matches(')').rsplit('(').next().and_then(|text| text.parse::<u64>().ok());
+    let inode_at = daddr.expect("a place") * 512;
     let file = File::options().read(true).write(true).open(&image).expect("it opens");
     let mut inode = vec![0; 512];
     file.read_exact_at(&mut inode, inode_at).expect("it reads");
@@ -213,5 +215,5 @@ fn xfs_files_in_many_pieces_are_read() {
     bytes[5 * 4096..6 * 4096].fill(0);
     fs::write(root.join("srv/large"), bytes).expect("it is written");
     chown(root.join("srv/large"), Some(70_000), Some(80_000)).expect("an owner");
-    compare(open(&image), &root);
+    compare(&open(&image), &root);
 }
