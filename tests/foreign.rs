@@ -1,5 +1,6 @@
 //! `rekiln inspect` on disks that rekiln did not make: as a vendor lays them out, made by the field's tools.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
@@ -176,7 +177,7 @@ fn descend(dir: &Path, lines: &mut String) {
         } else {
             ('-', path.display().to_string())
         };
-        lines.push_str(&format!("{name} {kind}{set}-{:03o} 0 0 {what}\n", mode & 0o777));
+        writeln!(lines, "{name} {kind}{set}-{:03o} 0 0 {what}", mode & 0o777).expect("text");
         if meta.is_dir() {
             descend(&path, lines);
         }

@@ -144,15 +144,15 @@ const VIOLATIONS: &[(&str, Plant)] = &[
         tree.plant("/etc/netplan/50-cloud-init.yaml", 0o600, text);
     }),
     ("machine-id", |tree, _| {
-        tree.plant("/etc/udev/rules.d/70-persistent-net.rules", 0o644, b"SUBSYSTEM==\"net\"\n")
+        tree.plant("/etc/udev/rules.d/70-persistent-net.rules", 0o644, b"SUBSYSTEM==\"net\"\n");
     }),
     ("machine-secret", |tree, _| tree.plant("/var/lib/dhcp/dhclient.ens5.leases", 0o644, b"lease {\n")),
     ("machine-secret", |tree, _| {
-        tree.plant("/var/lib/NetworkManager/internal-1-ens5.lease", 0o644, b"ADDRESS=1\n")
+        tree.plant("/var/lib/NetworkManager/internal-1-ens5.lease", 0o644, b"ADDRESS=1\n");
     }),
     ("machine-secret", |tree, _| tree.plant("/var/lib/cloud/instances/i-0123/user-data.txt", 0o600, b"")),
     ("machine-secret", |tree, _| {
-        tree.plant_link("/var/lib/cloud/instance", "/var/lib/cloud/instances/i-0123")
+        tree.plant_link("/var/lib/cloud/instance", "/var/lib/cloud/instances/i-0123");
     }),
     ("machine-secret", |tree, _| tree.plant("/var/lib/systemd/random-seed", 0o600, b"x")),
     ("history", |tree, _| tree.plant("/root/.bash_history", 0o600, b"")),

@@ -258,10 +258,3 @@ pub(crate) fn xfs_image(dir: &Path, root: &Path, options: &[&str]) -> PathBuf {
     run("mkfs.xfs", &[&["-q", "-p", text(&list), "-d", size.as_str()], options].concat());
     image
 }
-
-#[test]
-fn dev_check() {
-    let volume = open(Path::new("/tmp/a-dev/x.img"));
-    compare(&volume, Path::new("/tmp/a-dev/m"));
-    assert!(error(Path::new("/tmp/a-dev/dirty.img")).contains("cleanly"));
-}

@@ -71,11 +71,11 @@ fn xfs_attributes_of_every_form_are_read() {
         assert!(xattrs.values().all(|value| value.iter().all(|byte| *byte == b'v')), "{path}");
         xattrs.iter().map(|(name, value)| (name.clone(), value.len())).collect::<Vec<_>>()
     };
-    let named = |name: &str, len: usize| (name.to_owned(), len);
-    assert_eq!(found("/bin/ping"), [named("security.capability", 20)]);
+    let sized = |name: &str, len: usize| (name.to_owned(), len);
+    assert_eq!(found("/bin/ping"), [sized("security.capability", 20)]);
     assert_eq!(
         found("/bin/su"),
-        [named("trusted.middle", 1500), named("user.large", 60_000), named("user.small", 10)]
+        [sized("trusted.middle", 1500), sized("user.large", 60_000), sized("user.small", 10)]
     );
     let all = found("/srv/odd");
     assert!(all.len() == 150 && all.iter().all(|(_, len)| *len == 200), "{all:?}");
@@ -193,10 +193,10 @@ fn xfs_files_in_many_pieces_are_read() {
         keys.push((240 * leaf as u64, place));
     }
     let mut top = head(1, u16::try_from(keys.len()).expect("small"));
-    let room = (4096 - 72) / 16;
+    let slots = (4096 - 72) / 16;
     for (number, (key, place)) in keys.iter().enumerate() {
         top[72 + 8 * number..80 + 8 * number].copy_from_slice(&key.to_be_bytes());
-        let at = 72 + 8 * room + 8 * number;
+        let at = 72 + 8 * slots + 8 * number;
         top[at..at + 8].copy_from_slice(&place.to_be_bytes());
     }
     file.write_all_at(&sealed(top, 64), free(0) * 4096).expect("it is written");
@@ -204,10 +204,10 @@ fn xfs_files_in_many_pieces_are_read() {
     inode[76..80].copy_from_slice(&u32::try_from(PIECES).expect("small").to_be_bytes());
     // The fork goes to the end of the inode, or to the attributes.
     let fork = if inode[82] == 0 { 512 - 176 } else { 8 * usize::from(inode[82]) };
-    let room = (fork - 4) / 16;
+    let slots = (fork - 4) / 16;
     inode[176..176 + fork].fill(0);
     inode[176..180].copy_from_slice(&[0, 2, 0, 1]);
-    let at = 180 + 8 * room;
+    let at = 180 + 8 * slots;
     inode[at..at + 8].copy_from_slice(&free(0).to_be_bytes());
     file.write_all_at(&sealed(inode, 100), inode_at).expect("it is written");
     // What was never written reads as zeros.
