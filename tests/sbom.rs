@@ -137,7 +137,7 @@ pub fn record(name: &str) -> Record {
         lock: id,
         parents: Vec::new(),
         disk: Disk { sha256: id, blocks: None, size: 1, partitions: Vec::new() },
-        root_hash: id,
+        root_hash: Some(id),
         cmdline: String::new(),
         layers: Vec::new(),
         kernel: None,
@@ -149,6 +149,7 @@ pub fn record(name: &str) -> Record {
         verdict: None,
         baked: Timestamp::UNIX_EPOCH,
         timings: BTreeMap::new(),
+        derived: None,
     }
 }
 

@@ -9,9 +9,9 @@ use crate::digest::{Digest, ImageId};
 use crate::error::Result;
 use crate::lock::{Package, Role};
 use crate::notation;
-use crate::recipe::Recipe;
 use crate::recipe::inputs::{Inputs, LayerInput, LayerKind, Link, Maker};
 use crate::recipe::render::Rendered;
+use crate::recipe::{DiskSource, Recipe};
 use crate::repository::Repository;
 use crate::vm::guest;
 
@@ -54,9 +54,18 @@ impl Identity {
         Ok(Self { name: name.to_owned(), id: inputs.id(), debug, links, inputs })
     }
 
-    /// Returns the keys of all its layers, the one with the kernel and initrd last.
+    /// Returns the vendor's disk that the image is derived from, if it is.
+    #[must_use]
+    pub fn derived(&self) -> Option<&DiskSource> {
+        self.links.last()?.recipe.source.disk()
+    }
+
+    /// Returns the keys of all its layers, the one with the kernel and initrd last. A derived image has none.
     #[must_use]
     pub fn layer_keys(&self) -> Vec<Digest> {
+        if self.derived().is_some() {
+            return Vec::new();
+        }
         let layers = self.inputs.layers(&self.links).into_iter().map(|layer| layer.key);
         layers.chain([self.with_kernel(|inputs| inputs.key())]).collect()
     }
@@ -75,7 +84,7 @@ impl Identity {
         work(KernelInputs { packages: &packages, modules: &modules, guest: guest::GUEST, zstd })
     }
 
-    /// Returns the plans of all layers from the ground up.
+    /// Returns the plans of all layers from the ground up. A derived image has none.
     ///
     /// # Errors
     /// A value that `check` would refuse.

@@ -135,6 +135,9 @@ impl Bake<'_> {
     }
 
     fn make(&self, image: &Identity, layers: &Layers<'_>) -> Result<Record> {
+        if let Some(source) = image.derived() {
+            return self.derive(image, source);
+        }
         let mut timings = BTreeMap::new();
         let start = Instant::now();
         let plans = image.layers()?;
@@ -240,7 +243,7 @@ impl Bake<'_> {
             lock: image.links.last().map_or_else(|| Digest::of(b""), |link| link.lock_digest),
             parents,
             disk: assembled.disk.clone(),
-            root_hash: assembled.root_hash,
+            root_hash: Some(assembled.root_hash),
             cmdline: assembled.cmdline.clone(),
             layers,
             kernel: Some(kernel),
@@ -252,6 +255,7 @@ impl Bake<'_> {
             verdict: None,
             baked: Timestamp::now(),
             timings,
+            derived: None,
         })
     }
 
@@ -286,6 +290,9 @@ impl Bake<'_> {
     }
 
     fn judge(&self, image: &Identity, record: &mut Record) -> Result<()> {
+        let root_hash = record
+            .root_hash
+            .ok_or_else(|| Error::failed("a derived image is not booted for its verdict yet"))?;
         let dir = self.store.image(image.id);
         let boot = Boot::direct(&dir)?;
         let probed = accel::probe(self.store, &dir.join("kernel"))?;
@@ -298,7 +305,7 @@ impl Bake<'_> {
             disk: &dir.join("disk.raw"),
             boot,
             id: image.id,
-            root_hash: record.root_hash,
+            root_hash,
             checks: &checks,
             ports: &ports,
             memory_mib: TRIAL_MEMORY_MIB,
@@ -314,8 +321,9 @@ impl Bake<'_> {
     }
 }
 
-/// Refuses to bake with other tools than those in the locks.
+/// Refuses to bake with other tools than those in the locks. No tool of the host writes a derived image's bytes.
 fn check_tools(images: &[&Identity]) -> Result<()> {
+    let images: Vec<_> = images.iter().filter(|image| image.derived().is_none()).collect();
     if images.is_empty() {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 pub mod arrange;
 pub mod deb;
+pub mod derive;
 pub mod disk;
 pub mod files;
 pub mod identity;

@@ -63,7 +63,7 @@ fn the_same_disk_boots_with_firmware_from_nvme() {
         disk: &ground.site.store().image(web.id).join("disk.raw"),
         boot: Boot::Uefi,
         id: web.id,
-        root_hash: web.root_hash,
+        root_hash: web.root_hash.expect("a root hash"),
         checks: &checks,
         ports: &web.ports.iter().cloned().collect(),
         memory_mib: 256,
@@ -115,7 +115,7 @@ fn a_flipped_byte_is_never_served() {
     let check = |when: &str| {
         let [root, hash] =
             [root, hash].map(|part| extract(&disk, part.offset, part.size, dir.path().join(&part.name)));
-        let verified = verity(&root, &hash, &web.root_hash.to_string());
+        let verified = verity(&root, &hash, &web.root_hash.expect("a root hash").to_string());
         eprintln!("veritysetup {when}: {}", verified.status);
         verified.status.success()
     };

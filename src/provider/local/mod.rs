@@ -182,6 +182,13 @@ impl<M: Machines> Local<M> {
                 image.id
             )));
         }
+        // The guest program of rekiln's own images says what runs; a vendor's disk has none, nor a kernel to boot directly.
+        let Some(root_hash) = image.root_hash else {
+            return Ok(Outcome::refused(format!(
+                "image {} is derived from a vendor's disk, and a local fleet boots rekiln's own images: publish it",
+                image.id.short()
+            )));
+        };
         let spec = Spec {
             disk: files.join("disk.raw"),
             boot: Boot::direct(&files)?,
@@ -197,7 +204,7 @@ impl<M: Machines> Local<M> {
             id: id.clone(),
             generation: generation.clone(),
             image: image.id,
-            root_hash: image.root_hash,
+            root_hash,
             spec,
             port: 0,
             health_port: 0,
