@@ -35,6 +35,9 @@ use crate::vm::verdict::{Trial, judge};
 /// says something about a small machine.
 const TRIAL_MEMORY_MIB: u32 = 256;
 
+/// The same for a derived image, whose vendor did not make it for small machines: the least that EC2 has.
+const DERIVED_TRIAL_MEMORY_MIB: u32 = 512;
+
 /// Bakes images of one repository into one store.
 pub struct Bake<'a> {
     /// The repository.
@@ -318,13 +321,21 @@ impl Bake<'_> {
         std::fs::rename(out, &place).doing(|| format!("moving the image to {}", place.display()))
     }
 
+    /// Returns how machines run on this computer; a kernel that is not there cannot be tried under KVM.
+    pub(super) fn accelerator(&self, kernel: &Path) -> Result<accel::Accelerator> {
+        if !kernel.is_file() {
+            return Ok(accel::Accelerator::Tcg);
+        }
+        Ok(accel::probe(self.store, kernel)?.accelerator)
+    }
+
     fn judge(&self, image: &Identity, record: &mut Record) -> Result<()> {
-        let root_hash = record
-            .root_hash
-            .ok_or_else(|| Error::failed("a derived image is not booted for its verdict yet"))?;
         let dir = self.store.image(image.id);
-        let boot = Boot::direct(&dir)?;
-        let probed = accel::probe(self.store, &dir.join("kernel"))?;
+        let (boot, memory_mib) = match &record.derived {
+            Some(derived) => (Boot::Firmware(derived.firmware), DERIVED_TRIAL_MEMORY_MIB),
+            None => (Boot::direct(&dir)?, TRIAL_MEMORY_MIB),
+        };
+        let accelerator = self.accelerator(&dir.join("kernel"))?;
         let checks: Vec<_> = image.links.iter().flat_map(|link| link.recipe.checks.iter().cloned()).collect();
         let ports = record.ports.iter().cloned().collect();
         let trial_dir = dir.join("verdict");
@@ -334,15 +345,15 @@ impl Bake<'_> {
             disk: &dir.join("disk.raw"),
             boot,
             id: image.id,
-            root_hash,
+            root_hash: record.root_hash,
             checks: &checks,
             ports: &ports,
-            memory_mib: TRIAL_MEMORY_MIB,
+            memory_mib,
             cpus: 1,
         };
         let verdict = self
             .progress
-            .step(&image.name, "booting it for the verdict", || judge(&trial, probed.accelerator))?;
+            .step(&image.name, "booting it for the verdict", || judge(&trial, accelerator))?;
         // The machine was ended then, and not by a fault of the image.
         interrupt::check()?;
         record.verdict = Some(verdict);

@@ -63,7 +63,7 @@ fn the_same_disk_boots_with_firmware_from_nvme() {
         disk: &ground.site.store().image(web.id).join("disk.raw"),
         boot: Boot::Uefi,
         id: web.id,
-        root_hash: web.root_hash.expect("a root hash"),
+        root_hash: web.root_hash,
         checks: &checks,
         ports: &web.ports.iter().cloned().collect(),
         memory_mib: 256,
