@@ -151,6 +151,7 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("mkfs.erofs", "erofs-utils"),
     ("mkfs.vfat", "dosfstools"),
     ("objcopy", "binutils"),
+    ("qemu-img", "qemu-utils"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("sfdisk", "fdisk"),
     ("tar", "tar"),

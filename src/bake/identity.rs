@@ -2,7 +2,7 @@
 
 use super::files::tidy;
 use super::initrd::KernelInputs;
-use super::layers::{FilesPlan, LayerPlan, Make};
+use super::layers::{FilesPlan, LayerPlan, Make, Script};
 use super::sandbox::Step;
 use super::{packages, trim};
 use crate::digest::{Digest, ImageId};
@@ -50,7 +50,13 @@ impl Identity {
     /// As [`Repository::links`].
     pub fn of(repository: &Repository, name: &str, debug: bool) -> Result<Self> {
         let links = repository.links(name)?;
-        let inputs = Inputs::of(&links, maker(debug));
+        let maker = maker(debug);
+        #[cfg(feature = "ssh")]
+        let maker = match links.last().and_then(|link| link.recipe.source.disk()) {
+            Some(_) => Maker { profile: super::derive::profile(), ..maker },
+            None => maker,
+        };
+        let inputs = Inputs::of(&links, maker);
         Ok(Self { name: name.to_owned(), id: inputs.id(), debug, links, inputs })
     }
 
@@ -117,7 +123,7 @@ fn privileged(recipe: &Recipe) -> Vec<String> {
     allowed.filter_map(|exception| exception.path.clone()).collect()
 }
 
-fn files_plan(link: &Link, ground: bool) -> Result<FilesPlan> {
+pub(super) fn files_plan(link: &Link, ground: bool) -> Result<FilesPlan> {
     let mut plan = FilesPlan {
         fetches: link.recipe.fetches.clone(),
         services: link.recipe.services.clone(),
@@ -142,7 +148,13 @@ fn files_plan(link: &Link, ground: bool) -> Result<FilesPlan> {
         .rendered
         .scripts
         .iter()
-        .map(|script| (script.template.clone(), script.content.clone()))
+        .zip(&link.recipe.runs)
+        .map(|(script, run)| Script {
+            name: script.template.clone(),
+            text: script.content.clone(),
+            reboot: run.reboot,
+            expect_disconnect: run.expect_disconnect,
+        })
         .collect();
     Ok(plan)
 }

@@ -49,6 +49,17 @@ pub struct Bake<'a> {
     pub progress: &'a dyn Progress,
     /// Whether each image is booted for its verdict.
     pub boot: bool,
+    /// Whether the machine of a derived image whose bake failed is kept for a while.
+    pub keep: Option<&'a Keep>,
+}
+
+/// For how long the machine of a failed bake is kept, and who may look at it.
+#[derive(Debug, Clone)]
+pub struct Keep {
+    /// The machine ends when this time is over.
+    pub time: std::time::Duration,
+    /// Public keys, as lines of `authorized_keys`.
+    pub keys: Vec<String>,
 }
 
 /// A baked image.
@@ -135,8 +146,14 @@ impl Bake<'_> {
     }
 
     fn make(&self, image: &Identity, layers: &Layers<'_>) -> Result<Record> {
+        #[cfg(feature = "ssh")]
         if let Some(source) = image.derived() {
             return self.derive(image, source);
+        }
+        #[cfg(not(feature = "ssh"))]
+        if image.derived().is_some() {
+            return Err(Error::failed("this rekiln was compiled without SSH and derives no images")
+                .hint("compile it with its default features"));
         }
         let mut timings = BTreeMap::new();
         let start = Instant::now();
@@ -259,7 +276,7 @@ impl Bake<'_> {
         })
     }
 
-    /// Moves the finished image into the catalog; until then nothing counts as an image.
+    /// Keeps the sealed disk with what boots it directly.
     fn publish(
         &self,
         record: &Record,
@@ -269,11 +286,23 @@ impl Bake<'_> {
         scratch: &Scratch,
     ) -> Result<()> {
         let out = scratch.subdirectory("image")?;
-        std::fs::rename(&assembled.path, out.join("disk.raw")).doing(|| "keeping the disk")?;
-        std::fs::write(out.join(blocks::FILE), &assembled.blocks).doing(|| "keeping the blocks' digests")?;
         std::fs::copy(&kernel.vmlinuz, out.join("kernel")).doing(|| "keeping the kernel")?;
         std::fs::copy(&kernel.initrd, out.join("initrd")).doing(|| "keeping the initrd")?;
         std::fs::write(out.join("cmdline"), &assembled.cmdline).doing(|| "keeping the command line")?;
+        self.catalogue(record, image, &out, &assembled.path, &assembled.blocks)
+    }
+
+    /// Moves the finished image into the catalog, with what `out` has of it already; until then nothing counts as an image.
+    pub(super) fn catalogue(
+        &self,
+        record: &Record,
+        image: &Identity,
+        out: &Path,
+        disk: &Path,
+        blocks: &[u8],
+    ) -> Result<()> {
+        std::fs::rename(disk, out.join("disk.raw")).doing(|| "keeping the disk")?;
+        std::fs::write(out.join(blocks::FILE), blocks).doing(|| "keeping the blocks' digests")?;
         let locks: Vec<_> = image.links.iter().map(|link| &link.lock).collect();
         let bill = serde_json::to_vec_pretty(&sbom::bill(record, &locks)?)
             .doing(|| "writing the bill of materials")?;
@@ -281,12 +310,12 @@ impl Bake<'_> {
         let text = serde_json::to_vec_pretty(record).doing(|| "describing the image")?;
         std::fs::write(out.join("record.json"), text).doing(|| "recording the image")?;
         let place = self.store.image(image.id);
-        if std::fs::rename(&out, &place).is_ok() || self.known(image).is_some() {
+        if std::fs::rename(out, &place).is_ok() || self.known(image).is_some() {
             return Ok(());
         }
         // A directory without a readable record is no image.
         std::fs::remove_dir_all(&place).doing(|| format!("removing the remains in {}", place.display()))?;
-        std::fs::rename(&out, &place).doing(|| format!("moving the image to {}", place.display()))
+        std::fs::rename(out, &place).doing(|| format!("moving the image to {}", place.display()))
     }
 
     fn judge(&self, image: &Identity, record: &mut Record) -> Result<()> {
@@ -332,11 +361,11 @@ fn check_tools(images: &[&Identity]) -> Result<()> {
     links.try_for_each(|link| tools::check(&link.name, &link.lock, &host))
 }
 
-fn services(image: &Identity) -> Vec<String> {
+pub(super) fn services(image: &Identity) -> Vec<String> {
     image.inputs.recipes.iter().flat_map(|recipe| recipe.files.enable.iter().cloned()).collect()
 }
 
-fn exceptions(image: &Identity) -> Vec<Exception> {
+pub(super) fn exceptions(image: &Identity) -> Vec<Exception> {
     image.links.iter().flat_map(|link| link.recipe.harden.allow.iter().cloned()).collect()
 }
 
@@ -352,12 +381,12 @@ fn expected(image: &Identity, assembled: &Assembled) -> Expected {
     }
 }
 
-fn ports(image: &Identity) -> Vec<String> {
+pub(super) fn ports(image: &Identity) -> Vec<String> {
     image.links.iter().flat_map(|link| link.recipe.services.ports.iter().cloned()).collect()
 }
 
 /// Refuses an image with findings that no recipe excepts.
-fn refuse(found: &[Finding]) -> Result<()> {
+pub(super) fn refuse(found: &[Finding]) -> Result<()> {
     let open: Vec<&Finding> = found.iter().filter(|finding| finding.excepted.is_none()).collect();
     if open.is_empty() {
         return Ok(());

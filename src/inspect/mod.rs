@@ -15,7 +15,7 @@ mod verity;
 pub mod window;
 
 pub use inspection::{Expected, Inspection, inspect_disk};
-pub use rules::rule_names;
+pub use rules::{SETUID, rule_names};
 
 use serde::{Deserialize, Serialize};
 
