@@ -56,6 +56,10 @@ PACKAGES = [
     "dbus", "libpam-systemd", "systemd-timesyncd", "ca-certificates", "debian-archive-keyring",
 ]  # fmt: skip
 
+# mmdebstrap mounts /proc, /sys and devices into its tree, in whatever namespace it finds itself; killed, it would leave
+# them, and whoever removes the tree would walk into them. In namespaces of its own, they and its children go with it.
+CLOSED = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"]
+
 MIB = 1 << 20
 SECTOR = 512
 # The size that genericcloud has; about a gigabyte of it is free.
@@ -133,7 +137,7 @@ def run(command, **options):
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     if text := options.pop("input", None):
         pipes["stdin"] = subprocess.PIPE
-    # A session of its own, for mmdebstrap's children; and it ends when this program is killed outright.
+    # A session of its own, for its children; and it ends when this program is killed outright.
     command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
     with subprocess.Popen(command, text=True, start_new_session=True, **pipes, **options) as process:
         try:
@@ -241,7 +245,7 @@ def make_tree(work, archive, identity, filesystem):
     excluded = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "info", "locale")]
     run(
         [
-            "mmdebstrap", "--quiet", "--variant=apt", "--format=directory", "--mode=root",
+            *CLOSED, "mmdebstrap", "--quiet", "--variant=apt", "--format=directory", "--mode=root",
             "--aptopt=Apt::Install-Recommends false", "--aptopt=Acquire::Languages none",
             # Of this machine's settings, only what the archive needs.
             *(f"--aptopt={line.strip().rstrip(';')}" for line in archive.settings.splitlines()),
@@ -283,6 +287,9 @@ def like_a_vendor(tree, archive, identity):
         if not inside.exists():
             inside.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(key, inside)
+
+    # Its package leaves this to the first boot, where it takes seconds, and whoever has booted an image has it.
+    run(["chroot", tree, "python3", "-m", "compileall", "-q", "/usr/share/netplan"])
 
     version = max((tree / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
     write(tree / "boot/grub/grub.cfg", grub_config(identity, version), 0o600)
