@@ -48,10 +48,15 @@ soak SCHEDULES='1000000':
 mutations *ARGS:
     python3 -B tests/mutations.py {{ARGS}}
 
-# Measures bakes and boots beside mmdebstrap and a stock Debian, on this machine
+# Measures bakes and boots beside mmdebstrap and a stock Debian, and deriving beside Packer, on this machine
 bench *ARGS:
     cargo build --release
     python3 tests/bench.py {{ARGS}}
+
+# Measures deriving an image from a vendor's disk beside Packer, on this machine; `just bench` does it too
+bench-derive *ARGS:
+    cargo build --release
+    python3 -B tests/bench_derive.py {{ARGS}}
 
 # Measures what a step of a rollout costs, from 10 instances to 50,000, or the cases whose name contains ARGS
 scale *ARGS:

@@ -46,7 +46,7 @@
 //! [`claim`] (what a process uses of the store and must not be collected), [`digest`], [`cpio`], [`holes`] (what of a
 //! file is data), [`notation`] (the small languages inside values: sizes, durations, paths, ports),
 //! [`diagnostic`] and [`error`] (what is wrong, where, and what to do next), [`process`] (the one way to run
-//! another program), [`curl`] (the one way to reach an URL), [`interrupt`] (Ctrl-C in the middle of work),
+//! another program), [`curl`] (the one way to reach an URL), `ssh` (the one way into a machine that becomes an image), [`interrupt`] (Ctrl-C in the middle of work),
 //! [`mod@atomic_write`] (files that are never half there), [`progress`], [`load`] (steady requests, to see that none is
 //! lost).
 //!
@@ -137,6 +137,8 @@ pub mod publish;
 pub mod recipe;
 pub mod repository;
 pub mod scratch;
+#[cfg(feature = "ssh")]
+pub mod ssh;
 pub mod store;
 pub mod table;
 pub mod vm;

@@ -92,6 +92,34 @@ pub fn package(text: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err(format!("`{text}` is not a Debian package name")) }
 }
 
+/// Reads a package of a vendor's distribution as a derived image names it: the exact name of a Debian or an rpm
+/// package, and perhaps the version that it is pinned to, as in `nginx=1.22.1-9`.
+///
+/// The characters are those of Debian's policy (5.6.7, 5.6.12) and of rpm's spec files, which besides allow capitals
+/// and `_` in names and `_` and `^` in versions. What package managers take for something else than one package's name is
+/// refused: options, patterns, groups (`@x`), paths, and the removal suffix `-` of apt.
+///
+/// # Errors
+/// Anything else.
+pub fn vendor_package(text: &str) -> Result<(&str, Option<&str>), String> {
+    let bad = || {
+        format!(
+            "`{text}` is not the exact name of a package, or one with a version such as \"nginx=1.22.1-9\""
+        )
+    };
+    let made_of = |part: &str, others: &[u8]| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
+        let first = part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        first && part.bytes().all(allowed) && !part.ends_with('-')
+    };
+    let (name, version) = match text.split_once('=') {
+        Some((name, version)) => (name, Some(version)),
+        None => (text, None),
+    };
+    let good = made_of(name, b"+-._") && version.is_none_or(|version| made_of(version, b"+-._:~^"));
+    if good { Ok((name, version)) } else { Err(bad()) }
+}
+
 /// Checks a name that also is a file name: of a recipe, a fleet or a Debian suite.
 ///
 /// # Errors

@@ -10,10 +10,10 @@ use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
 use crate::lock::{self, Lock};
+use crate::recipe::Recipe;
 use crate::recipe::document::Document;
 use crate::recipe::inputs::Link;
 use crate::recipe::render::{Templates, file_of, is_template, merged_vars};
-use crate::recipe::{Recipe, Source};
 
 /// Everything that people wrote, as it was at one moment.
 #[derive(Debug, Clone)]
@@ -160,7 +160,7 @@ impl Repository {
                 return Err(Error::invalid(format!("the recipe `{name}` stands on itself")));
             }
             chain.push((own, recipe));
-            next = parent(recipe);
+            next = recipe.source.parent();
         }
         chain.reverse();
         Ok(chain)
@@ -227,13 +227,6 @@ fn uses(document: &Document<Recipe>, file: &Path) -> bool {
 fn starts_from(document: &Document<Fleet>, file: &Path) -> bool {
     let group = document.value.as_ref().and_then(|fleet| fleet.aws.as_ref()?.group.as_ref());
     group.and_then(|group| group.user_data.as_ref()).is_some_and(|template| file_of(template) == file)
-}
-
-fn parent(recipe: &Recipe) -> Option<&str> {
-    match &recipe.source {
-        Source::Image(name) => Some(name),
-        Source::Debian(_) => None,
-    }
 }
 
 /// Returns where the recipe `name` lies in a repository.

@@ -19,7 +19,10 @@ What is compared, and what keeps it fair:
 
 (g), (h) Publishing beside coldsnap: see bench_upload.py, which also measures it alone.
 
-Needs root, `cargo build --release`, mmdebstrap, e2fsprogs, rekiln's own programs, and what bench_upload.py needs.
+(i), (j) Deriving an image from a vendor's disk beside Packer: see bench_derive.py, which also measures it alone.
+
+Needs root, `cargo build --release`, mmdebstrap, e2fsprogs, rekiln's own programs, and what bench_upload.py and
+bench_derive.py need.
 """
 
 import argparse
@@ -58,6 +61,10 @@ KERNEL = "linux-image-cloud-amd64"
 
 # The keys of Debian's archives, as apt has them.
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+# mmdebstrap mounts /proc, /sys and devices into its tree, in whatever namespace it finds itself; killed, it would leave
+# them, and whoever removes the tree would walk into them. In namespaces of its own, they and its children go with it.
+CLOSED = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"]
 
 # What a machine of one's own needs besides the packages: a network by DHCP and nginx, both started at boot. Debian's
 # nginx package enables itself, and the default site answers 200.
@@ -164,7 +171,7 @@ class Stock:
             cache = ["--skip=essential/unlink", f"--customize-hook=cp {archives}/*.deb {self.cache}/"]
         run(
             [
-                "mmdebstrap", "--quiet", "--variant=essential", "--format=directory", *cache,
+                *CLOSED, "mmdebstrap", "--quiet", "--variant=essential", "--format=directory", *cache,
                 "--aptopt=Apt::Install-Recommends false",
                 "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
                 f"--include={','.join(self.packages)}",
@@ -334,6 +341,7 @@ def machine_words(accel):
 
 
 def measure(work, runs):
+    import bench_derive  # pylint: disable=import-outside-toplevel,cyclic-import
     import bench_upload  # pylint: disable=import-outside-toplevel,cyclic-import
 
     load = [os.getloadavg()[0]]
@@ -399,6 +407,7 @@ def measure(work, runs):
             row("e", "disk", "MiB", disk.stat().st_size / mib, stock_size / mib, "value", 160.0),
             *deltas(rekiln, work),
             *bench_upload.uploads(work, runs),
+            *bench_derive.derived(work, runs, accel=accel),
         ],
     }
 
@@ -421,7 +430,7 @@ def show(result):
         aim = f"ratio <= {entry['aim']}" if entry["aim_of"] == "ratio" else f"<= {number(entry['aim'])}"
         ratio = "" if entry["ratio"] is None else f"{entry['ratio']:.2f}"
         rows.append((entry["key"], entry["what"], number(entry["value"]), number(entry["reference"]), ratio, aim,
-                     "yes" if entry["met"] else "NO"))  # fmt: skip
+                     {True: "yes", False: "NO", None: ""}[entry["met"]]))  # fmt: skip
     widths = [max(len(cells[column]) for cells in rows) for column in range(len(head))]
     for cells in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip())
@@ -443,10 +452,12 @@ def main():
     for program in ("mmdebstrap", "mkfs.erofs", "mkfs.ext4", "qemu-system-x86_64"):
         if not shutil.which(program):
             sys.exit(f"bench: `{program}` is missing: apt-get install mmdebstrap erofs-utils e2fsprogs qemu-system-x86")
-    # Not at the top: it stands on this.
+    # Not at the top: they stand on this.
+    import bench_derive  # pylint: disable=import-outside-toplevel,cyclic-import
     import bench_upload  # pylint: disable=import-outside-toplevel,cyclic-import
 
     bench_upload.needs()
+    bench_derive.needs()
     # So that Ctrl-C and a closed terminal unwind like any error, and machines and files go.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("bench: ended"))

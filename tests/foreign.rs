@@ -60,6 +60,8 @@ const FILES: &[(&str, u32, &str)] = &[
 
 const GRUB: &str = "set default=\"0\"\nmenuentry 'Debian' {\n\tlinux /vmlinuz root=LABEL=root ro console=ttyS0 lockdown=integrity\n}\n";
 
+const CMDLINE: &str = "root=LABEL=root ro console=ttyS0 lockdown=integrity";
+
 /// What must be found on it.
 const FINDINGS: &[(&str, &str)] = &[
     ("authorized-keys", "/home/admin/.ssh/id_ed25519"),
@@ -267,14 +269,25 @@ fn exceptions_of_a_record_count_on_a_vendors_disk() {
         path: Some("/usr/bin/sudo".to_owned()),
         why: "the operators' tool".to_owned(),
     };
-    let record =
-        Record { id, exceptions: vec![exception], cmdline: String::new(), ..crate::sbom::record("vendor") };
-    Catalog::new(store).save(&record).expect("saved");
+    let record = Record {
+        id,
+        exceptions: vec![exception],
+        root_hash: None,
+        cmdline: CMDLINE.to_owned(),
+        ..crate::sbom::record("vendor")
+    };
+    Catalog::new(store.clone()).save(&record).expect("saved");
     let inspection = inspect(temp.path(), "vendor");
     let all = inspection["findings"].as_array().expect("a list");
     let setuid = all.iter().find(|finding| finding["rule"] == "setuid").expect("it is found");
     assert_eq!(setuid["excepted"], "the operators' tool");
-    assert!(!all.iter().any(|finding| finding["rule"] == "unused-exception"), "{all:?}");
+    let of = |rule: &str| all.iter().filter(|finding| finding["rule"] == rule).count();
+    assert_eq!((of("unused-exception"), of("record")), (0, 0), "{all:?}");
+    // Another command line than the one that was recorded.
+    let other = Record { cmdline: "root=/dev/vda1".to_owned(), ..record };
+    Catalog::new(store).save(&other).expect("saved");
+    let inspection = inspect(temp.path(), "vendor");
+    assert!(findings(&inspection).contains(&("record", "/boot")));
 }
 
 #[test]

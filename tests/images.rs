@@ -79,7 +79,7 @@ fn one_image_says_where_it_comes_from_and_whether_it_serves() {
     for expected in [
         format!("id          {}", web.id),
         format!("disk sha256 {}", web.disk.sha256),
-        format!("root hash   {}", web.root_hash),
+        format!("root hash   {}", web.root_hash.expect("a root hash")),
         format!("lock        {}", web.lock),
         "commit      0123456789abcdef0123456789abcdef01234567, with changes".to_owned(),
         "parents     none".to_owned(),

@@ -7,6 +7,7 @@ mod check;
 mod commands;
 mod convergence;
 mod demo;
+mod derived;
 mod docs;
 mod exhaustive;
 mod fleet;

@@ -7,10 +7,12 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use rekiln::catalog::{self, Disk, Record, sbom};
+use rekiln::catalog::{self, Disk, PackageKind, Record, sbom};
 use rekiln::digest::Digest;
 use rekiln::lock::{Asked, Lock, LockedFetch, Package, Role};
 use serde_json::Value;
+
+use crate::derived::derived;
 
 /// The tool: the reference implementation of the standard for Python, with the standard's own JSON schema.
 const TOOL: &str = "cyclonedx-python-lib[json-validation]";
@@ -137,7 +139,7 @@ pub fn record(name: &str) -> Record {
         lock: id,
         parents: Vec::new(),
         disk: Disk { sha256: id, blocks: None, size: 1, partitions: Vec::new() },
-        root_hash: id,
+        root_hash: Some(id),
         cmdline: String::new(),
         layers: Vec::new(),
         kernel: None,
@@ -149,6 +151,7 @@ pub fn record(name: &str) -> Record {
         verdict: None,
         baked: Timestamp::UNIX_EPOCH,
         timings: BTreeMap::new(),
+        derived: None,
     }
 }
 
@@ -171,6 +174,48 @@ fn bills_are_cyclonedx() {
         );
         let components: usize = locks.iter().map(|lock| lock.packages.len() + lock.fetches.len()).sum();
         assert_eq!(bill["components"].as_array().map(Vec::len), Some(components), "{name}");
+    }
+}
+
+#[test]
+fn a_derived_image_has_what_was_found_in_it() {
+    let tools = tools();
+    let deb = derived("vendor");
+    let mut rpm = deb.clone();
+    let distribution = rpm.derived.as_mut().and_then(|derived| derived.distribution.as_mut());
+    let distribution = distribution.expect("a distribution");
+    (distribution.id, distribution.packages) = ("almalinux".to_owned(), PackageKind::Rpm);
+    let mut unknown = deb.clone();
+    unknown.derived.as_mut().expect("it is derived").distribution = None;
+    let lock = Lock { packages: Vec::new(), ..lock() };
+    for (record, expected) in [
+        (
+            deb,
+            vec![
+                "pkg:deb/debian/libstdc%2B%2B6@12.2.0-14%2Bdeb12u1?distro=debian-12",
+                "pkg:deb/debian/openssl@1:3.0.17-1?distro=debian-12",
+            ],
+        ),
+        (
+            rpm,
+            vec![
+                "pkg:rpm/almalinux/libstdc%2B%2B6@12.2.0-14%2Bdeb12u1?distro=almalinux-12",
+                "pkg:rpm/almalinux/openssl@3.0.17-1?distro=almalinux-12&epoch=1",
+            ],
+        ),
+        (unknown, vec![]),
+    ] {
+        let bill = sbom::bill(&record, &[&lock]).expect("a bill");
+        assert_eq!(complaint(&tools, &bill), "", "{bill:#}");
+        let components = bill["components"].as_array().expect("a list");
+        // Two artifacts, two packages and the vendor's disk.
+        assert_eq!(components.len(), 5, "{bill:#}");
+        let purls: Vec<&str> = components.iter().filter_map(|component| component["purl"].as_str()).collect();
+        assert_eq!(purls, expected);
+        written_alike(&tools, &purls);
+        let source = record.derived.as_ref().expect("it is derived").source;
+        let disk = components.iter().find(|component| component["name"] == "vendor.qcow2").expect("the disk");
+        assert_eq!(disk["hashes"][0]["content"], source.to_string());
     }
 }
 
@@ -204,14 +249,18 @@ fn package_urls_are_as_their_standard_writes_them() {
         .filter_map(|component| component["purl"].as_str())
         .collect();
     assert_eq!(purls.len(), 3);
-    // Read and written anew by the standard's own library.
+    written_alike(&tools, &purls);
+}
+
+/// Checks that the standard's own library writes what it read in the same way.
+fn written_alike(tools: &Path, purls: &[&str]) {
     let script = "
 import sys
 from packageurl import PackageURL
 for line in sys.stdin.read().split():
     print(PackageURL.from_string(line).to_string())
 ";
-    let output = python(&tools, script, &purls.join("\n"));
+    let output = python(tools, script, &purls.join("\n"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>(), purls);
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::layers::Script;
 use super::sandbox::{STAGE, Step};
 use crate::error::{Doing as _, Error, Result};
 use crate::notation;
@@ -71,9 +72,9 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// Whatever staging it returns.
-    pub fn script(&mut self, text: &[u8]) -> Result<()> {
+    pub fn script(&mut self, script: &Script) -> Result<()> {
         const PLACE: &str = "/tmp/rekiln-script";
-        let from = self.stage(text)?;
+        let from = self.stage(&script.text)?;
         // Copied out of the stage: that is mounted noexec.
         self.steps.push(Step::Write {
             path: PLACE.to_owned(),
@@ -81,8 +82,16 @@ impl<'a> Staging<'a> {
             mode: 0o700,
             owner: "root:root".to_owned(),
         });
-        self.steps.push(Step::Run { argv: vec![PLACE.to_owned()] });
+        let argv = vec![PLACE.to_owned()];
+        self.steps.push(if script.expect_disconnect {
+            Step::RunDetached { argv, may_reboot: script.reboot }
+        } else {
+            Step::Run { argv }
+        });
         self.steps.push(Step::Remove { path: PLACE.to_owned() });
+        if script.reboot {
+            self.steps.push(Step::Reboot);
+        }
         Ok(())
     }
 
@@ -154,7 +163,13 @@ mod tests {
     fn scripts_and_services_become_steps() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut staging = Staging::new(dir.path());
-        staging.script(b"#!/bin/sh\n").expect("staged");
+        let script = Script {
+            name: "setup.sh".to_owned(),
+            text: b"#!/bin/sh\n".to_vec(),
+            reboot: false,
+            expect_disconnect: false,
+        };
+        staging.script(&script).expect("staged");
         let services = Services { enable: ["nginx".to_owned()].into(), ..Services::default() };
         staging.services(&services);
         let steps = staging.into_steps();
@@ -163,5 +178,10 @@ mod tests {
             matches!(&steps[3], Step::Run { argv } if argv == &["systemctl", "--quiet", "enable", "--", "nginx"])
         );
         assert_eq!(std::fs::read(dir.path().join("0")).expect("staged"), b"#!/bin/sh\n");
+        let mut staging = Staging::new(dir.path());
+        staging.script(&Script { reboot: true, expect_disconnect: true, ..script }).expect("staged");
+        let steps = staging.into_steps();
+        assert!(matches!(&steps[1], Step::RunDetached { may_reboot: true, .. }), "{steps:?}");
+        assert_eq!(steps.last(), Some(&Step::Reboot));
     }
 }

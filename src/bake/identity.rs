@@ -2,16 +2,16 @@
 
 use super::files::tidy;
 use super::initrd::KernelInputs;
-use super::layers::{FilesPlan, LayerPlan, Make};
+use super::layers::{FilesPlan, LayerPlan, Make, Script};
 use super::sandbox::Step;
 use super::{packages, trim};
 use crate::digest::{Digest, ImageId};
 use crate::error::Result;
 use crate::lock::{Package, Role};
 use crate::notation;
-use crate::recipe::Recipe;
 use crate::recipe::inputs::{Inputs, LayerInput, LayerKind, Link, Maker};
 use crate::recipe::render::Rendered;
+use crate::recipe::{DiskSource, Recipe};
 use crate::repository::Repository;
 use crate::vm::guest;
 
@@ -50,13 +50,28 @@ impl Identity {
     /// As [`Repository::links`].
     pub fn of(repository: &Repository, name: &str, debug: bool) -> Result<Self> {
         let links = repository.links(name)?;
-        let inputs = Inputs::of(&links, maker(debug));
+        let maker = maker(debug);
+        #[cfg(feature = "ssh")]
+        let maker = match links.last().and_then(|link| link.recipe.source.disk()) {
+            Some(_) => Maker { profile: super::derive::profile(), ..maker },
+            None => maker,
+        };
+        let inputs = Inputs::of(&links, maker);
         Ok(Self { name: name.to_owned(), id: inputs.id(), debug, links, inputs })
     }
 
-    /// Returns the keys of all its layers, the one with the kernel and initrd last.
+    /// Returns the vendor's disk that the image is derived from, if it is.
+    #[must_use]
+    pub fn derived(&self) -> Option<&DiskSource> {
+        self.links.last()?.recipe.source.disk()
+    }
+
+    /// Returns the keys of all its layers, the one with the kernel and initrd last. A derived image has none.
     #[must_use]
     pub fn layer_keys(&self) -> Vec<Digest> {
+        if self.derived().is_some() {
+            return Vec::new();
+        }
         let layers = self.inputs.layers(&self.links).into_iter().map(|layer| layer.key);
         layers.chain([self.with_kernel(|inputs| inputs.key())]).collect()
     }
@@ -75,7 +90,7 @@ impl Identity {
         work(KernelInputs { packages: &packages, modules: &modules, guest: guest::GUEST, zstd })
     }
 
-    /// Returns the plans of all layers from the ground up.
+    /// Returns the plans of all layers from the ground up. A derived image has none.
     ///
     /// # Errors
     /// A value that `check` would refuse.
@@ -108,7 +123,7 @@ fn privileged(recipe: &Recipe) -> Vec<String> {
     allowed.filter_map(|exception| exception.path.clone()).collect()
 }
 
-fn files_plan(link: &Link, ground: bool) -> Result<FilesPlan> {
+pub(super) fn files_plan(link: &Link, ground: bool) -> Result<FilesPlan> {
     let mut plan = FilesPlan {
         fetches: link.recipe.fetches.clone(),
         services: link.recipe.services.clone(),
@@ -133,7 +148,13 @@ fn files_plan(link: &Link, ground: bool) -> Result<FilesPlan> {
         .rendered
         .scripts
         .iter()
-        .map(|script| (script.template.clone(), script.content.clone()))
+        .zip(&link.recipe.runs)
+        .map(|(script, run)| Script {
+            name: script.template.clone(),
+            text: script.content.clone(),
+            reboot: run.reboot,
+            expect_disconnect: run.expect_disconnect,
+        })
         .collect();
     Ok(plan)
 }

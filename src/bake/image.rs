@@ -35,6 +35,9 @@ use crate::vm::verdict::{Trial, judge};
 /// says something about a small machine.
 const TRIAL_MEMORY_MIB: u32 = 256;
 
+/// The same for a derived image, whose vendor did not make it for small machines: the least that EC2 has.
+const DERIVED_TRIAL_MEMORY_MIB: u32 = 512;
+
 /// Bakes images of one repository into one store.
 pub struct Bake<'a> {
     /// The repository.
@@ -49,6 +52,17 @@ pub struct Bake<'a> {
     pub progress: &'a dyn Progress,
     /// Whether each image is booted for its verdict.
     pub boot: bool,
+    /// Whether the machine of a derived image whose bake failed is kept for a while.
+    pub keep: Option<&'a Keep>,
+}
+
+/// For how long the machine of a failed bake is kept, and who may look at it.
+#[derive(Debug, Clone)]
+pub struct Keep {
+    /// The machine ends when this time is over.
+    pub time: std::time::Duration,
+    /// Public keys, as lines of `authorized_keys`.
+    pub keys: Vec<String>,
 }
 
 /// A baked image.
@@ -135,6 +149,15 @@ impl Bake<'_> {
     }
 
     fn make(&self, image: &Identity, layers: &Layers<'_>) -> Result<Record> {
+        #[cfg(feature = "ssh")]
+        if let Some(source) = image.derived() {
+            return self.derive(image, source);
+        }
+        #[cfg(not(feature = "ssh"))]
+        if image.derived().is_some() {
+            return Err(Error::failed("this rekiln was compiled without SSH and derives no images")
+                .hint("compile it with its default features"));
+        }
         let mut timings = BTreeMap::new();
         let start = Instant::now();
         let plans = image.layers()?;
@@ -240,7 +263,7 @@ impl Bake<'_> {
             lock: image.links.last().map_or_else(|| Digest::of(b""), |link| link.lock_digest),
             parents,
             disk: assembled.disk.clone(),
-            root_hash: assembled.root_hash,
+            root_hash: Some(assembled.root_hash),
             cmdline: assembled.cmdline.clone(),
             layers,
             kernel: Some(kernel),
@@ -252,10 +275,11 @@ impl Bake<'_> {
             verdict: None,
             baked: Timestamp::now(),
             timings,
+            derived: None,
         })
     }
 
-    /// Moves the finished image into the catalog; until then nothing counts as an image.
+    /// Keeps the sealed disk with what boots it directly.
     fn publish(
         &self,
         record: &Record,
@@ -265,11 +289,23 @@ impl Bake<'_> {
         scratch: &Scratch,
     ) -> Result<()> {
         let out = scratch.subdirectory("image")?;
-        std::fs::rename(&assembled.path, out.join("disk.raw")).doing(|| "keeping the disk")?;
-        std::fs::write(out.join(blocks::FILE), &assembled.blocks).doing(|| "keeping the blocks' digests")?;
         std::fs::copy(&kernel.vmlinuz, out.join("kernel")).doing(|| "keeping the kernel")?;
         std::fs::copy(&kernel.initrd, out.join("initrd")).doing(|| "keeping the initrd")?;
         std::fs::write(out.join("cmdline"), &assembled.cmdline).doing(|| "keeping the command line")?;
+        self.catalogue(record, image, &out, &assembled.path, &assembled.blocks)
+    }
+
+    /// Moves the finished image into the catalog, with what `out` has of it already; until then nothing counts as an image.
+    pub(super) fn catalogue(
+        &self,
+        record: &Record,
+        image: &Identity,
+        out: &Path,
+        disk: &Path,
+        blocks: &[u8],
+    ) -> Result<()> {
+        std::fs::rename(disk, out.join("disk.raw")).doing(|| "keeping the disk")?;
+        std::fs::write(out.join(blocks::FILE), blocks).doing(|| "keeping the blocks' digests")?;
         let locks: Vec<_> = image.links.iter().map(|link| &link.lock).collect();
         let bill = serde_json::to_vec_pretty(&sbom::bill(record, &locks)?)
             .doing(|| "writing the bill of materials")?;
@@ -277,18 +313,29 @@ impl Bake<'_> {
         let text = serde_json::to_vec_pretty(record).doing(|| "describing the image")?;
         std::fs::write(out.join("record.json"), text).doing(|| "recording the image")?;
         let place = self.store.image(image.id);
-        if std::fs::rename(&out, &place).is_ok() || self.known(image).is_some() {
+        if std::fs::rename(out, &place).is_ok() || self.known(image).is_some() {
             return Ok(());
         }
         // A directory without a readable record is no image.
         std::fs::remove_dir_all(&place).doing(|| format!("removing the remains in {}", place.display()))?;
-        std::fs::rename(&out, &place).doing(|| format!("moving the image to {}", place.display()))
+        std::fs::rename(out, &place).doing(|| format!("moving the image to {}", place.display()))
+    }
+
+    /// Returns how machines run on this computer; a kernel that is not there cannot be tried under KVM.
+    pub(super) fn accelerator(&self, kernel: &Path) -> Result<accel::Accelerator> {
+        if !kernel.is_file() {
+            return Ok(accel::Accelerator::Tcg);
+        }
+        Ok(accel::probe(self.store, kernel)?.accelerator)
     }
 
     fn judge(&self, image: &Identity, record: &mut Record) -> Result<()> {
         let dir = self.store.image(image.id);
-        let boot = Boot::direct(&dir)?;
-        let probed = accel::probe(self.store, &dir.join("kernel"))?;
+        let (boot, memory_mib) = match &record.derived {
+            Some(derived) => (Boot::Firmware(derived.firmware), DERIVED_TRIAL_MEMORY_MIB),
+            None => (Boot::direct(&dir)?, TRIAL_MEMORY_MIB),
+        };
+        let accelerator = self.accelerator(&dir.join("kernel"))?;
         let checks: Vec<_> = image.links.iter().flat_map(|link| link.recipe.checks.iter().cloned()).collect();
         let ports = record.ports.iter().cloned().collect();
         let trial_dir = dir.join("verdict");
@@ -301,12 +348,12 @@ impl Bake<'_> {
             root_hash: record.root_hash,
             checks: &checks,
             ports: &ports,
-            memory_mib: TRIAL_MEMORY_MIB,
+            memory_mib,
             cpus: 1,
         };
         let verdict = self
             .progress
-            .step(&image.name, "booting it for the verdict", || judge(&trial, probed.accelerator))?;
+            .step(&image.name, "booting it for the verdict", || judge(&trial, accelerator))?;
         // The machine was ended then, and not by a fault of the image.
         interrupt::check()?;
         record.verdict = Some(verdict);
@@ -314,8 +361,9 @@ impl Bake<'_> {
     }
 }
 
-/// Refuses to bake with other tools than those in the locks.
+/// Refuses to bake with other tools than those in the locks. No tool of the host writes a derived image's bytes.
 fn check_tools(images: &[&Identity]) -> Result<()> {
+    let images: Vec<_> = images.iter().filter(|image| image.derived().is_none()).collect();
     if images.is_empty() {
         return Ok(());
     }
@@ -324,11 +372,11 @@ fn check_tools(images: &[&Identity]) -> Result<()> {
     links.try_for_each(|link| tools::check(&link.name, &link.lock, &host))
 }
 
-fn services(image: &Identity) -> Vec<String> {
+pub(super) fn services(image: &Identity) -> Vec<String> {
     image.inputs.recipes.iter().flat_map(|recipe| recipe.files.enable.iter().cloned()).collect()
 }
 
-fn exceptions(image: &Identity) -> Vec<Exception> {
+pub(super) fn exceptions(image: &Identity) -> Vec<Exception> {
     image.links.iter().flat_map(|link| link.recipe.harden.allow.iter().cloned()).collect()
 }
 
@@ -344,12 +392,12 @@ fn expected(image: &Identity, assembled: &Assembled) -> Expected {
     }
 }
 
-fn ports(image: &Identity) -> Vec<String> {
+pub(super) fn ports(image: &Identity) -> Vec<String> {
     image.links.iter().flat_map(|link| link.recipe.services.ports.iter().cloned()).collect()
 }
 
 /// Refuses an image with findings that no recipe excepts.
-fn refuse(found: &[Finding]) -> Result<()> {
+pub(super) fn refuse(found: &[Finding]) -> Result<()> {
     let open: Vec<&Finding> = found.iter().filter(|finding| finding.excepted.is_none()).collect();
     if open.is_empty() {
         return Ok(());

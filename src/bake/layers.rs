@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::files::{Staging, tidy};
-use super::sandbox::{self, Spec, Step};
+use super::builder::{Builder as _, Tree};
+use super::sandbox::Step;
 use super::seal::{Sealed, seal};
 use super::{deb, packages, trim};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Result};
 use crate::lock::{Package, Places, vault};
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::recipe::render::Rendered;
 use crate::recipe::{Fetch, Services};
 use crate::scratch::Scratch;
@@ -56,10 +57,23 @@ pub struct FilesPlan {
     pub profile: Vec<Step>,
     /// Artifacts from outside.
     pub fetches: Vec<Fetch>,
-    /// Scripts: name for people, and rendered text.
-    pub scripts: Vec<(String, Vec<u8>)>,
+    /// Scripts.
+    pub scripts: Vec<Script>,
     /// Units.
     pub services: Services,
+}
+
+/// A rendered script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// Its name for people.
+    pub name: String,
+    /// Its text.
+    pub text: Vec<u8>,
+    /// Whether the machine is restarted after it.
+    pub reboot: bool,
+    /// Whether it may cut the connection to the machine.
+    pub expect_disconnect: bool,
 }
 
 impl LayerPlan {
@@ -149,36 +163,35 @@ impl<'a> Layers<'a> {
             }
         };
         steps.extend(tidy());
-        let spec = Spec {
+        let mut builder = Tree {
+            rekiln: self.rekiln,
             mountpoint: scratch.subdirectory("root")?,
             lowers: below.iter().rev().map(|key| Sealed::tree(self.store, *key)).collect(),
-            upper: tree.clone(),
+            upper: tree,
             work: scratch.subdirectory("work")?,
-            stages: [("vault", self.store.root().join("vault")), ("debs", debs), (plan.kind(), stage)]
-                .map(|(name, path)| (name.to_owned(), path))
-                .into(),
             epoch: plan.epoch,
-            steps,
         };
+        let stages = [("vault", self.store.root().join("vault")), ("debs", debs), (plan.kind(), stage)]
+            .map(|(name, path)| (name.to_owned(), path))
+            .into();
         let start = Instant::now();
-        self.progress.step(&plan.image, &what(plan), || self.run(&plan.image, &spec))?;
+        self.progress.step(&plan.image, &what(plan), || {
+            builder.carry_out(&stages, &steps, &mut |line| {
+                let (scope, line) = (plan.image.clone(), line.to_owned());
+                self.progress.tell(Event::Output { scope, line });
+            })
+        })?;
         timed("install", start);
         if let Make::Packages { locked, .. } = &plan.make {
             let rooted = packages::rooted(locked);
             if !rooted.is_empty() {
-                packages::check_installed(&tree.join("var/lib/dpkg/status"), &rooted)?;
+                let status = builder.download("/var/lib/dpkg/status")?.unwrap_or_default();
+                packages::check_installed(&String::from_utf8_lossy(&status), &rooted)?;
             }
         }
         let excluded = trim::excluded_expressions();
         self.progress.step(&plan.image, &format!("sealing the {} layer", plan.kind()), || {
             seal(self.store, &dir, plan, &excluded, seconds)
-        })
-    }
-
-    fn run(&self, image: &str, spec: &Spec) -> Result<()> {
-        sandbox::run(self.rekiln, spec, &mut |line| {
-            self.progress
-                .tell(crate::progress::Event::Output { scope: image.to_owned(), line: line.to_owned() });
         })
     }
 }
@@ -195,14 +208,15 @@ fn what(plan: &LayerPlan) -> String {
     }
 }
 
-fn files_steps(files: &FilesPlan, stage: &Path) -> Result<Vec<Step>> {
+/// Returns the steps of a recipe's own content; what they read is written into `stage`, which is staged as `files`.
+pub(super) fn files_steps(files: &FilesPlan, stage: &Path) -> Result<Vec<Step>> {
     let mut staging = Staging::new(stage);
     files.contents.iter().try_for_each(|file| staging.file(file))?;
     for step in &files.profile {
         staging.step(step.clone());
     }
     files.fetches.iter().try_for_each(|fetch| staging.fetch(fetch))?;
-    files.scripts.iter().try_for_each(|(_, text)| staging.script(text))?;
+    files.scripts.iter().try_for_each(|script| staging.script(script))?;
     staging.services(&files.services);
     Ok(staging.into_steps())
 }

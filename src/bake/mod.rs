@@ -1,7 +1,10 @@
 //! From a lock to a sealed disk.
 
 pub mod arrange;
+pub mod builder;
 pub mod deb;
+#[cfg(feature = "ssh")]
+pub mod derive;
 pub mod disk;
 pub mod files;
 pub mod identity;
@@ -14,5 +17,6 @@ pub mod packages;
 pub mod relocate;
 pub mod sandbox;
 pub mod seal;
+pub mod shell;
 pub mod trim;
 pub mod uki;

@@ -56,6 +56,16 @@ pub enum Step {
         /// Program and arguments.
         argv: Vec<String>,
     },
+    /// Run a program that may cut the connection to the machine; it goes on, and its end is waited for. In a tree, where
+    /// there is no connection, as `Run`.
+    RunDetached {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// Whether it may restart the machine, and then counts as ended well.
+        may_reboot: bool,
+    },
+    /// Restart the machine and wait until it is up again. Nothing runs in a tree that could be restarted.
+    Reboot,
     /// Write a file, replacing what is there; missing directories are made.
     Write {
         /// Where.

@@ -237,8 +237,9 @@ pub fn excluded_by(path: &str) -> Option<&'static str> {
     EXCLUDED.iter().copied().find(|pattern| matches(pattern, path))
 }
 
-/// Tells whether the pattern means the path itself or something above it.
-fn matches(pattern: &str, path: &str) -> bool {
+/// Tells whether the pattern means the path itself or something above it; both as in [`excluded_by`].
+#[must_use]
+pub fn matches(pattern: &str, path: &str) -> bool {
     let mut wanted = pattern.split('/');
     let mut given = path.split('/');
     wanted.all(|wanted| given.next().is_some_and(|given| part_matches(wanted, given)))

@@ -42,11 +42,12 @@ pub struct Record {
     pub parents: Vec<ImageId>,
     /// The disk.
     pub disk: Disk,
-    /// dm-verity root hash.
-    pub root_hash: Digest,
-    /// The kernel's command line as sealed in the UKI.
+    /// dm-verity root hash; a derived image has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_hash: Option<Digest>,
+    /// The kernel's command line as sealed in the UKI; of a derived image, as found in its boot loader's configuration.
     pub cmdline: String,
-    /// Layers from the ground up.
+    /// Layers from the ground up; a derived image has none.
     pub layers: Vec<Layer>,
     /// The key of the layer with its kernel and initrd; records of older versions do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +68,79 @@ pub struct Record {
     pub baked: Timestamp,
     /// Wall-clock seconds by step.
     pub timings: BTreeMap<String, f64>,
+    /// What it is derived from, when that is a vendor's disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived: Option<Derived>,
+}
+
+/// Where an image comes from that is derived from a vendor's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Derived {
+    /// The digest of the vendor's disk, as it was in its file.
+    pub source: Digest,
+    /// Where that file was, as the recipe has it.
+    pub path: String,
+    /// What the disk boots from.
+    pub firmware: Firmware,
+    /// What of the image cannot be made again from the same inputs, and why; one line each.
+    pub not_reproducible: Vec<String>,
+    /// Whose packages it has, as far as that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<Distribution>,
+}
+
+/// What a disk boots from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Firmware {
+    /// A boot sector.
+    Bios,
+    /// An EFI system partition.
+    Uefi,
+}
+
+impl Firmware {
+    /// Returns its name for people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bios => "BIOS",
+            Self::Uefi => "UEFI",
+        }
+    }
+}
+
+/// Whose packages an image has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distribution {
+    /// `ID` of its os-release(5), such as `debian` or `almalinux`.
+    pub id: String,
+    /// `VERSION_ID` there, such as `12` or `9.4`; a rolling one has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The kind of its packages.
+    pub packages: PackageKind,
+}
+
+/// A kind of packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PackageKind {
+    /// dpkg's.
+    Deb,
+    /// rpm's.
+    Rpm,
+}
+
+impl PackageKind {
+    /// Returns its word in records and package URLs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deb => "deb",
+            Self::Rpm => "rpm",
+        }
+    }
 }
 
 /// The sealed disk.

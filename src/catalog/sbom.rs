@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Record;
+use super::{Derived, Distribution, PackageKind, Record};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Result};
 use crate::lock::{Lock, Role};
@@ -16,6 +16,9 @@ pub const FILE: &str = "sbom.cdx.json";
 
 /// Returns the bill of materials of an image: the packages and artifacts of its locks (its own and those of
 /// the recipes it stands on), with the digests that the bake checked.
+///
+/// No lock has the packages of a derived image. They are those that were found in it, by name and version; the vendor's
+/// disk is one more component.
 ///
 /// # Errors
 /// A lock's epoch that is no time.
@@ -62,6 +65,9 @@ pub fn bill(record: &Record, locks: &[&Lock]) -> Result<Value> {
             }),
         );
     }
+    for (reference, component) in record.derived.iter().flat_map(|derived| found(record, derived)) {
+        components.insert(reference, component);
+    }
     let references: Vec<&String> = components.keys().collect();
     let image = format!("image:{}", record.id);
     Ok(json!({
@@ -84,6 +90,45 @@ pub fn bill(record: &Record, locks: &[&Lock]) -> Result<Value> {
         "dependencies": [{ "ref": image, "dependsOn": references }],
         "components": components.values().collect::<Vec<_>>(),
     }))
+}
+
+/// Returns what a derived image consists of besides artifacts, by reference: the vendor's disk, and every package.
+fn found(record: &Record, derived: &Derived) -> Vec<(String, Value)> {
+    let reference = format!("disk:{}", derived.source);
+    let disk = json!({
+        "type": "file",
+        "bom-ref": reference,
+        "name": derived.path.rsplit('/').next().unwrap_or(&derived.path),
+        "description": "the vendor's disk that the image is derived from",
+        "hashes": [{ "alg": "SHA-256", "content": derived.source }],
+    });
+    let package = |(name, version): (&String, &String)| {
+        let purl = derived.distribution.as_ref().map(|distribution| found_url(distribution, name, version));
+        let reference = purl.clone().unwrap_or_else(|| format!("package:{name}@{version}"));
+        let mut component =
+            json!({ "type": "library", "bom-ref": reference, "name": name, "version": version });
+        if let Some(purl) = purl {
+            component["purl"] = purl.into();
+        }
+        (reference, component)
+    };
+    std::iter::once((reference, disk)).chain(record.packages.iter().map(package)).collect()
+}
+
+/// The package URL of a package that was found in an image. An rpm's epoch is a qualifier there, a deb's a part of its
+/// version (purl-spec, types `deb` and `rpm`).
+fn found_url(distribution: &Distribution, name: &str, version: &str) -> String {
+    let Distribution { id, version: release, packages } = distribution;
+    let (epoch, version) = match (packages, version.split_once(':')) {
+        (PackageKind::Rpm, Some((epoch, version))) => (Some(epoch), version),
+        _ => (None, version),
+    };
+    let release = release.as_ref().map(|release| format!("distro={}-{}", encoded(id), encoded(release)));
+    let epoch = epoch.filter(|epoch| *epoch != "0").map(|epoch| format!("epoch={}", encoded(epoch)));
+    let qualifiers: Vec<String> = release.into_iter().chain(epoch).collect();
+    let qualifiers = if qualifiers.is_empty() { String::new() } else { format!("?{}", qualifiers.join("&")) };
+    let kind = packages.as_str();
+    format!("pkg:{kind}/{}/{}@{}{qualifiers}", encoded(id), encoded(name), encoded(version))
 }
 
 /// Returns the inputs that a bill names, by digest.

@@ -6,11 +6,12 @@ use serde::Serialize;
 
 use super::Context;
 use crate::bake::identity::Identity;
-use crate::bake::image::{Bake, Baked};
+use crate::bake::image::{Bake, Baked, Keep};
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
 use crate::interrupt;
 use crate::lock::settings::Settings;
+use crate::notation;
 use crate::repository::Repository;
 
 /// Arguments of `rekiln bake`.
@@ -26,6 +27,51 @@ pub struct Args {
     /// Bake the debug variant: a root shell on the console, another image id, never a fleet's target.
     #[arg(long)]
     debug: bool,
+    /// When deriving an image fails, keep its machine for this time, and say how to get in
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "30m")]
+    keep_builder: Option<String>,
+    /// The public key that --keep-builder lets in; without it, those of ~/.ssh
+    #[arg(long, value_name = "FILE", requires = "keep_builder")]
+    builder_key: Option<PathBuf>,
+}
+
+impl Args {
+    /// Returns how long the machine of a failed bake is kept, and for whom.
+    ///
+    /// # Errors
+    /// A time that is none, and no public key.
+    fn keep(&self) -> Result<Option<Keep>> {
+        let Some(time) = &self.keep_builder else { return Ok(None) };
+        let time = notation::duration(time).map_err(|why| Error::invalid(format!("--keep-builder: {why}")))?;
+        let files = match &self.builder_key {
+            Some(file) => vec![file.clone()],
+            None => own_keys(),
+        };
+        let read = |file: &PathBuf| {
+            let text = std::fs::read_to_string(file).doing(|| format!("reading {}", file.display()))?;
+            if text.contains("PRIVATE KEY") {
+                let what = format!("{} is a private key: it stays with you", file.display());
+                return Err(Error::invalid(what).hint("name the file beside it that ends in .pub"));
+            }
+            Ok(text)
+        };
+        let keys = files.iter().map(read).collect::<Result<Vec<_>>>()?;
+        if keys.is_empty() {
+            return Err(Error::invalid("--keep-builder: there is no public key in ~/.ssh that could be let in")
+                .hint("make one with `ssh-keygen`, or name one with `--builder-key FILE`"));
+        }
+        Ok(Some(Keep { time, keys }))
+    }
+}
+
+/// The public keys of whoever runs this.
+fn own_keys() -> Vec<PathBuf> {
+    let Some(home) = std::env::home_dir() else { return Vec::new() };
+    let entries = std::fs::read_dir(home.join(".ssh")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut keys: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "pub")).collect();
+    keys.sort();
+    keys
 }
 
 /// The last line of `rekiln bake --json` for each image.
@@ -50,7 +96,8 @@ struct Line<'a> {
 /// An image that could not be baked or did not pass its verdict.
 #[expect(clippy::needless_pass_by_value, reason = "all commands are called alike")]
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let work = || bake(context, &args.images, args.debug, !args.no_boot);
+    let keep = args.keep()?;
+    let work = || bake_keeping(context, &args.images, args.debug, !args.no_boot, keep.as_ref());
     let baked = interrupt::stoppable(work)?;
     let failed: Vec<&Baked> = baked
         .iter()
@@ -76,6 +123,16 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 /// # Errors
 /// As [`Bake::all`], and a repository that cannot be read.
 pub fn bake(context: &Context, images: &[String], debug: bool, boot: bool) -> Result<Vec<Baked>> {
+    bake_keeping(context, images, debug, boot, None)
+}
+
+fn bake_keeping(
+    context: &Context,
+    images: &[String],
+    debug: bool,
+    boot: bool,
+    keep: Option<&Keep>,
+) -> Result<Vec<Baked>> {
     let repository = Repository::open(&context.repo)?;
     let identities =
         images.iter().map(|name| Identity::of(&repository, name, debug)).collect::<Result<Vec<_>>>()?;
@@ -89,6 +146,7 @@ pub fn bake(context: &Context, images: &[String], debug: bool, boot: bool) -> Re
         rekiln: &rekiln,
         progress: context.progress(),
         boot,
+        keep,
     };
     bake.all(&identities)
 }

@@ -82,6 +82,7 @@ impl Site {
             ))
             .hint(format!("bake it: `rekiln bake {image}`"))
         })?;
+        self.provider.may_run(&record)?;
         Ok((self.provider.target(&self.fleet, record.id)?, record))
     }
 
@@ -124,6 +125,7 @@ impl Site {
             return Err(Error::invalid(format!("no fleet may run image {image}: {why}"))
                 .hint(format!("`rekiln image {image}` has its verdict")));
         }
+        self.provider.may_run(&record)?;
         refuse_quarantined(&self.places(), record.id).await?;
         let target = as_it_was.map_or_else(|| self.provider.target(&self.fleet, record.id), Ok)?;
         Ok((target, record))

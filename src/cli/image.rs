@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Context;
 use super::inspect::{mib, row};
 use super::wrap;
-use crate::catalog::{Catalog, Record, sbom};
+use crate::catalog::{Catalog, Derived, Distribution, Record, sbom};
 use crate::error::Result;
 
 /// Arguments of `rekiln image`.
@@ -81,9 +81,10 @@ fn lines(catalog: &Catalog, record: &Record, width: usize) -> Vec<String> {
         row("disk", &path.display()),
         row("", &format_args!("{:.1} MiB", mib(record.disk.size))),
         row("disk sha256", &record.disk.sha256),
-        row("root hash", &record.root_hash),
-        row("sbom", &path.with_file_name(sbom::FILE).display()),
     ]);
+    lines.extend(record.root_hash.iter().map(|hash| row("root hash", hash)));
+    lines.extend(record.derived.iter().flat_map(|derived| derived_lines(derived, width)));
+    lines.extend([row("sbom", &path.with_file_name(sbom::FILE).display())]);
     lines.extend(verdict_lines(record, width));
     lines.push(row("packages", &record.packages.len()));
     lines.extend(wrap::items("services", &record.services, ", ", width));
@@ -111,6 +112,23 @@ fn lines(catalog: &Catalog, record: &Record, width: usize) -> Vec<String> {
     }
     let timings = record.timings.iter();
     lines.extend(timings.map(|(step, seconds)| row("time", &format_args!("{seconds:7.2} s    {step}"))));
+    lines
+}
+
+/// What the image is derived from, and what of it cannot be made again.
+fn derived_lines(derived: &Derived, width: usize) -> Vec<String> {
+    let mut lines = vec![
+        row("derived", &format_args!("from {}", derived.path)),
+        row("", &format_args!("sha256 {}", derived.source)),
+    ];
+    if let Some(Distribution { id, version, packages }) = &derived.distribution {
+        let version = version.as_deref().unwrap_or("without a version");
+        lines.push(row("", &format_args!("{id} {version}, {} packages", packages.as_str())));
+    }
+    lines.push(row("firmware", &derived.firmware.as_str()));
+    for (index, what) in derived.not_reproducible.iter().enumerate() {
+        lines.extend(wrap::text(if index == 0 { "not again" } else { "" }, what, width));
+    }
     lines
 }
 

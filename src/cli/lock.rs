@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use super::Context;
 use crate::atomic_write::atomic_write;
 use crate::bake::seal::Sealed;
-use crate::claim::Claimed;
+use crate::claim::{Claim, Claimed};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::lock::apt::{Apt, architecture};
@@ -14,8 +16,8 @@ use crate::lock::change::{changes, same_inputs};
 use crate::lock::places::OTHERS;
 use crate::lock::settings::Settings;
 use crate::lock::stale::stale;
-use crate::lock::{Lock, Places, fetch, resolve};
-use crate::recipe::{Recipe, Source};
+use crate::lock::{Lock, LockedFetch, Places, derived, fetch, resolve};
+use crate::recipe::{DiskSource, Recipe};
 use crate::repository::{Repository, lock_file};
 use crate::store::Store;
 
@@ -28,7 +30,9 @@ pub struct Args {
     /// Locks every image of the repository.
     #[arg(long, conflicts_with = "images")]
     pub all: bool,
-    /// Resolves anew, even where the lock still fits its recipe: this is how updates arrive.
+    /// Resolves anew, even where the lock still fits its recipe: this is how updates arrive. An image that is derived
+    /// from a vendor's disk always gets a new lock and so a new image id, since only a bake shows what the vendor's archive
+    /// has.
     #[arg(long)]
     pub update: bool,
 }
@@ -45,7 +49,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         repository,
         store: context.store()?,
         settings: Settings::load(&context.repo)?,
-        architecture: architecture()?,
+        architecture: None,
         update: args.update,
         apt: BTreeMap::new(),
         done: BTreeMap::new(),
@@ -62,7 +66,8 @@ struct Work<'a> {
     repository: Repository,
     store: Store,
     settings: Settings,
-    architecture: String,
+    /// The host's, asked when an image is resolved by apt.
+    architecture: Option<String>,
     update: bool,
     apt: BTreeMap<String, Apt>,
     done: BTreeMap<String, Locked>,
@@ -89,10 +94,8 @@ impl Work<'_> {
             )));
         }
         let recipe = self.repository.recipe(image)?.clone();
-        let parent = match &recipe.source {
-            Source::Image(parent) => Some(parent.clone()),
-            Source::Debian(_) => None,
-        };
+        let parent = recipe.source.parent().map(str::to_owned);
+        let architecture = self.architecture(&recipe)?;
         if let Some(parent) = &parent {
             below.push(image.to_owned());
             self.lock(parent, below)?;
@@ -109,15 +112,73 @@ impl Work<'_> {
         let old =
             if self.update { old.ok().flatten() } else { old.map_err(|error| unreadable(error, image))? };
         let (lock, text) = match old.zip(old_text) {
-            Some((old, text)) if !self.update && fits(&old, &recipe, parent_lock, &self.architecture) => {
+            Some((old, text)) if !self.update && fits(&old, &recipe, parent_lock, &architecture) => {
                 self.context.output.line(format!("{image}: the lock fits its recipe"));
                 (old, text)
             }
-            old => self.renew(image, &recipe, parent_lock, old)?,
+            old => match recipe.source.disk() {
+                Some(source) => self.derive(image, &recipe, source, old.map(|(lock, _)| lock).as_ref())?,
+                None => self.renew(image, &recipe, parent_lock, old)?,
+            },
         };
         let digest = Digest::of(text.as_bytes());
         self.done.insert(image.to_owned(), Locked { lock, digest, parent });
         Ok(())
+    }
+
+    /// Returns the architecture that an image is made for.
+    fn architecture(&mut self, recipe: &Recipe) -> Result<String> {
+        if recipe.source.disk().is_some() {
+            return Ok(derived::architecture().to_owned());
+        }
+        match &self.architecture {
+            Some(known) => Ok(known.clone()),
+            None => Ok(self.architecture.insert(architecture()?).clone()),
+        }
+    }
+
+    /// Writes a new lock of an image that is derived from a vendor's disk. Nothing is resolved, and no apt is asked.
+    fn derive(
+        &self,
+        image: &str,
+        recipe: &Recipe,
+        source: &DiskSource,
+        old: Option<&Lock>,
+    ) -> Result<(Lock, String)> {
+        let locking = |error: Error| error.during(format!("locking `{image}`"));
+        let progress = self.context.progress();
+        progress
+            .step(image, "checking the vendor's disk", || derived::check(&self.context.repo, source))
+            .map_err(locking)?;
+        let (fetches, _until_the_lock_names_them) = self.artifacts(recipe).map_err(locking)?;
+        let new = derived::lock(recipe, fetches, old, Timestamp::now());
+        let changed = old.map(|old| changes(old, &new)).unwrap_or_default();
+        let output = &self.context.output;
+        output.line(format!("{image}: locked to {} (sha256 {}…)", source.path, source.sha256.short()));
+        for change in &changed {
+            output.line(format!("  {change}"));
+        }
+        if old.is_some() {
+            output.line("  a new image id: the next bake installs what the vendor's archive has then");
+        }
+        output.json(&serde_json::json!({
+            "event": "locked",
+            "image": image,
+            "disk": source.sha256,
+            "packages": 0,
+            "changes": changed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }));
+        let text = new.to_text();
+        atomic_write(&lock_path(self.context, image), text.as_bytes())?;
+        Ok((new, text))
+    }
+
+    /// Fetches the recipe's artifacts and keeps them from being collected as long as the claim is held.
+    fn artifacts(&self, recipe: &Recipe) -> Result<(Vec<LockedFetch>, Claim)> {
+        let inputs = recipe.fetches.iter().map(|fetch| fetch.sha256).collect();
+        let claimed = Claimed { by: "`rekiln lock`".to_owned(), inputs, ..Claimed::default() };
+        let claim = claimed.hold(&self.store)?;
+        Ok((fetch::artifacts(&self.store, &recipe.fetches, self.context.progress())?, claim))
     }
 
     /// Resolves anew and writes the lock, unless nothing but the archive's dates changed.
@@ -139,10 +200,7 @@ impl Work<'_> {
             self.apt.insert(suite.clone(), apt);
         }
         let Some(apt) = self.apt.get(&suite) else { return Err(Error::failed("the apt state is not there")) };
-        let claimed = recipe.fetches.iter().map(|fetch| fetch.sha256).collect();
-        let claimed = Claimed { by: "`rekiln lock`".to_owned(), inputs: claimed, ..Claimed::default() };
-        let _until_the_lock_names_them = claimed.hold(&self.store)?;
-        let fetches = fetch::artifacts(&self.store, &recipe.fetches, progress)?;
+        let (fetches, _until_the_lock_names_them) = self.artifacts(recipe)?;
         let mut new = progress.step(image, "resolving packages", || {
             resolve::resolve(recipe, &parents, parent_lock, fetches, apt, &self.store)
                 .map_err(|error| error.during(format!("locking `{image}`")))
@@ -178,13 +236,10 @@ impl Work<'_> {
     /// Returns the locks of all images that `recipe` stands on, the nearest first.
     fn parents(&self, recipe: &Recipe) -> Vec<Lock> {
         let mut all = Vec::new();
-        let mut next = match &recipe.source {
-            Source::Image(name) => Some(name),
-            Source::Debian(_) => None,
-        };
+        let mut next = recipe.source.parent();
         while let Some(locked) = next.and_then(|name| self.done.get(name)) {
             all.push(locked.lock.clone());
-            next = locked.parent.as_ref();
+            next = locked.parent.as_deref();
         }
         all
     }

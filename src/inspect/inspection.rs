@@ -34,7 +34,7 @@ pub struct Expected {
 impl From<&Record> for Expected {
     fn from(record: &Record) -> Self {
         Self {
-            root_hash: Some(record.root_hash),
+            root_hash: record.root_hash,
             cmdline: Some(record.cmdline.clone()),
             services: Some(record.services.clone()),
             ports: record.ports.clone(),

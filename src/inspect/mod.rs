@@ -24,7 +24,7 @@ pub mod window;
 pub mod xfs;
 
 pub use inspection::{Expected, Inspection, inspect, inspect_disk};
-pub use rules::rule_names;
+pub use rules::{SETUID, rule_names};
 
 use serde::{Deserialize, Serialize};
 

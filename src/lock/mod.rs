@@ -4,6 +4,7 @@ pub mod apt;
 pub mod archive;
 pub mod change;
 mod credentials;
+pub mod derived;
 mod download;
 pub mod fetch;
 pub mod places;
@@ -37,14 +38,16 @@ pub struct Lock {
     pub version: u32,
     /// What was asked for when the lock was made; compared with the recipe to find a stale lock.
     pub asked: Asked,
-    /// Seconds since 1970 to which all times in the image are clamped: the newest archive date.
+    /// Seconds since 1970 to which all times in the image are clamped: the newest archive date; for an image that is
+    /// derived from a vendor's disk, when it was locked.
     pub epoch: i64,
-    /// The programs of the host whose versions shape bytes, by name.
+    /// The programs of the host whose versions shape bytes, by name; none for a derived image, which is written by the
+    /// programs of the vendor's disk.
     pub tools: BTreeMap<String, String>,
     /// The archive states that were resolved against.
     #[serde(default, rename = "suite")]
     pub suites: Vec<Suite>,
-    /// Packages in the order in which apt would install them.
+    /// Packages in the order in which apt would install them; none for a derived image.
     #[serde(default, rename = "package")]
     pub packages: Vec<Package>,
     /// Artifacts from outside.
@@ -73,7 +76,7 @@ impl Lock {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
-    /// `debian:<suite>` or `image:<name>`.
+    /// `debian:<suite>`, `image:<name>` or `disk:<sha256>`.
     pub source: String,
     /// The digest of the parent's lock file, when the source is an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]

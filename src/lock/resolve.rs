@@ -48,6 +48,7 @@ pub fn suite<'a>(recipe: &'a Recipe, parents: &[&'a Lock]) -> Option<&'a str> {
     match &recipe.source {
         Source::Debian(suite) => Some(suite),
         Source::Image(_) => parents.iter().find_map(|lock| lock.asked.source.strip_prefix("debian:")),
+        Source::Disk(_) => None,
     }
 }
 
@@ -73,6 +74,9 @@ pub fn resolve(
     let packages = match &recipe.source {
         Source::Debian(_) => ground(&kernels, &roots, apt)?,
         Source::Image(name) => addition(name, &kernels, &roots, parents, apt, store)?,
+        Source::Disk(_) => {
+            return Err(Error::failed("the packages of a vendor's disk are not resolved here"));
+        }
     };
     let suites = apt.suites()?;
     let epoch = suites.iter().map(|suite| suite.date.as_second()).max().unwrap_or_default();

@@ -12,6 +12,7 @@ pub fn asked_source(source: &Source) -> String {
     match source {
         Source::Debian(suite) => format!("debian:{suite}"),
         Source::Image(name) => format!("image:{name}"),
+        Source::Disk(disk) => format!("disk:{}", disk.sha256),
     }
 }
 

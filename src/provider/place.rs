@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 #[cfg(feature = "aws")]
 use super::aws::group::AutoScalingGroup;
-use super::local::{Local, Qemu};
+use super::local::{Local, Qemu, bootable};
 use super::{Action, Outcome, Provider, ProviderError};
+use crate::catalog::Record;
 use crate::digest::ImageId;
 use crate::error::Result;
 use crate::fleet::Fleet;
@@ -59,6 +60,18 @@ impl Place {
             Self::Local(_) => Ok(Target::new(fleet, image)),
             #[cfg(feature = "aws")]
             Self::Group(group) => group.target(image, &fleet.image),
+        }
+    }
+
+    /// Refuses an image that instances here cannot run.
+    ///
+    /// # Errors
+    /// As [`bootable`] for a fleet on this computer.
+    pub fn may_run(&self, image: &Record) -> Result<()> {
+        match self {
+            Self::Local(_) => bootable(image).map(drop),
+            #[cfg(feature = "aws")]
+            Self::Group(_) => Ok(()),
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::blocks::Blocks;
 use super::plan::{Grantee, Wanted, ami_name};
-use crate::catalog::{self, Record};
+use crate::catalog::{self, Firmware, Record};
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
 use crate::notation;
@@ -25,6 +25,8 @@ pub struct Disk {
     recorded: Option<Digest>,
     /// Bytes.
     pub size: u64,
+    /// What it boots from: an AMI says so, and only the disk knows.
+    pub firmware: Firmware,
     /// Those that were looked for already.
     pub(super) blocks: OnceCell<Blocks>,
 }
@@ -34,7 +36,9 @@ impl Disk {
     #[must_use]
     pub fn new(path: PathBuf, record: &Record) -> Self {
         let catalog::Disk { sha256, blocks, size, .. } = record.disk;
-        Self { path, sha256, recorded: blocks, size, blocks: OnceCell::new() }
+        // rekiln's own disks have no boot sector.
+        let firmware = record.derived.as_ref().map_or(Firmware::Uefi, |derived| derived.firmware);
+        Self { path, sha256, recorded: blocks, size, firmware, blocks: OnceCell::new() }
     }
 
     /// Returns its blocks: as the bake recorded them, or after reading all of it and making sure that it is what was

@@ -300,6 +300,7 @@ impl Publisher {
             description: self.publication.description(),
             snapshot: snapshot.to_owned(),
             tags: self.tags(),
+            firmware: self.publication.disk.firmware,
             uefi_data: self.wanted.uefi_data.clone(),
         };
         match self.aws.register(&registration).await {

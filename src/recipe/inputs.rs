@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::render::{Rendered, RenderedRecipe};
-use super::{Exception, Fetch, Recipe};
+use super::{DiskSource, Exception, Fetch, Recipe};
 use crate::digest::{Digest, ImageId};
 use crate::lock::{Lock, Package, Places, Role};
 use crate::notation;
@@ -59,6 +59,32 @@ pub struct Inputs {
     pub epoch: i64,
     /// The recipes from the ground up.
     pub recipes: Vec<RecipeInputs>,
+    /// What else shapes an image that is derived from a vendor's disk. Others are without it, and keep their ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub derived: Option<DerivedInputs>,
+}
+
+/// What shapes an image that is derived from a vendor's disk, besides what shapes any image.
+///
+/// Which versions its packages have is the vendor's archive's to say at the moment of the bake. The epoch, which is
+/// that of locking, stands for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DerivedInputs {
+    /// The vendor's disk.
+    disk: Digest,
+    /// Bytes that it is grown to; `None` when it keeps its size.
+    size: Option<u64>,
+    /// Packages as the recipe has them, with their pins.
+    packages: BTreeSet<String>,
+    /// What the machine does besides running them, for each of the scripts.
+    scripts: Vec<ScriptInputs>,
+}
+
+/// What a machine does besides running a script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScriptInputs {
+    reboot: bool,
+    expect_disconnect: bool,
 }
 
 /// What one recipe of the chain brings.
@@ -178,6 +204,7 @@ impl Inputs {
             kernel_modules: recipes().flat_map(|recipe| recipe.kernel.modules.clone()).collect(),
             epoch: chain.iter().map(|link| link.lock.epoch).max().unwrap_or(0),
             recipes: chain.iter().map(RecipeInputs::of).collect(),
+            derived: chain.last().and_then(DerivedInputs::of),
         }
     }
 
@@ -187,13 +214,17 @@ impl Inputs {
         super::id::digest("image", self)
     }
 
-    /// Computes the layers from the ground up, two for each recipe. `chain` is the one of [`Inputs::of`].
+    /// Computes the layers from the ground up, two for each recipe. `chain` is the one of [`Inputs::of`]. A derived
+    /// image has none.
     ///
     /// The guest program counts for the ground's files, so that it may lie in any layer of files. The debug
     /// variant and kernel arguments are in no layer: they reach the command line only.
     #[must_use]
     pub fn layers(&self, chain: &[Link]) -> Vec<LayerInput> {
         let mut layers: Vec<LayerInput> = Vec::new();
+        if self.derived.is_some() {
+            return layers;
+        }
         for (index, (link, inputs)) in chain.iter().zip(&self.recipes).enumerate() {
             let below = layers.last().map(|layer| layer.key);
             let packages = (self.format, self.maker.profile, below, &inputs.packages);
@@ -205,6 +236,23 @@ impl Inputs {
             }
         }
         layers
+    }
+}
+
+impl DerivedInputs {
+    fn of(link: &Link) -> Option<Self> {
+        let DiskSource { sha256, size, path: _ } = link.recipe.source.disk()?;
+        let scripts = link.rendered.scripts.iter().map(|script| ScriptInputs {
+            reboot: script.reboot,
+            expect_disconnect: script.expect_disconnect,
+        });
+        Some(Self {
+            disk: *sha256,
+            // A size that is none never passes `check`.
+            size: size.as_deref().and_then(|size| notation::size(size).ok()),
+            packages: link.recipe.packages.clone(),
+            scripts: scripts.collect(),
+        })
     }
 }
 
@@ -278,196 +326,4 @@ impl FetchInputs {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::render::{Templates, merged_vars};
-    use super::*;
-    use crate::lock::{Asked, Suite};
-
-    /// Everything that an image is computed from, as text, so that a case is one replacement.
-    #[derive(Clone)]
-    struct World {
-        base: String,
-        web: String,
-        site: String,
-        script: String,
-        base_lock: Lock,
-        web_lock: Lock,
-        maker: Maker,
-    }
-
-    const BASE: &str = "source = { debian = 'bookworm' }\npackages = ['systemd']\n";
-    const WEB: &str = "description = 'one'\nsource = { image = 'base' }\npackages = ['nginx']\n\
-        vars = { greeting = 'hello', unused = 'x' }\n\
-        file = [{ path = '/etc/site', template = 'site.hbs', mode = '0644' }]\n\
-        fetch = [{ url = 'https://a.example/x', path = '/opt/x', mode = '0755', \
-        sha256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' }]\n\
-        run = [{ script = 'setup.hbs' }]\n\
-        services = { enable = ['nginx'], disable = ['cron'], ports = ['80/tcp'] }\n\
-        kernel = { args = ['quiet'], modules = ['loop'] }\n\
-        harden = { allow = [{ rule = 'setuid', path = '/usr/bin/x', why = 'because' }] }\n\
-        check = [{ http = { port = 80 } }]\n";
-
-    fn lock(package: &str, epoch: i64) -> Lock {
-        Lock {
-            version: 1,
-            asked: Asked {
-                source: String::new(),
-                parent_lock: None,
-                architecture: "amd64".to_owned(),
-                packages: [].into(),
-            },
-            epoch,
-            tools: [("mkfs.erofs".to_owned(), "1.5".to_owned())].into(),
-            suites: Vec::new(),
-            packages: vec![Package {
-                name: package.to_owned(),
-                version: "1.0-1".to_owned(),
-                arch: "amd64".to_owned(),
-                role: Role::Root,
-                size: 1,
-                sha256: Digest::of(package.as_bytes()),
-                path: "pool/x.deb".to_owned(),
-                archive: "debian".to_owned(),
-            }],
-            fetches: Vec::new(),
-            layout: None,
-        }
-    }
-
-    fn world() -> World {
-        World {
-            base: BASE.to_owned(),
-            web: WEB.to_owned(),
-            site: "say {{greeting}}".to_owned(),
-            script: "#!/bin/sh\n".to_owned(),
-            base_lock: lock("systemd", 100),
-            web_lock: lock("nginx", 200),
-            maker: Maker { guest: Digest::of(b"guest"), profile: Digest::of(b"profile"), debug: false },
-        }
-    }
-
-    impl World {
-        /// Returns the image id and the four layer keys.
-        fn compute(&self) -> (ImageId, Vec<Digest>) {
-            let texts = [("site.hbs", &self.site), ("setup.hbs", &self.script)];
-            let templates = Templates::new(texts.map(|(name, text)| (name.to_owned(), text.clone())).into());
-            let mut chain: Vec<Link> = Vec::new();
-            for (name, text, lock) in
-                [("base", &self.base, &self.base_lock), ("web", &self.web, &self.web_lock)]
-            {
-                let recipe: Recipe = toml::from_str(text).expect("the test's recipe is one");
-                let vars = merged_vars(chain.iter().map(|link| &link.recipe).chain([&recipe]));
-                let rendered = templates.render_recipe(&recipe, &vars).expect("it renders");
-                let (name, lock) = (name.to_owned(), lock.clone());
-                chain.push(Link { name, recipe, rendered, lock, lock_digest: Digest::of(b"") });
-            }
-            let inputs = Inputs::of(&chain, self.maker);
-            (inputs.id(), inputs.layers(&chain).into_iter().map(|layer| layer.key).collect())
-        }
-    }
-
-    type Change = fn(&mut World);
-
-    fn swap(text: &mut String, from: &str, to: &str) {
-        assert!(text.contains(from), "the case changes nothing: {from}");
-        *text = text.replace(from, to);
-    }
-
-    /// From which of the four layers on a change shows: base packages, base files, web packages, web files;
-    /// 4 is none of them, only the image id.
-    const CHANGES: &[(&str, usize, Change)] = &[
-        ("package version", 2, |w| w.web_lock.packages[0].version = "1.0-2".to_owned()),
-        ("package bytes", 2, |w| w.web_lock.packages[0].sha256 = Digest::of(b"other")),
-        ("package architecture", 2, |w| w.web_lock.packages[0].arch = "all".to_owned()),
-        ("package role", 2, |w| w.web_lock.packages[0].role = Role::Kernel),
-        ("package order", 2, |w| w.web_lock.packages.extend(lock("zlib", 0).packages)),
-        ("parent image's package", 0, |w| w.base_lock.packages[0].version = "2".to_owned()),
-        ("parent image's recipe", 1, |w| w.base.push_str("services = { enable = ['x'] }\n")),
-        ("where packages lay", 2, |w| {
-            w.web_lock.layout = Some(Places { start: 1, places: BTreeMap::new() });
-        }),
-        ("epoch", 2, |w| w.web_lock.epoch = 201),
-        ("parent's epoch", 0, |w| w.base_lock.epoch = 99),
-        ("tool version", 2, |w| {
-            w.web_lock.tools.insert("mkfs.erofs".to_owned(), "1.6".to_owned());
-        }),
-        ("guest program", 1, |w| w.maker.guest = Digest::of(b"other")),
-        ("strict profile", 0, |w| w.maker.profile = Digest::of(b"other")),
-        ("debug variant", 4, |w| w.maker.debug = true),
-        ("kernel arguments", 4, |w| swap(&mut w.web, "'quiet'", "'quiet', 'panic=1'")),
-        ("kernel modules", 2, |w| swap(&mut w.web, "'loop'", "'nbd'")),
-        ("exception's path", 2, |w| swap(&mut w.web, "/usr/bin/x", "/usr/bin/y")),
-        ("exception's rule", 2, |w| swap(&mut w.web, "'setuid'", "'getty'")),
-        ("template text", 3, |w| w.site.push('\n')),
-        ("used variable", 3, |w| swap(&mut w.web, "'hello'", "'hi'")),
-        ("file path", 3, |w| swap(&mut w.web, "/etc/site", "/etc/other")),
-        ("file mode", 3, |w| swap(&mut w.web, "0644", "0600")),
-        ("file owner", 3, |w| swap(&mut w.web, "mode = '0644'", "mode = '0644', owner = 'www-data'")),
-        ("script text", 3, |w| w.script.push_str("true\n")),
-        ("fetch digest", 3, |w| swap(&mut w.web, "e3b0", "e3b1")),
-        ("fetch path", 3, |w| swap(&mut w.web, "/opt/x", "/opt/y")),
-        ("fetch mode", 3, |w| swap(&mut w.web, "0755", "0700")),
-        ("fetch unpacked", 3, |w| swap(&mut w.web, "mode = '0755'", "unpack = true")),
-        ("service enabled", 3, |w| swap(&mut w.web, "['nginx'], d", "['nginx', 'x'], d")),
-        ("service disabled", 3, |w| swap(&mut w.web, "['cron']", "[]")),
-    ];
-
-    /// What shapes no byte.
-    const NO_CHANGES: &[(&str, Change)] = &[
-        ("nothing", |_| {}),
-        ("description", |w| swap(&mut w.web, "'one'", "'two'")),
-        ("check", |w| swap(&mut w.web, "port = 80 }", "port = 80, contains = 'x' }")),
-        ("declared ports", |w| swap(&mut w.web, "['80/tcp']", "['80/tcp', '443/tcp']")),
-        ("where it is published", |w| {
-            w.web.push_str("publish = { regions = ['eu-west-1'], tags = { a = 'b' }, protect = true }\n");
-        }),
-        ("where its parent is published", |w| w.base.push_str("publish = { regions = ['us-east-1'] }\n")),
-        ("unused variable", |w| swap(&mut w.web, "unused = 'x'", "unused = 'y'")),
-        ("reason of an exception", |w| swap(&mut w.web, "'because'", "'no more'")),
-        ("where a fetch comes from", |w| swap(&mut w.web, "a.example", "b.example")),
-        ("a unit's full name", |w| swap(&mut w.web, "['cron']", "['cron.service']")),
-        ("a mode's leading zero", |w| swap(&mut w.web, "'0644'", "'644'")),
-        ("packages asked for, with the same lock", |w| swap(&mut w.web, "['nginx']", "['nginx', 'nginx']")),
-        ("where a mirror keeps a package", |w| w.web_lock.packages[0].path = "pool/y.deb".to_owned()),
-        ("a spelling of the same text", |w| swap(&mut w.site, "{{greeting}}", "{{ greeting }}")),
-        ("the archive's state", |w| {
-            w.web_lock.suites.push(Suite {
-                name: "bookworm".to_owned(),
-                date: jiff::Timestamp::UNIX_EPOCH,
-                inrelease: Digest::of(b"x"),
-            });
-        }),
-    ];
-
-    #[test]
-    fn what_changes_the_id_and_which_layers() {
-        let (id, layers) = world().compute();
-        let mut ids = BTreeMap::from([(id, "nothing")]);
-        for (what, first, change) in CHANGES {
-            let mut changed = world();
-            change(&mut changed);
-            let (new_id, new_layers) = changed.compute();
-            assert_eq!(ids.insert(new_id, what), None, "{what} must change the id to one of its own");
-            let differs: Vec<bool> = layers.iter().zip(&new_layers).map(|(old, new)| old != new).collect();
-            let expected: Vec<bool> = (0..4).map(|layer| layer >= *first).collect();
-            assert_eq!(differs, expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn what_does_not() {
-        let before = world().compute();
-        for (what, change) in NO_CHANGES {
-            let mut changed = world();
-            change(&mut changed);
-            assert_eq!(changed.compute(), before, "{what}");
-        }
-    }
-
-    #[test]
-    fn the_id_of_known_inputs_stays() {
-        // A change here is a change of every image id in the world: `FORMAT` must have grown with it.
-        assert_eq!(FORMAT, 2);
-        insta::assert_snapshot!(world().compute().0, @"9a673a970e2a808bc3077768fa7c45649d2c394749206bc9888fffb0b64f4113");
-    }
-}
+mod tests;

@@ -25,7 +25,8 @@ pub struct Recipe {
     pub description: String,
     /// What the image stands on.
     pub source: Source,
-    /// Debian packages, besides what the source brings.
+    /// Packages, besides what the source brings. On a vendor's disk they are that distribution's, and one may be
+    /// pinned, as in `nginx=1.22.1-9`; else they are Debian's, and the lock has their versions.
     #[serde(default)]
     pub packages: BTreeSet<String>,
     /// Values for templates.
@@ -37,7 +38,7 @@ pub struct Recipe {
     /// Artifacts from outside, by digest.
     #[serde(default, rename = "fetch")]
     pub fetches: Vec<Fetch>,
-    /// Scripts run in the tree, without a network.
+    /// Scripts run in the tree, without a network; on a vendor's disk in the machine that runs it, with one.
     #[serde(default, rename = "run")]
     pub runs: Vec<RunScript>,
     /// Which units start at boot.
@@ -65,6 +66,42 @@ pub enum Source {
     Image(String),
     /// A Debian suite by code name, from packages.
     Debian(String),
+    /// A vendor's disk: a copy of it is booted, changed and sealed; the image is *derived* from it.
+    Disk(DiskSource),
+}
+
+impl Source {
+    /// Returns the vendor's disk that the image is derived from, if it is.
+    #[must_use]
+    pub const fn disk(&self) -> Option<&DiskSource> {
+        match self {
+            Self::Disk(disk) => Some(disk),
+            Self::Image(_) | Self::Debian(_) => None,
+        }
+    }
+
+    /// Returns the recipe it stands on, if it is one of this repository.
+    #[must_use]
+    pub fn parent(&self) -> Option<&str> {
+        match self {
+            Self::Image(name) => Some(name),
+            Self::Debian(_) | Self::Disk(_) => None,
+        }
+    }
+}
+
+/// A disk as its vendor publishes it for clouds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskSource {
+    /// The file, qcow2 or raw: absolute, or relative to the repository's root.
+    pub path: String,
+    /// What the file must be, as it lies there.
+    pub sha256: Digest,
+    /// What the disk is grown to, such as `8G`; its first boot grows the root file system. Without it, the disk
+    /// keeps its size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
 }
 
 /// A value for templates.
@@ -125,12 +162,20 @@ pub struct Fetch {
     pub mode: String,
 }
 
-/// A script that runs in the tree: sandboxed, no network.
+/// A script that runs in the tree, sandboxed and without a network; or, where the source is a vendor's disk, in the
+/// machine that runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunScript {
     /// Template of the script, relative to `bootstrap/`.
     pub script: String,
+    /// Reboot the machine after the script; the next step begins when it is up again. Only on a vendor's disk.
+    #[serde(default)]
+    pub reboot: bool,
+    /// The connection may be lost while the script runs: the script goes on, and its result is waited for. Only on a
+    /// vendor's disk.
+    #[serde(default)]
+    pub expect_disconnect: bool,
 }
 
 /// Which units start at boot.
@@ -148,7 +193,7 @@ pub struct Services {
     pub ports: BTreeSet<String>,
 }
 
-/// The kernel's command line and modules.
+/// The kernel's command line and modules. On a vendor's disk only the command line: its initrd is the vendor's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kernel {

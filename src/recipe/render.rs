@@ -8,7 +8,7 @@ use handlebars::{
     RenderError, RenderErrorReason, Renderable as _, TemplateErrorReason, no_escape,
 };
 
-use super::{Recipe, Var};
+use super::{Recipe, RunScript, Var};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::notation;
 
@@ -31,13 +31,17 @@ pub struct Rendered {
     pub content: Vec<u8>,
 }
 
-/// A script that is run in the tree while the image is baked.
+/// A script that is run while the image is baked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenderedScript {
     /// The template, for error messages and logs.
     pub template: String,
     /// The script's bytes; its first line says what runs it.
     pub content: Vec<u8>,
+    /// Whether the machine is rebooted after it; never without a machine.
+    pub reboot: bool,
+    /// Whether the connection may be lost while it runs; never without a machine.
+    pub expect_disconnect: bool,
 }
 
 /// Everything that one recipe's templates yield.
@@ -168,7 +172,9 @@ impl Templates {
         for run in &recipe.runs {
             match self.render(&run.script, vars) {
                 Ok(content) => {
-                    rendered.scripts.push(RenderedScript { template: run.script.clone(), content });
+                    let RunScript { script, reboot, expect_disconnect } = run.clone();
+                    let script = RenderedScript { template: script, content, reboot, expect_disconnect };
+                    rendered.scripts.push(script);
                 }
                 Err(diagnostic) => found.push(diagnostic),
             }

@@ -1,5 +1,6 @@
 //! What a recipe means, checked as far as its own file, the other recipes' names and the templates tell.
 
+mod derived;
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ pub fn validate(document: &Document<Recipe>, around: &Surroundings<'_>) -> Vec<D
     checks.kernel(recipe);
     checks.harden(recipe);
     checks.boot_checks(recipe);
+    derived::check(&mut checks, recipe);
     publish::check(&mut checks, &recipe.publish);
     checks.found
 }
@@ -101,11 +103,15 @@ impl Checks<'_> {
                 let message = format!("`{suite}` is not a Debian suite that rekiln bakes");
                 self.say_nearest("/source/debian", message, suite, SUITES.into_iter());
             }
-            Source::Image(_) | Source::Debian(_) => {}
+            Source::Image(_) | Source::Debian(_) | Source::Disk(_) => {}
         }
     }
 
     fn packages(&mut self, recipe: &Recipe) {
+        // Those of a vendor's disk have rules of their own.
+        if recipe.source.disk().is_some() {
+            return;
+        }
         self.entries("/packages", &recipe.packages, notation::package);
     }
 
@@ -182,7 +188,8 @@ impl Checks<'_> {
             if arg.is_empty() || arg.chars().any(|c| c.is_whitespace() || c.is_control()) {
                 self.say(&pointer, format!("{arg:?} is not one kernel argument: one entry each, no spaces"));
             } else if ["rekiln.", "init=", "rdinit=", "root="].iter().any(|own| arg.starts_with(own)) {
-                self.say(&pointer, format!("`{arg}` is rekiln's to set"));
+                let whose = if recipe.source.disk().is_some() { "the vendor's" } else { "rekiln's" };
+                self.say(&pointer, format!("`{arg}` is {whose} to set"));
             }
         }
         let module = |text: &str| {
@@ -230,13 +237,13 @@ impl Checks<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use super::*;
 
     /// Findings as `line:column message (help)`.
-    fn found(text: &str) -> Vec<String> {
+    pub fn found(text: &str) -> Vec<String> {
         let recipes = ["base".to_owned(), "web".to_owned()].into();
         let templates = Templates::new([("web/site.conf.hbs".to_owned(), String::new())].into());
         let document = Document::<Recipe>::read(Path::new("x.toml"), text);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{Repository, parent, recipe_file};
+use super::{Repository, recipe_file};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::fleet::specification::{any_image, too_large, vars};
 use crate::fleet::{self, Fleet};
@@ -23,6 +23,7 @@ impl Repository {
             found.extend(bad_name(name, &document.file));
             found.extend(document.found.iter().cloned());
             found.extend(validate(document, &around));
+            found.extend(self.check_parent(name, document));
             found.extend(self.check_chain(name, document));
         }
         for (name, document) in &self.fleets {
@@ -37,6 +38,16 @@ impl Repository {
         // One template that several recipes use, or one recipe seen from two, is one finding.
         found.dedup();
         found
+    }
+
+    /// Checks that the recipe does not stand on an image that is derived from a vendor's disk.
+    fn check_parent(&self, name: &str, document: &Document<Recipe>) -> Option<Diagnostic> {
+        let below = document.value.as_ref()?.source.parent()?;
+        self.recipes.get(below)?.value.as_ref()?.source.disk()?;
+        let message = format!(
+            "`{name}` stands on `{below}`, which is derived from a vendor's disk: nothing is baked on top of such an image; put it into that recipe"
+        );
+        Some(document.at("/source/image", message))
     }
 
     /// Checks what needs a recipe's whole chain: that it ends, its variables, its ports.
@@ -127,7 +138,7 @@ impl Repository {
         let mut names = vec![name];
         while let Some(document) = names.last().and_then(|name| self.recipes.get(*name)) {
             documents.push(document);
-            match document.value.as_ref().and_then(parent) {
+            match document.value.as_ref().and_then(|recipe| recipe.source.parent()) {
                 Some(next) if names.contains(&next) => {
                     names.push(next);
                     // One that only leads into a cycle is not on it; those that are say so.
@@ -145,7 +156,7 @@ impl Repository {
 
 /// Tells whether a chain reaches the ground.
 fn ends(recipes: &[&Recipe]) -> bool {
-    recipes.first().is_some_and(|ground| parent(ground).is_none())
+    recipes.first().is_some_and(|ground| ground.source.parent().is_none())
 }
 
 /// Collects the TCP ports that a chain declares.

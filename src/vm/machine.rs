@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::accel::Accelerator;
 use super::{Boot, Spec};
+use crate::catalog::Firmware;
 use crate::error::{Doing as _, Error, Result};
 use crate::process::Run as _;
 pub use crate::process::start_time;
@@ -26,7 +27,7 @@ pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 pub const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// QEMU parses what the guest sends; it needs no new processes and no more rights for that.
-const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+pub(super) const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 /// The same for a QEMU that makes itself a daemon: it does so behind its own filter, and so must be let fork and
 /// start a session.
 const DAEMON_SANDBOX: &str = "on,obsolete=deny,resourcecontrol=deny";
@@ -135,14 +136,17 @@ impl Spec {
 
     fn disk(&self, command: &mut Command) {
         let file = quoted(self.disk.as_os_str());
-        command.arg("-drive").arg(join(
-            "if=none,id=disk,format=raw,readonly=on,file.locking=off,file=",
-            &file,
-            "",
-        ));
+        let how = match self.boot {
+            Boot::Direct { .. } | Boot::Uefi => {
+                "if=none,id=disk,format=raw,readonly=on,file.locking=off,file="
+            }
+            Boot::Firmware(_) => "if=none,id=disk,format=raw,snapshot=on,file.locking=off,file=",
+        };
+        command.arg("-drive").arg(join(how, &file, ""));
         let device = match self.boot {
             Boot::Direct { .. } => "virtio-blk-pci,drive=disk",
             Boot::Uefi => "nvme,drive=disk,serial=rekiln,bootindex=1",
+            Boot::Firmware(_) => "virtio-blk-pci,drive=disk,bootindex=1",
         };
         command.args(["-device", device]);
     }
@@ -152,16 +156,9 @@ impl Spec {
             Boot::Direct { kernel, initrd, cmdline } => {
                 command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", cmdline]);
             }
-            Boot::Uefi => {
-                let vars = self.dir.join("vars.fd");
-                fs::copy(OVMF_VARS, &vars).map_err(|error| {
-                    Error::failed(format!("copying the firmware's variables from {OVMF_VARS}: {error}"))
-                        .hint("UEFI boots need the package: `apt-get install ovmf`")
-                })?;
-                let code = format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}");
-                command.args(["-drive", &code]);
-                command.arg("-drive").arg(join("if=pflash,format=raw,file=", &quoted(vars.as_os_str()), ""));
-            }
+            // QEMU brings SeaBIOS and starts it when nothing else is said.
+            Boot::Firmware(Firmware::Bios) => {}
+            Boot::Uefi | Boot::Firmware(Firmware::Uefi) => uefi(&self.dir, command)?,
         }
         Ok(())
     }
@@ -297,12 +294,25 @@ fn machine_dir(pid: u32) -> Option<PathBuf> {
     (file.file_name()? == "qemu.pid").then(|| file.parent().map(Path::to_owned))?
 }
 
-fn pid_file(dir: &Path) -> PathBuf {
+/// Gives the machine the UEFI firmware, with variables of its own in the machine's directory.
+pub(super) fn uefi(dir: &Path, command: &mut Command) -> Result<()> {
+    let vars = dir.join("vars.fd");
+    fs::copy(OVMF_VARS, &vars).map_err(|error| {
+        Error::failed(format!("copying the firmware's variables from {OVMF_VARS}: {error}"))
+            .hint("UEFI boots need the package: `apt-get install ovmf`")
+    })?;
+    let code = format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}");
+    command.args(["-drive", &code]);
+    command.arg("-drive").arg(join("if=pflash,format=raw,file=", &quoted(vars.as_os_str()), ""));
+    Ok(())
+}
+
+pub(super) fn pid_file(dir: &Path) -> PathBuf {
     dir.join("qemu.pid")
 }
 
 /// Doubles commas, which separate QEMU's options.
-fn quoted(text: impl AsRef<std::ffi::OsStr>) -> OsString {
+pub(super) fn quoted(text: impl AsRef<std::ffi::OsStr>) -> OsString {
     let mut bytes = Vec::new();
     for byte in text.as_ref().as_bytes() {
         bytes.push(*byte);
@@ -313,7 +323,7 @@ fn quoted(text: impl AsRef<std::ffi::OsStr>) -> OsString {
     OsString::from_vec(bytes)
 }
 
-fn join(before: &str, middle: &OsString, after: &str) -> OsString {
+pub(super) fn join(before: &str, middle: &OsString, after: &str) -> OsString {
     let mut joined = OsString::from(before);
     joined.push(middle);
     joined.push(after);

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::Firmware;
 use crate::error::{Doing as _, Result};
 
 pub mod accel;
+#[cfg(feature = "ssh")]
+pub mod builder;
 pub mod guest;
 pub mod http;
 pub mod machine;
@@ -49,6 +52,9 @@ pub enum Boot {
     },
     /// OVMF starts the UKI; disk on `NVMe`, as on EC2.
     Uefi,
+    /// The disk's own boot loader starts its own kernel; disk on virtio. What the machine writes goes to a temporary file
+    /// of QEMU's, which nobody else can open.
+    Firmware(Firmware),
 }
 
 impl Boot {

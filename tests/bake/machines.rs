@@ -115,7 +115,7 @@ fn a_flipped_byte_is_never_served() {
     let check = |when: &str| {
         let [root, hash] =
             [root, hash].map(|part| extract(&disk, part.offset, part.size, dir.path().join(&part.name)));
-        let verified = verity(&root, &hash, &web.root_hash.to_string());
+        let verified = verity(&root, &hash, &web.root_hash.expect("a root hash").to_string());
         eprintln!("veritysetup {when}: {}", verified.status);
         verified.status.success()
     };

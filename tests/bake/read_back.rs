@@ -102,7 +102,7 @@ fn other_tools_agree_with_the_record() {
     assert_eq!(cmdline.trim_end_matches('\0'), web.cmdline);
     let root_hash =
         cmdline.split(' ').find_map(|arg| arg.strip_prefix("rekiln.roothash=")).expect("a root hash");
-    assert_eq!(root_hash, web.root_hash.to_string());
+    assert_eq!(root_hash, web.root_hash.expect("a root hash").to_string());
     succeeded(&verity(&root, &hash, root_hash));
     let wrong = root_hash.replace(['0', '1', '2'], "3");
     assert!(!verity(&root, &hash, &wrong).status.success());

@@ -72,6 +72,23 @@ fn an_image_is_published_from_nothing_and_then_it_is_there() {
 }
 
 #[test]
+fn a_vendors_disk_with_a_boot_sector_is_started_by_a_bios() {
+    let stage = Stage::new();
+    let image = stage.usual_image();
+    let derived = crate::derived::derived("web");
+    stage.change_record(&image, |record| {
+        (record.root_hash, record.derived) = (None, derived.derived);
+    });
+    stage.publish(&image);
+    let (ami, _) = stage.must_have(REGION, &image);
+    for (member, expected) in
+        [("boot_mode", json!("legacy-bios")), ("tpm", json!(null)), ("imds", json!("v2.0"))]
+    {
+        assert_eq!(ami[member], expected, "{member}");
+    }
+}
+
+#[test]
 fn what_is_there_is_not_touched() {
     let stage = Stage::new();
     stage.publish_section(super::EVERYTHING);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::cmdline::Cmdline;
+use crate::cmdline::Identity;
 use crate::report::{self, Report};
 use crate::say;
 
@@ -21,8 +21,8 @@ const PREFIX: &str = "rekiln-agent: ";
 
 /// Reports for as long as the system runs.
 pub fn run() -> ExitCode {
-    let cmdline = match Cmdline::read() {
-        Ok(cmdline) => cmdline,
+    let own = match Identity::read() {
+        Ok(own) => own,
         Err(error) => {
             say(&error);
             return ExitCode::FAILURE;
@@ -42,11 +42,11 @@ pub fn run() -> ExitCode {
         }
         now.listening = report::listening();
         // Once touched, always touched: who had a shell may have left anything behind.
-        if now.touched.is_none() && !cmdline.debug {
+        if now.touched.is_none() && !own.debug {
             now.touched = report::touched();
         }
         if last.as_ref() != Some(&now) || said.elapsed() >= EVERY {
-            port.say(&now.json(&cmdline.image, &cmdline.roothash, report::uptime()));
+            port.say(&now.json(&own.image, &own.roothash, report::uptime()));
             last = Some(now.clone());
             said = Instant::now();
         }

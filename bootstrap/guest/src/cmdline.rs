@@ -19,6 +19,56 @@ pub struct Cmdline {
     pub debug: bool,
 }
 
+/// What a running machine says that it is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The image id, 64 hexadecimal digits.
+    pub image: String,
+    /// The root hash of the verity tree, in hexadecimal; empty on a vendor's disk, which has no such tree.
+    pub roothash: String,
+    /// Whether this is the debug variant.
+    pub debug: bool,
+}
+
+impl Identity {
+    /// Reads the command line of the running kernel.
+    pub fn read() -> Result<Self> {
+        Self::parse(&std::fs::read_to_string("/proc/cmdline").doing("reading /proc/cmdline")?)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let roothash = match value(text, "roothash") {
+            Ok(_) => hex(text, "roothash")?,
+            Err(_) => String::new(),
+        };
+        Ok(Self { image: image(text)?, roothash, debug: debug(text) })
+    }
+}
+
+fn value<'a>(text: &'a str, key: &str) -> Result<&'a str> {
+    text.split_whitespace()
+        .find_map(|word| word.strip_prefix("rekiln.")?.strip_prefix(key)?.strip_prefix('='))
+        .ok_or_else(|| format!("the command line has no rekiln.{key}"))
+}
+
+fn hex(text: &str, key: &str) -> Result<String> {
+    let found = value(text, key)?;
+    // These words end up in a device-mapper table; anything but digits could change its meaning.
+    if found.is_empty() || !found.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return Err(format!("rekiln.{key} is not hexadecimal"));
+    }
+    Ok(found.to_owned())
+}
+
+fn image(text: &str) -> Result<String> {
+    let image = hex(text, "image")?;
+    if image.len() == 64 { Ok(image) } else { Err("rekiln.image has not 64 digits".to_owned()) }
+}
+
+fn debug(text: &str) -> bool {
+    value(text, "debug").is_ok_and(|value| value == "1")
+}
+
 /// One erofs layer, in blocks of 4096 bytes from the start of the root partition.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub struct Layer {
@@ -35,31 +85,14 @@ impl Cmdline {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let value = |key: &str| {
-            text.split_whitespace()
-                .find_map(|word| word.strip_prefix("rekiln.")?.strip_prefix(key)?.strip_prefix('='))
-                .ok_or_else(|| format!("the command line has no rekiln.{key}"))
-        };
-        let hex = |key: &str| {
-            let text = value(key)?;
-            // These words end up in a device-mapper table; anything but digits could change its meaning.
-            if text.is_empty() || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
-                return Err(format!("rekiln.{key} is not hexadecimal"));
-            }
-            Ok(text.to_owned())
-        };
-        let image = hex("image")?;
-        if image.len() != 64 {
-            return Err("rekiln.image has not 64 digits".to_owned());
-        }
-        let blocks = value("blocks")?.parse().doing("reading rekiln.blocks")?;
-        let layers = value("layers")?
+        let blocks = value(text, "blocks")?.parse().doing("reading rekiln.blocks")?;
+        let layers = value(text, "layers")?
             .split(',')
             .map(|layer| Layer::parse(layer, blocks))
             .collect::<Result<_>>()
             .doing("reading rekiln.layers")?;
-        let debug = value("debug").is_ok_and(|value| value == "1");
-        Ok(Self { image, roothash: hex("roothash")?, salt: hex("salt")?, blocks, layers, debug })
+        let (roothash, salt) = (hex(text, "roothash")?, hex(text, "salt")?);
+        Ok(Self { image: image(text)?, roothash, salt, blocks, layers, debug: debug(text) })
     }
 
     /// Returns the part of the image id that names the partitions.
@@ -94,6 +127,15 @@ mod tests {
             .expect("it is whole");
         assert_eq!(got.layers, [Layer { offset: 0, size: 4 }, Layer { offset: 4, size: 5 }]);
         assert!(got.debug && got.blocks == 9 && got.short() == "0000000000000000");
+    }
+
+    #[test]
+    fn a_vendors_disk_says_which_image_it_is() {
+        let id = "0".repeat(64);
+        let got = Identity::parse(&format!("ro quiet rekiln.image={id}\n")).expect("an image");
+        assert_eq!(got, Identity { image: id, roothash: String::new(), debug: false });
+        assert_eq!(Identity::parse(&line("")).expect("an image").roothash, "ab");
+        assert!(Identity::parse("ro rekiln.image=12").is_err() && Identity::parse("ro").is_err());
     }
 
     #[test]

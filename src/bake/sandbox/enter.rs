@@ -135,7 +135,8 @@ fn mount_dev(root: &Path) -> Result<()> {
 
 fn carry_out(step: &Step, epoch: i64) -> Result<()> {
     match step {
-        Step::Run { argv } => run(argv, epoch),
+        Step::Run { argv } | Step::RunDetached { argv, .. } => run(argv, epoch),
+        Step::Reboot => Err(Error::invalid("nothing runs in the image's tree that could be restarted")),
         Step::Write { path, from, mode, owner } => {
             write(path, from, *mode, owner).doing(|| format!("writing {path} in the image"))
         }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::*;
-use crate::catalog::Disk;
+use crate::catalog::{Derived, Disk, Distribution, Firmware, PackageKind};
 use crate::digest::Digest;
 
 pub fn catalog(dir: &tempfile::TempDir) -> Catalog {
@@ -26,7 +26,7 @@ pub fn record(start: &str, name: &str, baked: i64) -> Record {
         lock: Digest::of(b"lock"),
         parents: Vec::new(),
         disk: Disk { sha256: Digest::of(b"disk"), blocks: None, size: 1, partitions: Vec::new() },
-        root_hash: Digest::of(b"root"),
+        root_hash: Some(Digest::of(b"root")),
         cmdline: String::new(),
         layers: Vec::new(),
         kernel: None,
@@ -38,7 +38,38 @@ pub fn record(start: &str, name: &str, baked: i64) -> Record {
         verdict: None,
         baked: Timestamp::from_second(baked).expect("a time"),
         timings: BTreeMap::new(),
+        derived: None,
     }
+}
+
+/// A record of an image that is derived from a vendor's disk.
+fn derived() -> Record {
+    let distribution = Distribution { id: "debian".to_owned(), version: None, packages: PackageKind::Deb };
+    let derived = Derived {
+        source: Digest::of(b"vendor"),
+        path: "vendor.qcow2".to_owned(),
+        firmware: Firmware::Uefi,
+        not_reproducible: vec!["the packages are those of the day".to_owned()],
+        distribution: Some(distribution),
+    };
+    Record { root_hash: None, derived: Some(derived), ..record("abcd", "vendor", 1) }
+}
+
+#[test]
+fn records_of_both_kinds_read_as_they_were_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let catalog = catalog(&dir);
+    for record in [record("beef", "web", 1), derived()] {
+        catalog.save(&record).expect("saved");
+        assert_eq!(catalog.load(record.id).expect("it loads"), record);
+    }
+    // Others see the fields that they have always seen, and no new one.
+    let own = serde_json::to_value(record("beef", "web", 1)).expect("JSON");
+    assert_eq!(own["root_hash"], Digest::of(b"root").to_string());
+    assert!(own.get("derived").is_none(), "{own}");
+    let derived = serde_json::to_value(derived()).expect("JSON");
+    assert!(derived.get("root_hash").is_none(), "{derived}");
+    assert_eq!(derived["derived"]["firmware"], "uefi");
 }
 
 fn refusal(catalog: &Catalog, name: &str) -> String {

@@ -16,6 +16,7 @@ mod services;
 mod tests;
 
 pub(super) use privilege::names as capability_names;
+pub use profile::SETUID;
 
 use super::disk::Cmdline;
 use super::tree::Tree;

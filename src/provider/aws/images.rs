@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::error::Kind;
 use super::reach::FILTER;
 use super::{Aws, CallError};
+use crate::catalog::Firmware;
 use crate::publish::plan::{Grantee, SeenImage, State};
 
 /// The root device: any name serves a UEFI image on Nitro, and this is what Amazon Linux and most tools use.
@@ -29,6 +30,8 @@ pub struct Registration {
     pub snapshot: String,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
+    /// What its instances boot from.
+    pub firmware: Firmware,
     /// The variables that its instances' firmware begins with, in base64.
     pub uefi_data: Option<String>,
 }
@@ -119,6 +122,11 @@ impl Aws {
         let tags = registration.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
         let tags =
             TagSpecification::builder().resource_type(ResourceType::Image).set_tags(Some(tags.collect()));
+        // EC2's TPM is the firmware's, and there is none with a BIOS.
+        let (mode, tpm) = match registration.firmware {
+            Firmware::Uefi => (BootModeValues::Uefi, Some(TpmSupportValues::V20)),
+            Firmware::Bios => (BootModeValues::LegacyBios, None),
+        };
         // The API's own defaults are an i386 paravirtual machine without anything.
         let call = self
             .ec2
@@ -129,8 +137,8 @@ impl Aws {
             .virtualization_type("hvm")
             .ena_support(true)
             .sriov_net_support("simple")
-            .boot_mode(BootModeValues::Uefi)
-            .tpm_support(TpmSupportValues::V20)
+            .boot_mode(mode)
+            .set_tpm_support(tpm)
             .imds_support(ImdsSupportValues::V20)
             .set_uefi_data(registration.uefi_data.clone())
             .root_device_name(ROOT)

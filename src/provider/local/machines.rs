@@ -51,7 +51,7 @@ impl Machines for Qemu {
     fn start(&self, spec: &Spec) -> Result<()> {
         let accelerator = match &spec.boot {
             Boot::Direct { kernel, .. } => accel::probe(&self.store, kernel)?.accelerator,
-            Boot::Uefi => accel::Accelerator::Tcg,
+            Boot::Uefi | Boot::Firmware(_) => accel::Accelerator::Tcg,
         };
         spec.start(accelerator).map(drop)
     }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::names::Names;
 use super::{Action, Outcome, Provider, ProviderError};
 use crate::catalog::Record;
+use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
@@ -33,6 +34,20 @@ pub use record::{Evidence, InstanceRecord, Phase};
 const STARTS: u32 = 3;
 /// How many lines of a console are shown: a screen.
 const TAIL: usize = 20;
+
+/// Returns the root hash that machines of the image report.
+///
+/// # Errors
+/// It is derived from a vendor's disk: no guest program in it reports anything, and it has no kernel to boot directly.
+pub fn bootable(image: &Record) -> Result<Digest> {
+    image.root_hash.ok_or_else(|| {
+        let (id, name) = (image.id.short(), &image.name);
+        Error::failed(format!(
+            "image {id} of {name} is derived from a vendor's disk, and a local fleet boots rekiln's own images"
+        ))
+        .hint(format!("publish it (`rekiln publish {id}`), and let a fleet with [aws] run it"))
+    })
+}
 
 /// A fleet on this computer.
 pub struct Local<M> {
@@ -182,6 +197,7 @@ impl<M: Machines> Local<M> {
                 image.id
             )));
         }
+        let root_hash = bootable(&image)?;
         let spec = Spec {
             disk: files.join("disk.raw"),
             boot: Boot::direct(&files)?,
@@ -197,7 +213,7 @@ impl<M: Machines> Local<M> {
             id: id.clone(),
             generation: generation.clone(),
             image: image.id,
-            root_hash: image.root_hash,
+            root_hash,
             spec,
             port: 0,
             health_port: 0,

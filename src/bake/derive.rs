@@ -1,0 +1,347 @@
+//! An image that is derived from a vendor's disk: a copy of it runs as a machine of this computer, is changed over SSH,
+//! gives up every way in, switches itself off, and is inspected.
+//!
+//! How it can fail, and what is then: the machine is a child of this thread and dies with it, its disk lies in scratch space,
+//! its keys are in memory: whatever happens, nothing is left but what the next run removes. A step that fails ends the bake
+//! with its last lines; with `--keep-builder` the machine stays for a while first. The machine is believed in nothing: what
+//! it became is read off its disk.
+
+mod keep;
+mod packages;
+mod remote;
+mod seal;
+mod seed;
+mod vendor;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use self::remote::Remote;
+use self::seal::{DONE, SAYS, Sealing};
+use super::builder::Builder as _;
+use super::identity::{Identity, files_plan};
+use super::image::{Bake, exceptions, ports, refuse, services};
+use super::layers::files_steps;
+use crate::catalog::{self, Derived, Disk, Distribution, Firmware, PackageKind, Record};
+use crate::digest::Digest;
+use crate::error::{Doing as _, Error, Result};
+use crate::git;
+use crate::inspect::{Expected, Inspection, inspect_disk};
+use crate::progress::Progress;
+use crate::publish::blocks::Blocks;
+use crate::recipe::DiskSource;
+use crate::scratch::Scratch;
+use crate::ssh::{Address, Ended, Keys};
+use crate::vm::accel::Accelerator;
+use crate::vm::builder::Spec;
+use crate::vm::verdict::free_ports;
+
+/// How long a machine may live, whatever becomes of rekiln; it ends itself then. Longer than any bake that someone waits
+/// for.
+const LIFETIME: Duration = Duration::from_hours(4);
+/// How long the last step may take: it removes files and discards free space, within a minute on a translated machine.
+const SEALING: Duration = Duration::from_mins(15);
+/// What no derived image can promise, in its record.
+const NOT_REPRODUCIBLE: &[&str] = &[
+    "packages came from the vendor's archive as it was at that moment; their versions are in this record",
+    "the machine wrote its own times, identifiers of file systems and order of blocks",
+    "scripts ran in a machine with a network and a clock",
+];
+
+/// What a machine became.
+struct Finished {
+    disk: Disk,
+    blocks: Vec<u8>,
+    inspection: Inspection,
+    packages: BTreeMap<String, String>,
+    distribution: Option<Distribution>,
+}
+
+impl Bake<'_> {
+    /// Derives the image from the vendor's disk.
+    ///
+    /// # Errors
+    /// Another disk than the recipe's, a step that failed, and findings on the sealed disk that no exception accepts.
+    pub(super) fn derive(&self, image: &Identity, source: &DiskSource) -> Result<Record> {
+        let mut timings = BTreeMap::new();
+        let mut timed = |name: &str, start: Instant| {
+            timings.insert(name.to_owned(), start.elapsed().as_secs_f64());
+        };
+        let scratch = Scratch::new(self.store, "derive")?;
+        let disk = scratch.dir().join("disk.raw");
+        let start = Instant::now();
+        self.progress.step(&image.name, "copying the vendor's disk", || {
+            vendor::copy(self.repository.root(), source, &disk)
+        })?;
+        timed("copy", start);
+        let firmware = vendor::firmware(&disk)?;
+        let start = Instant::now();
+        let mut machine = self.start(image, &scratch, &disk, firmware)?;
+        let worked = self.work(image, &scratch, &mut machine, &mut timed);
+        let (packages, distribution) = match worked {
+            Ok(found) => found,
+            Err(error) => return Err(keep::after(self.keep, &mut machine, self.progress, &image.name, error)),
+        };
+        drop(machine);
+        timed("machine", start);
+        let start = Instant::now();
+        let inspection = self.progress.step(&image.name, "inspecting the sealed disk", || {
+            let found = inspect_disk(&disk, &expected(image))?;
+            if !image.debug {
+                refuse(&found.findings)?;
+            }
+            Ok::<_, Error>(found)
+        })?;
+        timed("inspect", start);
+        let start = Instant::now();
+        let (disk_record, blocks) = self.progress.step(&image.name, "digesting the disk", || digests(&disk, &inspection))?;
+        timed("digest", start);
+        let finished = Finished { disk: disk_record, blocks, inspection, packages, distribution };
+        let record = self.derived_record(image, source, firmware, &finished, timings);
+        // What is renamed into the catalog is on the disk.
+        std::fs::File::open(&disk).and_then(|file| file.sync_all()).doing(|| "writing the disk")?;
+        let out = scratch.subdirectory("image")?;
+        self.catalogue(&record, image, &out, &disk, &finished.blocks)?;
+        Ok(record)
+    }
+
+    /// Starts the machine and waits until it lets us in and has done what its vendor has it do at the first boot.
+    fn start(&self, image: &Identity, scratch: &Scratch, disk: &Path, firmware: Firmware) -> Result<Remote> {
+        let keys = Arc::new(Keys::new()?);
+        let seed = seed::seed(image.id, &seed::user_data(&keys, LIFETIME)?)?;
+        let port = free_ports(1)?[0];
+        let name = format!("derive-{}", image.id.short());
+        let dir = scratch.subdirectory("machine")?;
+        let spec = Spec { dir: &dir, disk, firmware, seed, port, name: &name };
+        let address = Address {
+            socket: std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port)),
+            user: "root".to_owned(),
+            keys,
+        };
+        self.progress.step(&image.name, "starting the vendor's system", || {
+            let mut machine = Remote::new(spec.start(Accelerator::Tcg)?, address, image.inputs.epoch);
+            machine.wait_up()?;
+            settle(&mut machine)?;
+            Ok(machine)
+        })
+    }
+
+    /// Makes the image out of the running machine; afterwards that is switched off.
+    fn work(
+        &self,
+        image: &Identity,
+        scratch: &Scratch,
+        machine: &mut Remote,
+        timed: &mut dyn FnMut(&str, Instant),
+    ) -> Result<(BTreeMap<String, String>, Option<Distribution>)> {
+        let link = image.links.last().ok_or_else(|| Error::failed("the image has no recipe"))?;
+        timed("boot", Instant::now());
+        if let Some(script) = packages::install(&link.recipe.packages) {
+            let start = Instant::now();
+            let step = format!("installing {} packages", link.recipe.packages.len());
+            self.live(image, &step, |line| machine.must("the package manager", &script, line))?;
+            timed("packages", start);
+        }
+        let start = Instant::now();
+        let stage = scratch.subdirectory("files")?;
+        let plan = files_plan(link, false)?;
+        let steps = files_steps(&plan, &stage)?;
+        let stages: BTreeMap<String, PathBuf> =
+            [("files".to_owned(), stage), ("vault".to_owned(), self.store.inputs())].into();
+        let step = format!("{} files, {} artifacts, {} scripts", plan.contents.len(), plan.fetches.len(), plan.scripts.len());
+        self.live(image, &step, |line| machine.carry_out(&stages, &steps, line))?;
+        timed("files", start);
+        let found = (listed(machine)?, distribution(machine)?);
+        let start = Instant::now();
+        self.seal(image, scratch, machine)?;
+        timed("seal", start);
+        Ok(found)
+    }
+
+    fn seal(&self, image: &Identity, scratch: &Scratch, machine: &mut Remote) -> Result<()> {
+        let kept = exceptions(image);
+        let sealing = Sealing { id: image.id, kernel_args: &image.inputs.kernel_args, exceptions: &kept };
+        let stage = scratch.subdirectory("profile")?;
+        for (number, (_, bytes, _)) in seal::profile_files().iter().enumerate() {
+            std::fs::write(stage.join(number.to_string()), bytes).doing(|| "staging the profile")?;
+        }
+        let stages: BTreeMap<String, PathBuf> = [("profile".to_owned(), stage)].into();
+        self.live(image, "hardening it", |line| machine.carry_out(&stages, &sealing.steps(), line))?;
+        self.live(image, "sealing it", |line| {
+            // In memory: it outlives everything that it removes.
+            let program = format!(
+                "cat > /run/rekiln-seal <<'END-OF-REKILN-SEAL'\n{}END-OF-REKILN-SEAL\nchmod 700 /run/rekiln-seal\n\
+                 systemd-run --quiet --no-block --unit=rekiln-seal --property=DefaultDependencies=no \
+                 --property=KillMode=process sh /run/rekiln-seal\n",
+                sealing.program()
+            );
+            let ended = machine.shell(&program, line)?;
+            // The last step ends the SSH server: that may be before we hear how it was started.
+            if !matches!(ended, Ended::Exit(0) | Ended::Lost(_)) {
+                return Err(Error::failed(format!("the last step could not be started: {ended:?}")));
+            }
+            let off = machine.vm().wait_off(SEALING);
+            judge_seal(&machine.console())?;
+            off
+        })
+    }
+
+    /// Runs a step whose output is shown while it comes, with the step before each line.
+    fn live<T>(
+        &self,
+        image: &Identity,
+        step: &str,
+        work: impl FnOnce(&mut (dyn FnMut(&str) + Send)) -> Result<T>,
+    ) -> Result<T> {
+        let progress: &dyn Progress = self.progress;
+        progress.step(&image.name, step, || {
+            work(&mut |line| {
+                if !line.is_empty() {
+                    progress.note(&image.name, format!("{step} │ {line}"));
+                }
+            })
+            .map_err(|error| error.during(step.to_owned()))
+        })
+    }
+
+    fn derived_record(
+        &self,
+        image: &Identity,
+        source: &DiskSource,
+        firmware: Firmware,
+        finished: &Finished,
+        timings: BTreeMap<String, f64>,
+    ) -> Record {
+        let revision = git::revision(self.repository.root()).ok();
+        Record {
+            version: catalog::VERSION,
+            id: image.id,
+            name: image.name.clone(),
+            debug: image.debug,
+            commit: revision.as_ref().and_then(|revision| revision.commit.clone()),
+            clean: revision.is_some_and(|revision| revision.clean),
+            lock: image.links.last().map_or_else(|| Digest::of(b""), |link| link.lock_digest),
+            parents: Vec::new(),
+            disk: finished.disk.clone(),
+            root_hash: None,
+            cmdline: finished.inspection.inventory.kernel_args.join(" "),
+            layers: Vec::new(),
+            kernel: None,
+            ports: ports(image),
+            services: services(image),
+            exceptions: exceptions(image),
+            packages: finished.packages.clone(),
+            findings: finished.inspection.findings.clone(),
+            verdict: None,
+            baked: Timestamp::now(),
+            timings,
+            derived: Some(Derived {
+                source: source.sha256,
+                path: source.path.clone(),
+                firmware,
+                not_reproducible: NOT_REPRODUCIBLE.iter().map(|&line| line.to_owned()).collect(),
+                distribution: finished.distribution.clone(),
+            }),
+        }
+    }
+}
+
+/// Waits until the first boot is over: packages and files must not be changed by two at once.
+fn settle(machine: &mut Remote) -> Result<()> {
+    // Exit code 2 is "done, with warnings": a vendor's own configuration may be at fault, and ours was heard, or we were
+    // not in.
+    machine.must(
+        "the system's first boot",
+        "if command -v cloud-init > /dev/null; then cloud-init status --wait > /run/rekiln-first-boot 2>&1 || [ $? -eq 2 ] || { cloud-init status --long; exit 1; }; fi\n",
+        &mut |_| {},
+    )
+}
+
+fn listed(machine: &mut Remote) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    machine.must("listing the packages", packages::LIST, &mut |line| {
+        if let Some((name, version)) = line.split_once('\t') {
+            found.insert(name.to_owned(), version.to_owned());
+        }
+    })?;
+    Ok(found)
+}
+
+fn distribution(machine: &mut Remote) -> Result<Option<Distribution>> {
+    let Some(text) = machine.download("/etc/os-release")? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        Some(line.trim_matches(['"', '\'']).to_owned())
+    };
+    let deb = machine.download("/var/lib/dpkg/status")?.is_some();
+    let packages = if deb { PackageKind::Deb } else { PackageKind::Rpm };
+    Ok(value("ID").map(|id| Distribution { id, version: value("VERSION_ID"), packages }))
+}
+
+/// Reads off the console whether the last step came to its end.
+fn judge_seal(console: &str) -> Result<()> {
+    let said: Vec<&str> = console.lines().map(str::trim).filter(|line| line.starts_with(SAYS)).collect();
+    if said.last() == Some(&DONE) {
+        return Ok(());
+    }
+    let from = console.rfind(SAYS).unwrap_or(console.len());
+    // A screenful before its last word, which says what failed.
+    let mut before: Vec<&str> = console[..from].lines().rev().take(15).collect();
+    before.reverse();
+    Err(Error::failed(format!(
+        "the last step did not come to its end; the console ends with:\n{}\n{}",
+        before.join("\n"),
+        &console[from..]
+    )))
+}
+
+fn expected(image: &Identity) -> Expected {
+    Expected {
+        root_hash: None,
+        cmdline: None,
+        services: Some(services(image)),
+        ports: ports(image),
+        exceptions: exceptions(image),
+        verify: false,
+    }
+}
+
+fn digests(path: &Path, inspection: &Inspection) -> Result<(Disk, Vec<u8>)> {
+    let (sha256, blocks) = std::thread::scope(|scope| {
+        let blocks = scope.spawn(|| Blocks::of(path));
+        let sha256 = Digest::of_file(path).doing(|| "digesting the disk");
+        let lost = |_| Err(Error::failed("the thread that digests the disk's blocks ended in a panic"));
+        (sha256, blocks.join().unwrap_or_else(lost))
+    });
+    let blocks = blocks?.written()?;
+    let size = std::fs::metadata(path).doing(|| "measuring the disk")?.len();
+    let partitions = inspection.inventory.partitions.clone();
+    Ok((Disk { sha256: sha256?, blocks: Some(Digest::of(&blocks)), size, partitions }, blocks))
+}
+
+/// The digest of what a derived image gets from this rekiln, for [`super::identity::maker`].
+#[must_use]
+pub fn profile() -> Digest {
+    let packages = packages::install(&["x".to_owned()]).unwrap_or_default();
+    Digest::of(format!("{} {packages}", seal::digest()).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_word_counts() {
+        assert!(judge_seal("boot\nrekiln-seal: ending services\n\nrekiln-seal: done\n[ 1.0] reboot: Power down\n").is_ok());
+        let error = judge_seal("boot\nrekiln-seal: removing ways in\ndpkg: error\nrekiln-seal: failed: removing ways in\n");
+        let error = error.expect_err("it failed").chain();
+        assert!(error.contains("dpkg: error") && error.contains("failed: removing ways in"), "{error}");
+        assert!(judge_seal("boot\nrekiln-seal: done\nrekiln-seal: failed: x\n").is_err());
+        assert!(judge_seal("").is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! Packages on a vendor's machine, by its own package manager.
+//!
+//! Nothing is left to guess: each name must be that of a package (no virtual one, no group, no pattern), what is merely
+//! recommended stays out, and questions are answered with the package's own configuration. dnf's part follows its manual and
+//! was not run: there is no system with dnf where this is tested.
+
+use std::fmt::Write as _;
+
+use crate::bake::shell::quoted;
+
+/// Refuses to start what is being installed: its state would be in the image, and its start costs time.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Returns the script that installs the packages, each a name or `name=version`; nothing when there are none.
+#[must_use]
+pub fn install<'a>(packages: impl IntoIterator<Item = &'a String>) -> Option<String> {
+    let packages: Vec<&String> = packages.into_iter().collect();
+    if packages.is_empty() {
+        return None;
+    }
+    let mut script = String::from("exec < /dev/null\nif command -v apt-get > /dev/null; then\n");
+    apt(&mut script, &packages);
+    script.push_str("elif command -v dnf > /dev/null; then\n");
+    dnf(&mut script, &packages);
+    script.push_str(
+        "else\n  echo 'this system has neither apt nor dnf: its packages cannot be installed'\n  exit 1\nfi\n",
+    );
+    Some(script)
+}
+
+fn apt(script: &mut String, packages: &[&String]) {
+    // The vendor's own timers may hold the lock for a while. An archive that does not answer is an error, and not a reason
+    // to install what was known before.
+    script.push_str(
+        "  apt='apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o APT::Update::Error-Mode=any \
+         -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confnew -o Dpkg::Options::=--force-unsafe-io'\n  $apt update\n",
+    );
+    for package in packages {
+        let said = quoted(&format!("the archive has no package `{package}` (a virtual package is none: name the one that is meant)"));
+        // `show` knows virtual packages, too, but has nothing to say about their versions.
+        let _ = writeln!(
+            script,
+            "  [ -n \"$(apt-cache show --no-all-versions -- {} 2> /dev/null | sed -n 's/^Version: //p')\" ] || {{ echo {said}; exit 1; }}",
+            quoted(package)
+        );
+    }
+    let _ = writeln!(
+        script,
+        "  [ -e {POLICY} ] || {{ printf '#!/bin/sh\\nexit 101\\n' > {POLICY}; chmod 755 {POLICY}; made=1; }}\n  \
+         $apt install --no-install-recommends --allow-downgrades -- {}\n  \
+         [ -z \"${{made:-}}\" ] || rm -f {POLICY}",
+        names(packages)
+    );
+}
+
+fn dnf(script: &mut String, packages: &[&String]) {
+    // dnf writes a version behind a dash.
+    let packages: Vec<String> = packages.iter().map(|package| package.replacen('=', "-", 1)).collect();
+    let packages: Vec<&String> = packages.iter().collect();
+    script.push_str("  dnf='dnf -y --setopt=install_weak_deps=False --setopt=tsflags=nodocs'\n");
+    for package in &packages {
+        let said = quoted(&format!("the repositories have no package `{package}`"));
+        let _ = writeln!(
+            script,
+            "  [ -n \"$(dnf -q repoquery --whatprovides {0} --qf '%{{name}}' 2> /dev/null | grep -Fx -- {1})\" ] || {{ echo {said}; exit 1; }}",
+            quoted(package),
+            quoted(&unversioned(package)),
+        );
+    }
+    let _ = writeln!(script, "  $dnf install -- {}", names(&packages));
+}
+
+/// Returns an rpm's name without the version that was written behind it.
+fn unversioned(package: &str) -> String {
+    let at = package.match_indices('-').map(|(at, _)| at);
+    let at = at.filter(|at| package[at + 1..].starts_with(|c: char| c.is_ascii_digit())).next();
+    at.map_or(package, |at| &package[..at]).to_owned()
+}
+
+fn names(packages: &[&String]) -> String {
+    packages.iter().map(|package| quoted(package)).collect::<Vec<_>>().join(" ")
+}
+
+/// Prints each installed package as `name<tab>version`, on either kind of system.
+pub const LIST: &str = "if command -v dpkg-query > /dev/null; then dpkg-query -W -f '${Package}\\t${Version}\\t${db:Status-Abbrev}\\n' \
+    | sed -n 's/\\tii *$//p'; else rpm -qa --qf '%{NAME}\\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\\n'; fi\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Run as _;
+
+    #[test]
+    fn nothing_to_install_is_nothing_to_run() {
+        assert_eq!(install([]), None);
+    }
+
+    #[test]
+    fn the_script_is_one() {
+        let packages = ["nginx-light=1.22.1-9".to_owned(), "a'b".to_owned()];
+        let script = install(&packages).expect("a script");
+        std::process::Command::new("sh").args(["-n", "-s"]).run_with_input(script.as_bytes()).expect("a shell reads it");
+        assert!(script.contains("-- 'nginx-light=1.22.1-9' 'a'\\''b'"), "{script}");
+        assert!(script.contains("'nginx-light-1.22.1-9'"), "{script}");
+        assert_eq!(unversioned("nginx-light-1.22.1-9"), "nginx-light");
+        assert_eq!(unversioned("python3-libs"), "python3-libs");
+    }
+}

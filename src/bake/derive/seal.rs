@@ -1,0 +1,363 @@
+//! The last step: the machine gives up every way in and everything that is its own, and switches itself off. What it says of
+//! itself is not believed: the bytes are inspected afterwards, with the rules and exceptions of every image.
+
+use std::fmt::Write as _;
+
+use crate::bake::files::tidy;
+use crate::bake::sandbox::{STAGE, Step};
+use crate::bake::{shell, trim};
+use crate::digest::{Digest, ImageId};
+use crate::recipe::Exception;
+
+/// What the machine writes to its console before each of its last words.
+pub const SAYS: &str = "rekiln-seal: ";
+/// Its last word when all went well.
+pub const DONE: &str = "rekiln-seal: done";
+
+/// Patterns of [`trim::EXCLUDED`] that stay on a vendor's disk: it boots by its own kernel, initrd and boot loader, mounts
+/// what its fstab says, and loads modules for the hardware that it finds.
+const KEPT: &[&str] = &[
+    "/boot/*",
+    "/vmlinuz*",
+    "/initrd.img*",
+    "/usr/lib/linux-image-*",
+    "/etc/fstab",
+    "/etc/kernel",
+    "/usr/lib/systemd/system-generators/*",
+    "/usr/lib/udev/hwdb.d",
+    "/usr/lib/udev/hwdb.bin",
+    "/usr/lib/systemd/system/sysinit.target.wants/*",
+    "/usr/lib/systemd/system/sockets.target.wants/systemd-*",
+    "/usr/lib/systemd/system/initrd*.wants",
+    "/usr/lib/tmpfiles.d/static-nodes-permissions.conf",
+    "/etc/init.d",
+];
+
+/// Units of [`trim::MASKED_UNITS`] that a writable root and modules on demand need.
+const UNMASKED: &[&str] = &["systemd-remount-fs.service", "modprobe@.service"];
+
+/// Profile files that a vendor's disk does not get: coldplugging is the vendor's, and its resolver may be a service.
+const NOT_WRITTEN: &[&str] =
+    &["/usr/lib/systemd/system/systemd-udev-trigger.service.d/50-rekiln.conf", "/etc/resolv.conf"];
+
+/// A line of the profile's kernel settings that a machine which loads modules on demand cannot have.
+const NO_MODULES: &str = "kernel.modules_disabled = 1";
+
+/// Packages that let someone in or carry out what the cloud says. With their files gone but their entries left, scanners
+/// would go on reporting them.
+const PURGED: &[(&str, &str)] = &[
+    ("openssh-server", "ssh-server"),
+    ("openssh-sftp-server", "ssh-server"),
+    ("dropbear", "ssh-server"),
+    ("cloud-init", "cloud-agent"),
+    ("cloud-guest-utils", "cloud-agent"),
+    ("cloud-initramfs-growroot", "cloud-agent"),
+    ("amazon-ssm-agent", "cloud-agent"),
+    ("ec2-instance-connect", "cloud-agent"),
+    ("ec2-hibinit-agent", "cloud-agent"),
+    ("qemu-guest-agent", "cloud-agent"),
+    ("walinuxagent", "cloud-agent"),
+    ("google-guest-agent", "cloud-agent"),
+    ("open-vm-tools", "cloud-agent"),
+    ("sudo", "privilege-tool"),
+    ("unattended-upgrades", "package-manager"),
+];
+
+/// Programs besides those of [`trim::EXCLUDED`] that rules refuse: other families of Linux have them elsewhere or more.
+const REMOVED: &[&str] = &[
+    "/usr/bin/sudo*", "/usr/bin/pkexec", "/usr/bin/runuser", "/usr/sbin/runuser", "/usr/bin/newuidmap",
+    "/usr/bin/newgidmap", "/usr/bin/yum*", "/usr/bin/dnf*", "/usr/bin/rpm*", "/usr/bin/microdnf", "/usr/bin/snap*",
+    "/usr/bin/unattended-upgrade*", "/var/lib/snapd", "/var/lib/dnf", "/sbin/agetty", "/usr/sbin/agetty",
+];
+
+/// What the first boot left, and what belongs to one machine.
+const STATE: &[&str] = &[
+    "/var/lib/cloud", "/etc/cloud", "/run/cloud-init", "/etc/netplan/50-cloud-init.yaml",
+    "/etc/network/interfaces.d/50-cloud-init*", "/etc/sudoers.d/90-cloud-init-users", "/etc/sudoers.d",
+    "/etc/sudoers", "/var/lib/dhcp/*", "/var/lib/dhclient/*", "/var/lib/NetworkManager/*",
+    "/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret", "/var/lib/systemd/network/*",
+    "/var/lib/systemd/timesync/*", "/var/lib/systemd/timers/*", "/var/lib/systemd/linger/*",
+    "/var/lib/systemd/deb-systemd-user-helper-enabled", "/var/lib/private/*", "/etc/ssh/ssh_host_*",
+    "/etc/ssh/sshd_config*", "/etc/udev/rules.d/70-persistent-net.rules", "/etc/hostid", "/root/.ssh",
+    "/root/.bash_history", "/home/*/.ssh", "/home/*/.bash_history", "/home/*/.cache", "/root/.cache", "/tmp/*",
+    "/tmp/.[!.]*", "/var/tmp/*", "/var/tmp/.[!.]*", "/var/spool/mail/*", "/var/crash/*", "/var/log/journal",
+    "/var/lib/ucf", "/var/lib/apt", "/var/cache/apt", "/swapfile.rekiln",
+];
+
+/// Directories in which files are removed and directories stay: services do not start without theirs.
+const EMPTIED: &[&str] = &["/var/log", "/var/cache", "/var/backups"];
+
+/// Returns what the profile puts into a derived image before its last step: files staged below `stage` by number.
+#[must_use]
+pub fn profile_files() -> Vec<(String, Vec<u8>, u32)> {
+    let mut files = vec![(trim::GUEST_PATH.to_owned(), crate::vm::guest::GUEST.to_vec(), 0o755)];
+    for file in trim::FILES.iter().filter(|file| !NOT_WRITTEN.contains(&file.path)) {
+        let lines = file.text.lines().filter(|line| line.trim() != NO_MODULES);
+        let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+        files.push((file.path.to_owned(), text.into_bytes(), 0o644));
+    }
+    files
+}
+
+/// The kernel arguments of a derived image besides those of its vendor: the profile's, the recipe's, and the image id.
+fn kernel_args(id: ImageId, recipe: &[String]) -> String {
+    let own = trim::KERNEL_ARGS.iter().map(|&arg| arg.to_owned());
+    own.chain(recipe.iter().cloned()).chain([format!("rekiln.image={id}")]).collect::<Vec<_>>().join(" ")
+}
+
+/// What the last step is made from.
+#[derive(Debug)]
+pub struct Sealing<'a> {
+    /// The image id.
+    pub id: ImageId,
+    /// The recipe's kernel arguments.
+    pub kernel_args: &'a [String],
+    /// The recipe's exceptions: what they accept stays.
+    pub exceptions: &'a [Exception],
+}
+
+impl Sealing<'_> {
+    /// Returns the steps before the last one: the profile's files, masks and links, and the boot loader's arguments. The
+    /// files are staged as `profile`, by their number in [`profile_files`].
+    #[must_use]
+    pub fn steps(&self) -> Vec<Step> {
+        let files = profile_files();
+        let mut steps: Vec<Step> = files
+            .iter()
+            .enumerate()
+            .map(|(number, (path, _, mode))| Step::Write {
+                path: path.clone(),
+                from: format!("{STAGE}/profile/{number}"),
+                mode: *mode,
+                owner: "root:root".to_owned(),
+            })
+            .collect();
+        let masked = trim::MASKED_UNITS.iter().filter(|unit| !UNMASKED.contains(unit) && !self.excepts(unit));
+        steps.extend(masked.map(|unit| Step::Link {
+            path: format!("/etc/systemd/system/{unit}"),
+            target: "/dev/null".to_owned(),
+        }));
+        steps.push(Step::Link {
+            path: "/etc/systemd/system/multi-user.target.wants/rekiln-agent.service".to_owned(),
+            target: "/usr/lib/systemd/system/rekiln-agent.service".to_owned(),
+        });
+        steps.extend(trim::LINKS.iter().map(|(path, target)| Step::Link {
+            path: (*path).to_owned(),
+            target: (*target).to_owned(),
+        }));
+        steps.push(Step::Run { argv: ["sh", "-eu", "-c", &self.boot_loader()].map(str::to_owned).into() });
+        steps
+    }
+
+    fn excepts(&self, path: &str) -> bool {
+        excepted_paths(self.exceptions).any(|excepted| excepted == path)
+    }
+
+    /// Debian's and Red Hat's ways to give the kernel arguments.
+    fn boot_loader(&self) -> String {
+        let args = kernel_args(self.id, self.kernel_args);
+        // On a system with SELinux the list of security modules is the vendor's: ours would leave it out.
+        let plain: Vec<&str> = args.split(' ').filter(|arg| !arg.starts_with("lsm=")).collect();
+        format!(
+            "if [ -e /etc/selinux/config ]; then args={}; else args={}; fi\n\
+             if command -v update-grub > /dev/null; then\n\
+             mkdir -p /etc/default/grub.d\n\
+             printf 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX %s\"\\nGRUB_DISABLE_RECOVERY=true\\nGRUB_TIMEOUT=0\\nGRUB_DISABLE_OS_PROBER=true\\n' \
+             \"$args\" > /etc/default/grub.d/99-rekiln.cfg\n\
+             update-grub 2>&1\n\
+             elif command -v grubby > /dev/null; then\n\
+             grubby --update-kernel=ALL --args=\"$args\"\n\
+             else echo 'the boot loader is neither Debian'\\''s nor Red Hat'\\''s GRUB: kernel arguments cannot be set'; exit 1; fi\n\
+             if systemctl cat systemd-networkd.service > /dev/null 2>&1; then systemctl --quiet enable systemd-networkd.service; fi\n",
+            shell::quoted(&plain.join(" ")),
+            shell::quoted(&args)
+        )
+    }
+
+    /// Returns the program of the last step. It runs apart from every connection, says each part on the console, and ends by
+    /// switching the machine off, whatever happens: after [`DONE`] when all went well.
+    #[must_use]
+    pub fn program(&self) -> String {
+        let mut text = format!(
+            "#!/bin/sh\nexec > /dev/console 2>&1 < /dev/null\n\
+             end() {{ sync; echo s > /proc/sysrq-trigger; echo u > /proc/sysrq-trigger; sleep 2; echo o > /proc/sysrq-trigger; sleep 60; }}\n\
+             failed() {{ echo; echo '{SAYS}failed: '\"$1\"; end; exit 1; }}\n\
+             part=; trap 'failed \"$part\"' EXIT\nset -eu\n\
+             export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive\n\
+             say() {{ part=\"$1\"; echo; echo '{SAYS}'\"$1\"; }}\n"
+        );
+        self.services(&mut text);
+        self.purge(&mut text);
+        self.files(&mut text);
+        // Discarding while everything is still there to do it, and again what the file system gave back on the way.
+        text.push_str(
+            "say 'trimming free space'\nsync\nfor at in $(awk '$3 ~ /^(ext4|xfs|btrfs)$/ { print $2 }' /proc/mounts); do fstrim \"$at\" || :; done\n",
+        );
+        let _ = write!(text, "trap - EXIT\necho; echo '{DONE}'\nend\n");
+        text
+    }
+
+    /// Everything ends that could write after this: what is removed must stay removed.
+    fn services(&self, text: &mut String) {
+        text.push_str(
+            "say 'ending services'\n\
+             systemctl stop systemd-random-seed.service systemd-timesyncd.service chrony.service rsyslog.service cron.service \
+             dbus.service NetworkManager.service networking.service systemd-networkd.service systemd-resolved.service \
+             systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald.socket systemd-update-utmp.service \
+             unattended-upgrades.service apt-daily.timer apt-daily-upgrade.timer logrotate.timer 2> /dev/null || :\n\
+             for unit in $(systemctl list-units --plain --no-legend --type=service --state=running | awk '{ print $1 }'); do\n\
+             case $unit in rekiln-seal*|systemd-journald*|systemd-udevd*|systemd-logind*) ;; *) systemctl stop --no-block \"$unit\" || : ;; esac\ndone\n\
+             sleep 1\nsystemctl kill --signal=KILL systemd-journald.service 2> /dev/null || :\n",
+        );
+    }
+
+    fn purge(&self, text: &mut String) {
+        text.push_str("say 'removing ways in'\n");
+        let kept_rules: Vec<&str> = self.exceptions.iter().map(|exception| exception.rule.as_str()).collect();
+        let purged: Vec<&str> =
+            PURGED.iter().filter(|(_, rule)| !kept_rules.contains(rule)).map(|(package, _)| *package).collect();
+        let _ = write!(
+            text,
+            "for package in {}; do\n\
+             if command -v dpkg > /dev/null; then\n\
+             if dpkg-query -W \"$package\" > /dev/null 2>&1; then dpkg --purge --force-depends --force-remove-protected \"$package\" > /run/rekiln-purge 2>&1 || {{ cat /run/rekiln-purge; exit 1; }}; fi\n\
+             elif rpm -q \"$package\" > /dev/null 2>&1; then rpm -e --nodeps \"$package\"; fi\ndone\n",
+            purged.join(" ")
+        );
+        // No account keeps a password, and none a shell but root, which nobody can become.
+        text.push_str(
+            "say 'locking accounts'\n\
+             sed -i -E 's/^([^:]*):[^:]*:/\\1:*:/' /etc/shadow\n\
+             [ ! -f /etc/gshadow ] || sed -i -E 's/^([^:]*):[^:]*:/\\1:*:/' /etc/gshadow\n\
+             sed -i -E '/^root:/!s,:[^:]*$,:/usr/sbin/nologin,' /etc/passwd\n",
+        );
+    }
+
+    fn files(&self, text: &mut String) {
+        let managed =
+            self.exceptions.iter().any(|exception| exception.rule == "package-manager" && exception.path.is_none());
+        let kept = |pattern: &str| {
+            KEPT.contains(&pattern)
+                || (managed && is_package_manager(pattern))
+                || excepted_paths(self.exceptions).any(|path| trim::matches(pattern, path))
+        };
+        let _ = writeln!(text, "say 'taking privileges'");
+        let mut except: Vec<String> = crate::inspect::SETUID.iter().map(|&path| path.to_owned()).collect();
+        except.extend(excepted_paths(self.exceptions).map(str::to_owned));
+        text.extend(shell::lines(&Step::Unprivilege { except }));
+        text.push_str(
+            "if command -v getcap > /dev/null; then getcap -r / 2> /dev/null | while read -r file _; do setcap -r \"$file\"; done; fi\n",
+        );
+        let _ = writeln!(text, "say 'removing what belongs to this machine'");
+        for step in tidy() {
+            text.extend(shell::lines(&step));
+        }
+        let removed = trim::EXCLUDED.iter().chain(REMOVED).chain(STATE).filter(|pattern| !kept(pattern));
+        for pattern in removed {
+            let _ = writeln!(text, "rm -rf -- {}", glob(pattern));
+        }
+        for directory in EMPTIED.iter().filter(|directory| !kept(directory)) {
+            let _ = writeln!(text, "if [ -d {directory} ]; then find {directory} -xdev ! -type d -delete; fi");
+        }
+        // Written anew after everything that may have filled them.
+        text.push_str(
+            ": > /etc/machine-id\nchmod 444 /etc/machine-id\nrm -f /var/lib/dbus/machine-id\n\
+             if [ ! -L /etc/resolv.conf ]; then printf 'nameserver 169.254.169.253\\noptions timeout:2\\n' > /etc/resolv.conf; fi\n",
+        );
+    }
+}
+
+/// Returns the paths that exceptions name.
+fn excepted_paths(exceptions: &[Exception]) -> impl Iterator<Item = &str> {
+    exceptions.iter().filter_map(|exception| exception.path.as_deref())
+}
+
+/// Tells whether a pattern means a package manager's own files.
+fn is_package_manager(pattern: &str) -> bool {
+    ["apt", "dpkg", "rpm", "dnf", "yum"].iter().any(|name| pattern.contains(name))
+}
+
+/// Writes a pattern so that the shell expands its stars and nothing else.
+fn glob(pattern: &str) -> String {
+    // `.*` would mean the directory itself and the one above.
+    let pattern = pattern.replace("/.*", "/.[!.]*");
+    let mut text = String::new();
+    for part in pattern.split_inclusive("[!.]*").flat_map(|part| part.split_inclusive('*')) {
+        match part.strip_suffix('*') {
+            Some(plain) if plain.ends_with("[!.]") => {
+                text.push_str(&shell::quoted(plain.trim_end_matches("[!.]")));
+                text.push_str("[!.]*");
+            }
+            Some(plain) => {
+                if !plain.is_empty() {
+                    text.push_str(&shell::quoted(plain));
+                }
+                text.push('*');
+            }
+            None => text.push_str(&shell::quoted(part)),
+        }
+    }
+    text
+}
+
+/// Returns the digest of everything here that shapes a derived image's bytes.
+#[must_use]
+pub fn digest() -> Digest {
+    let none = Sealing { id: Digest::of(b""), kernel_args: &[], exceptions: &[] };
+    Digest::of(format!("{:?} {:?} {}", profile_files(), none.steps(), none.program()).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Run as _;
+
+    fn shell_reads(text: &str) {
+        std::process::Command::new("sh").args(["-n", "-s"]).run_with_input(text.as_bytes()).expect("a shell reads it");
+    }
+
+    #[test]
+    fn the_last_step_is_a_program_that_always_switches_off() {
+        let sealing = Sealing { id: Digest::of(b"x"), kernel_args: &["quiet".to_owned()], exceptions: &[] };
+        let text = sealing.program();
+        shell_reads(&text);
+        shell_reads(&sealing.boot_loader());
+        assert!(text.trim_end().ends_with("end") && text.contains("trap 'failed"), "{text}");
+        assert!(text.contains("openssh-server"));
+        assert!(!text.contains("'/boot/'"), "a vendor's disk boots from there");
+    }
+
+    #[test]
+    fn what_an_exception_accepts_stays() {
+        let exception = |rule: &str, path: Option<&str>| Exception {
+            rule: rule.to_owned(),
+            path: path.map(str::to_owned),
+            why: "because".to_owned(),
+        };
+        let exceptions = [
+            exception("package-manager", Some("/usr/bin/apt-get")),
+            exception("cloud-agent", None),
+            exception("setuid", Some("/usr/bin/ping")),
+            exception("getty", Some("serial-getty@.service")),
+        ];
+        let sealing = Sealing { id: Digest::of(b"x"), kernel_args: &[], exceptions: &exceptions };
+        let text = sealing.program();
+        assert!(!text.contains("rm -rf -- '/usr/bin/apt'*"), "{text}");
+        assert!(text.contains("rm -rf -- '/usr/bin/dpkg'*"), "{text}");
+        assert!(!text.contains(" cloud-init ") && text.contains(" sudo "), "{text}");
+        assert!(text.contains("! -path '/usr/bin/ping'"), "{text}");
+        let masks = |unit: &str| {
+            sealing.steps().iter().any(|step| matches!(step, Step::Link { path, .. } if path.ends_with(unit)))
+        };
+        assert!(!masks("/serial-getty@.service") && masks("/getty@.service"));
+    }
+
+    #[test]
+    fn stars_and_nothing_else_are_expanded() {
+        assert_eq!(glob("/usr/bin/apt*"), "'/usr/bin/apt'*");
+        assert_eq!(glob("/root/.*"), "'/root/.'[!.]*");
+        assert_eq!(glob("/home/*/.ssh"), "'/home/'*'/.ssh'");
+        assert_eq!(glob("/tmp/.[!.]*"), "'/tmp/.'[!.]*");
+        assert_eq!(glob("/etc/fstab"), "'/etc/fstab'");
+    }
+}

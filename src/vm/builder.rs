@@ -1,0 +1,158 @@
+//! The machine on which an image is derived: its disk takes what it writes, it may restart, it reaches the network, and it
+//! gets its first instructions from a seed.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::accel::Accelerator;
+use super::machine::{QEMU, SANDBOX, join, pid_file, quoted, uefi};
+use super::report;
+use crate::catalog::Firmware;
+use crate::error::{Doing as _, Error, Result};
+use crate::interrupt;
+use crate::process::cannot_start;
+
+/// Memory: package managers of the RPM world need most of a gigabyte.
+const MEMORY_MIB: u32 = 1024;
+/// Processors: translated, a second one takes the work of what starts in parallel.
+const CPUS: u32 = 2;
+/// How often its end is looked for.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What it is started from.
+#[derive(Debug)]
+pub struct Spec<'a> {
+    /// Where `console.log` and `qemu.log` are kept; a directory of this machine alone.
+    pub dir: &'a Path,
+    /// The disk, raw; written to.
+    pub disk: &'a Path,
+    /// How the disk's boot loader is started.
+    pub firmware: Firmware,
+    /// The seed: a small disk that is nowhere but in memory.
+    pub seed: OwnedFd,
+    /// The port of 127.0.0.1 that leads to the machine's SSH server.
+    pub port: u16,
+    /// Its name, for lists of processes.
+    pub name: &'a str,
+}
+
+/// A running one. It is a child of the thread that started it and ends with it, with a `kill -9` of rekiln too
+/// (`setpriv --pdeathsig`): no record is needed to find it.
+#[derive(Debug)]
+pub struct Builder {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Spec<'_> {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// QEMU or the firmware is missing.
+    pub fn start(self, accelerator: Accelerator) -> Result<Builder> {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", QEMU, "-nodefaults", "-no-user-config", "-display", "none"])
+            .args(["-sandbox", SANDBOX])
+            .args(["-machine", "q35", "-accel", accelerator.argument(), "-cpu", accelerator.cpu()])
+            .args(["-m", &format!("{MEMORY_MIB}M"), "-smp", &CPUS.to_string()])
+            .arg("-name")
+            .arg(quoted(self.name))
+            .arg("-pidfile")
+            .arg(pid_file(self.dir));
+        // What the machine no longer needs becomes holes. Nothing that a killed bake leaves is used again, so that what
+        // the machine flushes need not reach the host's disk before the bake itself flushes it.
+        let how = "if=none,id=disk,format=raw,discard=unmap,detect-zeroes=unmap,cache=unsafe,file=";
+        command.arg("-drive").arg(join(how, &quoted(self.disk.as_os_str()), ""));
+        command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
+        // The seed is QEMU's standard input: no other process gets hold of it, and no path leads to it.
+        command.args(["-drive", "if=none,id=seed,format=raw,readonly=on,file.locking=off,file=/dev/fd/0"]);
+        command.args(["-device", "virtio-blk-pci,drive=seed"]);
+        if self.firmware == Firmware::Uefi {
+            uefi(self.dir, &mut command)?;
+        }
+        let log = quoted(self.dir.join("console.log").as_os_str());
+        command.arg("-chardev").arg(join("file,id=console,path=", &log, ""));
+        command.args(["-serial", "chardev:console"]);
+        // It reaches the network, as package managers must. Nobody reaches it but by this port of the loopback address.
+        let user = format!("user,id=user,hostfwd=tcp:127.0.0.1:{}-:22", self.port);
+        command.args(["-netdev", &user, "-device", "virtio-net-pci,netdev=user,romfile="]);
+        // Key exchanges wait for randomness.
+        command.args(["-device", "virtio-rng-pci"]);
+        let errors = File::create(self.dir.join("qemu.log")).doing(|| "creating the machine's log")?;
+        let child = command
+            .stdin(Stdio::from(self.seed))
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .map_err(|error| cannot_start("setpriv".as_ref(), error))?;
+        Ok(Builder { child, dir: self.dir.to_owned() })
+    }
+}
+
+impl Builder {
+    /// Returns everything that its console said.
+    #[must_use]
+    pub fn console(&self) -> String {
+        let text = std::fs::read(self.dir.join("console.log")).unwrap_or_default();
+        report::plain(&String::from_utf8_lossy(&text))
+    }
+
+    /// Refuses to go on when the machine has ended.
+    ///
+    /// # Errors
+    /// It has, and its last words.
+    pub fn must_run(&mut self) -> Result<()> {
+        match self.child.try_wait().doing(|| "watching the machine")? {
+            None => Ok(()),
+            Some(status) => Err(self.ended(status)),
+        }
+    }
+
+    /// Waits until the machine has switched itself off.
+    ///
+    /// # Errors
+    /// It does not within `patience`, QEMU fails, and we were interrupted.
+    pub fn wait_off(&mut self, patience: Duration) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            interrupt::check()?;
+            match self.child.try_wait().doing(|| "watching the machine")? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(self.ended(status)),
+                None if start.elapsed() > patience => {
+                    return Err(Error::failed(format!(
+                        "the machine did not switch itself off within {} s; its console ends with:\n{}",
+                        patience.as_secs(),
+                        self.last_words()
+                    )));
+                }
+                None => std::thread::sleep(LOOK),
+            }
+        }
+    }
+
+    /// Returns the end of its console.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        /// A screenful.
+        const LINES: usize = 20;
+        report::console_tail(&self.dir, LINES).join("\n")
+    }
+
+    fn ended(&self, status: ExitStatus) -> Error {
+        let words = std::fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default();
+        let console = self.last_words();
+        Error::failed(format!("the machine ended by itself ({status}) {}\n{console}", words.trim()))
+    }
+}
+
+impl Drop for Builder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
