@@ -74,7 +74,9 @@ impl Builder for Tree<'_> {
             let file = tree.join(path.trim_start_matches('/'));
             match std::fs::symlink_metadata(&file) {
                 Ok(found) if found.is_file() => {
-                    return std::fs::read(&file).doing(|| format!("reading {path} of the image's tree")).map(Some);
+                    return std::fs::read(&file)
+                        .doing(|| format!("reading {path} of the image's tree"))
+                        .map(Some);
                 }
                 Ok(_) => return Ok(None),
                 Err(_) => {}

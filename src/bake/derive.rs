@@ -84,7 +84,9 @@ impl Bake<'_> {
         let worked = self.work(image, &scratch, &mut machine, &mut timed);
         let (packages, distribution) = match worked {
             Ok(found) => found,
-            Err(error) => return Err(keep::after(self.keep, &mut machine, self.progress, &image.name, error)),
+            Err(error) => {
+                return Err(keep::after(self.keep, &mut machine, self.progress, &image.name, error));
+            }
         };
         drop(machine);
         timed("machine", start);
@@ -98,7 +100,8 @@ impl Bake<'_> {
         })?;
         timed("inspect", start);
         let start = Instant::now();
-        let (disk_record, blocks) = self.progress.step(&image.name, "digesting the disk", || digests(&disk, &inspection))?;
+        let (disk_record, blocks) =
+            self.progress.step(&image.name, "digesting the disk", || digests(&disk, &inspection))?;
         timed("digest", start);
         let finished = Finished { disk: disk_record, blocks, inspection, packages, distribution };
         let record = self.derived_record(image, source, firmware, &finished, timings);
@@ -152,7 +155,12 @@ impl Bake<'_> {
         let steps = files_steps(&plan, &stage)?;
         let stages: BTreeMap<String, PathBuf> =
             [("files".to_owned(), stage), ("vault".to_owned(), self.store.inputs())].into();
-        let step = format!("{} files, {} artifacts, {} scripts", plan.contents.len(), plan.fetches.len(), plan.scripts.len());
+        let step = format!(
+            "{} files, {} artifacts, {} scripts",
+            plan.contents.len(),
+            plan.fetches.len(),
+            plan.scripts.len()
+        );
         self.live(image, &step, |line| machine.carry_out(&stages, &steps, line))?;
         timed("files", start);
         let found = (listed(machine)?, distribution(machine)?);
@@ -337,8 +345,15 @@ mod tests {
 
     #[test]
     fn only_the_last_word_counts() {
-        assert!(judge_seal("boot\nrekiln-seal: ending services\n\nrekiln-seal: done\n[ 1.0] reboot: Power down\n").is_ok());
-        let error = judge_seal("boot\nrekiln-seal: removing ways in\ndpkg: error\nrekiln-seal: failed: removing ways in\n");
+        assert!(
+            judge_seal(
+                "boot\nrekiln-seal: ending services\n\nrekiln-seal: done\n[ 1.0] reboot: Power down\n"
+            )
+            .is_ok()
+        );
+        let error = judge_seal(
+            "boot\nrekiln-seal: removing ways in\ndpkg: error\nrekiln-seal: failed: removing ways in\n",
+        );
         let error = error.expect_err("it failed").chain();
         assert!(error.contains("dpkg: error") && error.contains("failed: removing ways in"), "{error}");
         assert!(judge_seal("boot\nrekiln-seal: done\nrekiln-seal: failed: x\n").is_err());

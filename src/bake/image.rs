@@ -351,9 +351,8 @@ impl Bake<'_> {
             memory_mib,
             cpus: 1,
         };
-        let verdict = self
-            .progress
-            .step(&image.name, "booting it for the verdict", || judge(&trial, accelerator))?;
+        let verdict =
+            self.progress.step(&image.name, "booting it for the verdict", || judge(&trial, accelerator))?;
         // The machine was ended then, and not by a fault of the image.
         interrupt::check()?;
         record.verdict = Some(verdict);

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::files::{Staging, tidy};
 use super::builder::{Builder as _, Tree};
+use super::files::{Staging, tidy};
 use super::sandbox::Step;
 use super::seal::{Sealed, seal};
 use super::{deb, packages, trim};

@@ -101,7 +101,11 @@ mod tests {
             Step::Remove { path: at("no such file") },
             Step::Normalize { path: at("shadow") },
             Step::Normalize { path: at("no such file") },
-            Step::Run { argv: ["sh", "-c", "printf %s \"$1\" > \"$2\"", "-", "a b", &at("ran")].map(str::to_owned).into() },
+            Step::Run {
+                argv: ["sh", "-c", "printf %s \"$1\" > \"$2\"", "-", "a b", &at("ran")]
+                    .map(str::to_owned)
+                    .into(),
+            },
         ]);
         for path in [odd, at("new/dir/file"), at("full")] {
             let found = std::fs::metadata(&path).expect("written");

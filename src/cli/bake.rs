@@ -42,7 +42,8 @@ impl Args {
     /// A time that is none, and no public key.
     fn keep(&self) -> Result<Option<Keep>> {
         let Some(time) = &self.keep_builder else { return Ok(None) };
-        let time = notation::duration(time).map_err(|why| Error::invalid(format!("--keep-builder: {why}")))?;
+        let time =
+            notation::duration(time).map_err(|why| Error::invalid(format!("--keep-builder: {why}")))?;
         let files = match &self.builder_key {
             Some(file) => vec![file.clone()],
             None => own_keys(),
@@ -57,8 +58,10 @@ impl Args {
         };
         let keys = files.iter().map(read).collect::<Result<Vec<_>>>()?;
         if keys.is_empty() {
-            return Err(Error::invalid("--keep-builder: there is no public key in ~/.ssh that could be let in")
-                .hint("make one with `ssh-keygen`, or name one with `--builder-key FILE`"));
+            return Err(Error::invalid(
+                "--keep-builder: there is no public key in ~/.ssh that could be let in",
+            )
+            .hint("make one with `ssh-keygen`, or name one with `--builder-key FILE`"));
         }
         Ok(Some(Keep { time, keys }))
     }
@@ -67,7 +70,8 @@ impl Args {
 /// The public keys of whoever runs this.
 fn own_keys() -> Vec<PathBuf> {
     let Some(home) = std::env::home_dir() else { return Vec::new() };
-    let entries = std::fs::read_dir(home.join(".ssh")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let entries =
+        std::fs::read_dir(home.join(".ssh")).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut keys: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|extension| extension == "pub")).collect();
     keys.sort();

@@ -197,7 +197,9 @@ async fn open(address: &Address, pinned: Pinned) -> std::result::Result<Handle<P
                         address.user,
                         offered.join(", ")
                     ))
-                    .hint("rekiln knows no passwords: let sshd accept public keys (`PubkeyAuthentication yes`)"),
+                    .hint(
+                        "rekiln knows no passwords: let sshd accept public keys (`PubkeyAuthentication yes`)",
+                    ),
                 )
             })
         }

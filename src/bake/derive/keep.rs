@@ -30,7 +30,8 @@ pub(super) fn after(
                 progress.note(image, line);
             }
             let start = Instant::now();
-            while start.elapsed() < keep.time && interrupt::check().is_ok() && machine.vm().must_run().is_ok() {
+            while start.elapsed() < keep.time && interrupt::check().is_ok() && machine.vm().must_run().is_ok()
+            {
                 std::thread::sleep(LOOK);
             }
             error

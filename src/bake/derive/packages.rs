@@ -36,7 +36,9 @@ fn apt(script: &mut String, packages: &[&String]) {
          -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confnew -o Dpkg::Options::=--force-unsafe-io'\n  $apt update\n",
     );
     for package in packages {
-        let said = quoted(&format!("the archive has no package `{package}` (a virtual package is none: name the one that is meant)"));
+        let said = quoted(&format!(
+            "the archive has no package `{package}` (a virtual package is none: name the one that is meant)"
+        ));
         // `show` knows virtual packages, too, but has nothing to say about their versions.
         let _ = writeln!(
             script,
@@ -99,7 +101,10 @@ mod tests {
     fn the_script_is_one() {
         let packages = ["nginx-light=1.22.1-9".to_owned(), "a'b".to_owned()];
         let script = install(&packages).expect("a script");
-        std::process::Command::new("sh").args(["-n", "-s"]).run_with_input(script.as_bytes()).expect("a shell reads it");
+        std::process::Command::new("sh")
+            .args(["-n", "-s"])
+            .run_with_input(script.as_bytes())
+            .expect("a shell reads it");
         assert!(script.contains("-- 'nginx-light=1.22.1-9' 'a'\\''b'"), "{script}");
         assert!(script.contains("'nginx-light-1.22.1-9'"), "{script}");
         assert_eq!(unversioned("nginx-light-1.22.1-9"), "nginx-light");

@@ -118,8 +118,10 @@ impl Remote {
                 self.session = None;
                 // A machine that is gone explains more than a connection that is.
                 self.vm.must_run()?;
-                let error =
-                    Error::failed(format!("{what}: the connection to the machine was lost: {why}{}", last.text()));
+                let error = Error::failed(format!(
+                    "{what}: the connection to the machine was lost: {why}{}",
+                    last.text()
+                ));
                 return Err(error.hint(
                     "a script that restarts the network or the SSH server says so: `expect_disconnect = true` in its [[run]]",
                 ));
@@ -261,7 +263,8 @@ impl Remote {
             }
         }
         let mut status = String::new();
-        let _ = self.command(&format!("cat {ROOM}/status"), &mut empty(), &mut |line| line.clone_into(&mut status))?;
+        let _ = self
+            .command(&format!("cat {ROOM}/status"), &mut empty(), &mut |line| line.clone_into(&mut status))?;
         let code = status.trim().parse().doing(|| format!("reading how {} ended", argv.join(" ")))?;
         self.judge(&argv.join(" "), &Ended::Exit(code), &last)
     }
@@ -280,7 +283,11 @@ impl Builder for Remote {
             match step {
                 Step::Run { argv } => {
                     self.flush(&mut pending, line)?;
-                    self.must(&argv.join(" "), &format!("exec < /dev/null\n{}\n", shell::command(argv)), line)?;
+                    self.must(
+                        &argv.join(" "),
+                        &format!("exec < /dev/null\n{}\n", shell::command(argv)),
+                        line,
+                    )?;
                 }
                 Step::RunDetached { argv, may_reboot } => {
                     self.flush(&mut pending, line)?;
@@ -385,7 +392,11 @@ impl Tar {
 
     fn end(mut self) -> Result<()> {
         let status = self.child.wait().doing(|| "waiting for tar")?;
-        if status.success() { Ok(()) } else { Err(Error::failed(format!("packing staged files: tar ended with {status}"))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Error::failed(format!("packing staged files: tar ended with {status}")))
+        }
     }
 }
 

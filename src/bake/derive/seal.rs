@@ -65,23 +65,66 @@ const PURGED: &[(&str, &str)] = &[
 
 /// Programs besides those of [`trim::EXCLUDED`] that rules refuse: other families of Linux have them elsewhere or more.
 const REMOVED: &[&str] = &[
-    "/usr/bin/sudo*", "/usr/bin/pkexec", "/usr/bin/runuser", "/usr/sbin/runuser", "/usr/bin/newuidmap",
-    "/usr/bin/newgidmap", "/usr/bin/yum*", "/usr/bin/dnf*", "/usr/bin/rpm*", "/usr/bin/microdnf", "/usr/bin/snap*",
-    "/usr/bin/unattended-upgrade*", "/var/lib/snapd", "/var/lib/dnf", "/sbin/agetty", "/usr/sbin/agetty",
+    "/usr/bin/sudo*",
+    "/usr/bin/pkexec",
+    "/usr/bin/runuser",
+    "/usr/sbin/runuser",
+    "/usr/bin/newuidmap",
+    "/usr/bin/newgidmap",
+    "/usr/bin/yum*",
+    "/usr/bin/dnf*",
+    "/usr/bin/rpm*",
+    "/usr/bin/microdnf",
+    "/usr/bin/snap*",
+    "/usr/bin/unattended-upgrade*",
+    "/var/lib/snapd",
+    "/var/lib/dnf",
+    "/sbin/agetty",
+    "/usr/sbin/agetty",
 ];
 
 /// What the first boot left, and what belongs to one machine.
 const STATE: &[&str] = &[
-    "/var/lib/cloud", "/etc/cloud", "/run/cloud-init", "/etc/netplan/50-cloud-init.yaml",
-    "/etc/network/interfaces.d/50-cloud-init*", "/etc/sudoers.d/90-cloud-init-users", "/etc/sudoers.d",
-    "/etc/sudoers", "/var/lib/dhcp/*", "/var/lib/dhclient/*", "/var/lib/NetworkManager/*",
-    "/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret", "/var/lib/systemd/network/*",
-    "/var/lib/systemd/timesync/*", "/var/lib/systemd/timers/*", "/var/lib/systemd/linger/*",
-    "/var/lib/systemd/deb-systemd-user-helper-enabled", "/var/lib/private/*", "/etc/ssh/ssh_host_*",
-    "/etc/ssh/sshd_config*", "/etc/udev/rules.d/70-persistent-net.rules", "/etc/hostid", "/root/.ssh",
-    "/root/.bash_history", "/home/*/.ssh", "/home/*/.bash_history", "/home/*/.cache", "/root/.cache", "/tmp/*",
-    "/tmp/.[!.]*", "/var/tmp/*", "/var/tmp/.[!.]*", "/var/spool/mail/*", "/var/crash/*", "/var/log/journal",
-    "/var/lib/ucf", "/var/lib/apt", "/var/cache/apt", "/swapfile.rekiln",
+    "/var/lib/cloud",
+    "/etc/cloud",
+    "/run/cloud-init",
+    "/etc/netplan/50-cloud-init.yaml",
+    "/etc/network/interfaces.d/50-cloud-init*",
+    "/etc/sudoers.d/90-cloud-init-users",
+    "/etc/sudoers.d",
+    "/etc/sudoers",
+    "/var/lib/dhcp/*",
+    "/var/lib/dhclient/*",
+    "/var/lib/NetworkManager/*",
+    "/var/lib/systemd/random-seed",
+    "/var/lib/systemd/credential.secret",
+    "/var/lib/systemd/network/*",
+    "/var/lib/systemd/timesync/*",
+    "/var/lib/systemd/timers/*",
+    "/var/lib/systemd/linger/*",
+    "/var/lib/systemd/deb-systemd-user-helper-enabled",
+    "/var/lib/private/*",
+    "/etc/ssh/ssh_host_*",
+    "/etc/ssh/sshd_config*",
+    "/etc/udev/rules.d/70-persistent-net.rules",
+    "/etc/hostid",
+    "/root/.ssh",
+    "/root/.bash_history",
+    "/home/*/.ssh",
+    "/home/*/.bash_history",
+    "/home/*/.cache",
+    "/root/.cache",
+    "/tmp/*",
+    "/tmp/.[!.]*",
+    "/var/tmp/*",
+    "/var/tmp/.[!.]*",
+    "/var/spool/mail/*",
+    "/var/crash/*",
+    "/var/log/journal",
+    "/var/lib/ucf",
+    "/var/lib/apt",
+    "/var/cache/apt",
+    "/swapfile.rekiln",
 ];
 
 /// Directories in which files are removed and directories stay: services do not start without theirs.
@@ -141,10 +184,11 @@ impl Sealing<'_> {
             path: "/etc/systemd/system/multi-user.target.wants/rekiln-agent.service".to_owned(),
             target: "/usr/lib/systemd/system/rekiln-agent.service".to_owned(),
         });
-        steps.extend(trim::LINKS.iter().map(|(path, target)| Step::Link {
-            path: (*path).to_owned(),
-            target: (*target).to_owned(),
-        }));
+        steps.extend(
+            trim::LINKS
+                .iter()
+                .map(|(path, target)| Step::Link { path: (*path).to_owned(), target: (*target).to_owned() }),
+        );
         steps.push(Step::Run { argv: ["sh", "-eu", "-c", &self.boot_loader()].map(str::to_owned).into() });
         steps
     }
@@ -214,8 +258,11 @@ impl Sealing<'_> {
     fn purge(&self, text: &mut String) {
         text.push_str("say 'removing ways in'\n");
         let kept_rules: Vec<&str> = self.exceptions.iter().map(|exception| exception.rule.as_str()).collect();
-        let purged: Vec<&str> =
-            PURGED.iter().filter(|(_, rule)| !kept_rules.contains(rule)).map(|(package, _)| *package).collect();
+        let purged: Vec<&str> = PURGED
+            .iter()
+            .filter(|(_, rule)| !kept_rules.contains(rule))
+            .map(|(package, _)| *package)
+            .collect();
         let _ = write!(
             text,
             "for package in {}; do\n\
@@ -234,8 +281,10 @@ impl Sealing<'_> {
     }
 
     fn files(&self, text: &mut String) {
-        let managed =
-            self.exceptions.iter().any(|exception| exception.rule == "package-manager" && exception.path.is_none());
+        let managed = self
+            .exceptions
+            .iter()
+            .any(|exception| exception.rule == "package-manager" && exception.path.is_none());
         let kept = |pattern: &str| {
             KEPT.contains(&pattern)
                 || (managed && is_package_manager(pattern))
@@ -257,7 +306,8 @@ impl Sealing<'_> {
             let _ = writeln!(text, "rm -rf -- {}", glob(pattern));
         }
         for directory in EMPTIED.iter().filter(|directory| !kept(directory)) {
-            let _ = writeln!(text, "if [ -d {directory} ]; then find {directory} -xdev ! -type d -delete; fi");
+            let _ =
+                writeln!(text, "if [ -d {directory} ]; then find {directory} -xdev ! -type d -delete; fi");
         }
         // Written anew after everything that may have filled them.
         text.push_str(
@@ -313,7 +363,10 @@ mod tests {
     use crate::process::Run as _;
 
     fn shell_reads(text: &str) {
-        std::process::Command::new("sh").args(["-n", "-s"]).run_with_input(text.as_bytes()).expect("a shell reads it");
+        std::process::Command::new("sh")
+            .args(["-n", "-s"])
+            .run_with_input(text.as_bytes())
+            .expect("a shell reads it");
     }
 
     #[test]

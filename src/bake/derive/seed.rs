@@ -97,7 +97,8 @@ mod tests {
         let keys = Keys::new().expect("keys");
         let text = user_data(&keys, Duration::from_secs(60)).expect("written");
         let json: serde_json::Value =
-            serde_json::from_str(text.strip_prefix("#cloud-config\n").expect("the first line")).expect("JSON");
+            serde_json::from_str(text.strip_prefix("#cloud-config\n").expect("the first line"))
+                .expect("JSON");
         assert_eq!(json["users"].as_array().map(Vec::len), Some(1));
         assert_eq!(json["bootcmd"][0][3], "--on-active=60s");
         let seed = seed(Digest::of(b"x"), &text).expect("made");

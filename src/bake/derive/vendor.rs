@@ -64,7 +64,9 @@ pub fn copy(repository: &Path, source: &DiskSource, to: &Path) -> Result<()> {
         .args(["info", "--output=json", "-f", format])
         .arg(from)
         .run_text()
-        .and_then(|text| serde_json::from_str::<Info>(&text).doing(|| "reading what qemu-img says of the disk"))?;
+        .and_then(|text| {
+            serde_json::from_str::<Info>(&text).doing(|| "reading what qemu-img says of the disk")
+        })?;
     // Such a disk would bring bytes of other files of this computer into the image.
     let data_file = info.format_specific.and_then(|specific| specific.data?.data_file);
     if let Some(other) = info.backing_filename.or(data_file) {
@@ -103,8 +105,9 @@ fn format(path: &Path) -> Result<&'static str> {
     match MAGIC.iter().find(|(magic, _)| first.starts_with(magic)) {
         None => Ok("raw"),
         Some((_, "qcow2")) => Ok("qcow2"),
-        Some((_, other)) => Err(Error::failed(format!("{} is {other}", path.display()))
-            .hint("a vendor's disk is qcow2 or raw: unpack it, or convert it with `qemu-img convert -O qcow2`")),
+        Some((_, other)) => Err(Error::failed(format!("{} is {other}", path.display())).hint(
+            "a vendor's disk is qcow2 or raw: unpack it, or convert it with `qemu-img convert -O qcow2`",
+        )),
     }
 }
 
@@ -135,9 +138,14 @@ mod tests {
     #[test]
     fn a_disk_is_copied_grown_and_never_another() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (raw, qcow2, to) = (dir.path().join("a.raw"), dir.path().join("a.qcow2"), dir.path().join("to.raw"));
+        let (raw, qcow2, to) =
+            (dir.path().join("a.raw"), dir.path().join("a.qcow2"), dir.path().join("to.raw"));
         std::fs::write(&raw, vec![7; 1 << 20]).expect("written");
-        Command::new("qemu-img").args(["convert", "-O", "qcow2"]).args([&raw, &qcow2]).run().expect("converted");
+        Command::new("qemu-img")
+            .args(["convert", "-O", "qcow2"])
+            .args([&raw, &qcow2])
+            .run()
+            .expect("converted");
         copy(dir.path(), &source(&qcow2, Some("2M")), &to).expect("copied");
         let bytes = std::fs::read(&to).expect("read");
         assert!(bytes.len() == 2 << 20 && bytes[..1 << 20].iter().all(|byte| *byte == 7));
@@ -156,7 +164,11 @@ mod tests {
         let (base, on_top) = (dir.path().join("base.raw"), dir.path().join("top.qcow2"));
         std::fs::write(&base, vec![0; 1 << 20]).expect("written");
         let mut create = Command::new("qemu-img");
-        create.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).args([&base, &on_top]).run().expect("made");
+        create
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .args([&base, &on_top])
+            .run()
+            .expect("made");
         let error = copy(dir.path(), &source(&on_top, None), &dir.path().join("to")).expect_err("refused");
         assert!(error.chain().contains("refers to another file"), "{error:?}");
         assert_eq!(firmware(&base).expect("read"), Firmware::Uefi);
