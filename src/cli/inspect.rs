@@ -222,7 +222,7 @@ fn inventory(inventory: &Inventory, width: usize) -> Vec<String> {
         // A partition's name ends in a part of the image id; what it is stands before.
         let name = partition.name.trim_end_matches(|c: char| c.is_ascii_hexdigit()).trim_end_matches('-');
         let place = format_args!("{:7.1} MiB  at {:>11}  {name}", mib(partition.size), partition.offset);
-        lines.push(row("partition", &place));
+        lines.push(row("partition", &place).trim_end().to_owned());
     }
     for (offset, size) in &inventory.layers {
         lines.push(row("layer", &format_args!("{:7.1} MiB  at {offset:>11}", mib(*size))));

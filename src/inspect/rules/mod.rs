@@ -116,12 +116,7 @@ pub const RULES: &[Rule] = &[
         privilege::path_owner,
     ),
     rule("device-node", High, "device nodes are the kernel's to make", privilege::device_nodes),
-    rule(
-        "kernel-cmdline",
-        High,
-        "the sealed kernel command line is weaker than the profile",
-        kernel::cmdline,
-    ),
+    rule("kernel-cmdline", High, "the kernel command line is weaker than the profile", kernel::cmdline),
     rule("sysctl", High, "a kernel setting is missing or weaker than the profile", kernel::sysctl),
     rule("module-deny", Medium, "a module that no server needs can be loaded on demand", kernel::module_deny),
     rule("denied-module", Medium, "a module on the deny list is in the image", kernel::denied_modules),
