@@ -36,7 +36,8 @@ pub fn lines(step: &Step) -> Option<String> {
             format!("if [ -d {path} ]; then find {path} -mindepth 1 -xdev -delete; fi\n")
         }
         Step::Unprivilege { except } => {
-            let kept: String = except.iter().map(|path| format!(" ! -path {}", quoted(path))).collect();
+            let kept: String =
+                except.iter().flat_map(|path| [" ! -path ".to_owned(), quoted(path)]).collect();
             format!("find / -xdev -type f -perm /6000{kept} -exec chmod ug-s -- {{}} +\n")
         }
         Step::Normalize { path } => {

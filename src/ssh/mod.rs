@@ -264,8 +264,8 @@ async fn exec(
     loop {
         // What the machine says is taken even while it reads nothing, or both would wait for each other.
         tokio::select! {
-            sent = &mut send, if sending => {
-                sent?;
+            all = &mut send, if sending => {
+                all?;
                 sending = false;
             }
             message = from.wait() => match message {

@@ -25,7 +25,7 @@ pub(super) fn after(
     };
     match open(keep, machine) {
         Ok(how) => {
-            progress.note(image, format!("{}", error.chain()));
+            progress.note(image, error.chain());
             for line in how {
                 progress.note(image, line);
             }
@@ -43,7 +43,7 @@ pub(super) fn after(
 /// Lets the keys in and says how.
 fn open(keep: &Keep, machine: &mut Remote) -> Result<Vec<String>> {
     machine.vm().must_run()?;
-    let keys: String = keep.keys.iter().map(|key| format!("{}\n", key.trim())).collect();
+    let keys: String = keep.keys.iter().flat_map(|key| [key.trim(), "\n"]).collect();
     let add = format!(
         "mkdir -p /root/.ssh\nchmod 700 /root/.ssh\nprintf %s {} >> /root/.ssh/authorized_keys\n",
         shell::quoted(&keys)

@@ -74,8 +74,8 @@ fn dnf(script: &mut String, packages: &[&String]) {
 
 /// Returns an rpm's name without the version that was written behind it.
 fn unversioned(package: &str) -> String {
-    let at = package.match_indices('-').map(|(at, _)| at);
-    let at = at.filter(|at| package[at + 1..].starts_with(|c: char| c.is_ascii_digit())).next();
+    let version = |at: &usize| package[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+    let at = package.match_indices('-').map(|(at, _)| at).find(version);
     at.map_or(package, |at| &package[..at]).to_owned()
 }
 

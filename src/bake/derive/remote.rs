@@ -17,9 +17,9 @@ use crate::vm::builder::Builder as Vm;
 
 /// How long a machine may take from its start until it lets us in. Translated and beside other work, a vendor's image was
 /// seen to take a minute; a machine that takes ten will not come.
-const UP: Duration = Duration::from_secs(600);
+const UP: Duration = Duration::from_mins(10);
 /// How long a machine that was told to restart may go on answering: a service that does not end is killed after 90 s.
-const DOWN: Duration = Duration::from_secs(180);
+const DOWN: Duration = Duration::from_mins(3);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How many of the last lines of a failed step its error shows: a screenful.
@@ -354,7 +354,7 @@ impl Last {
     }
 
     fn text(&self) -> String {
-        self.0.iter().map(|line| format!("\n{line}")).collect()
+        self.0.iter().flat_map(|line| ["\n", line]).collect()
     }
 }
 

@@ -230,7 +230,7 @@ impl Sealing<'_> {
              export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive\n\
              say() {{ part=\"$1\"; echo; echo '{SAYS}'\"$1\"; }}\n"
         );
-        self.services(&mut text);
+        end_services(&mut text);
         self.purge(&mut text);
         self.files(&mut text);
         // Discarding while everything is still there to do it, and again what the file system gave back on the way.
@@ -239,20 +239,6 @@ impl Sealing<'_> {
         );
         let _ = write!(text, "trap - EXIT\necho; echo '{DONE}'\nend\n");
         text
-    }
-
-    /// Everything ends that could write after this: what is removed must stay removed.
-    fn services(&self, text: &mut String) {
-        text.push_str(
-            "say 'ending services'\n\
-             systemctl stop systemd-random-seed.service systemd-timesyncd.service chrony.service rsyslog.service cron.service \
-             dbus.service NetworkManager.service networking.service systemd-networkd.service systemd-resolved.service \
-             systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald.socket systemd-update-utmp.service \
-             unattended-upgrades.service apt-daily.timer apt-daily-upgrade.timer logrotate.timer 2> /dev/null || :\n\
-             for unit in $(systemctl list-units --plain --no-legend --type=service --state=running | awk '{ print $1 }'); do\n\
-             case $unit in rekiln-seal*|systemd-journald*|systemd-udevd*|systemd-logind*) ;; *) systemctl stop --no-block \"$unit\" || : ;; esac\ndone\n\
-             sleep 1\nsystemctl kill --signal=KILL systemd-journald.service 2> /dev/null || :\n",
-        );
     }
 
     fn purge(&self, text: &mut String) {
@@ -315,6 +301,20 @@ impl Sealing<'_> {
              if [ ! -L /etc/resolv.conf ]; then printf 'nameserver 169.254.169.253\\noptions timeout:2\\n' > /etc/resolv.conf; fi\n",
         );
     }
+}
+
+/// Everything ends that could write after this: what is removed must stay removed.
+fn end_services(text: &mut String) {
+    text.push_str(
+        "say 'ending services'\n\
+         systemctl stop systemd-random-seed.service systemd-timesyncd.service chrony.service rsyslog.service cron.service \
+         dbus.service NetworkManager.service networking.service systemd-networkd.service systemd-resolved.service \
+         systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald.socket systemd-update-utmp.service \
+         unattended-upgrades.service apt-daily.timer apt-daily-upgrade.timer logrotate.timer 2> /dev/null || :\n\
+         for unit in $(systemctl list-units --plain --no-legend --type=service --state=running | awk '{ print $1 }'); do\n\
+         case $unit in rekiln-seal*|systemd-journald*|systemd-udevd*|systemd-logind*) ;; *) systemctl stop --no-block \"$unit\" || : ;; esac\ndone\n\
+         sleep 1\nsystemctl kill --signal=KILL systemd-journald.service 2> /dev/null || :\n",
+    );
 }
 
 /// Returns the paths that exceptions name.

@@ -95,17 +95,17 @@ mod tests {
     #[test]
     fn the_seed_holds_what_cloud_init_reads() {
         let keys = Keys::new().expect("keys");
-        let text = user_data(&keys, Duration::from_secs(60)).expect("written");
+        let text = user_data(&keys, Duration::from_mins(1)).expect("written");
         let json: serde_json::Value =
             serde_json::from_str(text.strip_prefix("#cloud-config\n").expect("the first line"))
                 .expect("JSON");
         assert_eq!(json["users"].as_array().map(Vec::len), Some(1));
         assert_eq!(json["bootcmd"][0][3], "--on-active=60s");
         let seed = seed(Digest::of(b"x"), &text).expect("made");
-        let seen = std::fs::File::from(seed);
-        let read = Command::new("mtype").args(["-i", &held(&seen), "::user-data"]).run_text().expect("there");
+        let file = std::fs::File::from(seed);
+        let read = Command::new("mtype").args(["-i", &held(&file), "::user-data"]).run_text().expect("there");
         assert_eq!(read, text);
-        let label = Command::new("mlabel").args(["-s", "-i", &held(&seen)]).run_text().expect("it has one");
+        let label = Command::new("mlabel").args(["-s", "-i", &held(&file)]).run_text().expect("it has one");
         assert!(label.contains("CIDATA"), "{label}");
     }
 }

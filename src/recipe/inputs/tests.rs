@@ -269,8 +269,8 @@ fn what_changes_the_id_of_a_derived_image() {
     assert_eq!(inputs.layers(&chain), []);
     let mut ids = BTreeMap::from([(inputs.id(), "nothing")]);
     let shared = CHANGES.iter().filter(|(what, ..)| SHARED.contains(what));
-    let changes = DERIVED.iter().copied().chain(shared.map(|(what, _, change)| (*what, *change)));
-    for (what, change) in changes {
+    let cases = DERIVED.iter().copied().chain(shared.map(|(what, _, change)| (*what, *change)));
+    for (what, change) in cases {
         let mut changed = World::derived();
         change(&mut changed);
         let id = changed.compute_derived().0.id();
