@@ -397,7 +397,7 @@ mod tests {
         let text = sealing.program();
         assert!(!text.contains("rm -rf -- '/usr/bin/apt'*"), "{text}");
         assert!(text.contains("rm -rf -- '/usr/bin/dpkg'*"), "{text}");
-        assert!(!text.contains(" cloud-init ") && text.contains(" sudo "), "{text}");
+        assert!(!text.contains(" cloud-init ") && text.contains(" sudo"), "{text}");
         assert!(text.contains("! -path '/usr/bin/ping'"), "{text}");
         let masks = |unit: &str| {
             sealing.steps().iter().any(|step| matches!(step, Step::Link { path, .. } if path.ends_with(unit)))

@@ -31,7 +31,6 @@ pub fn user_data(keys: &Keys, lifetime: Duration) -> Result<String> {
         "users": [{ "name": "root", "lock_passwd": true, "ssh_authorized_keys": [keys.client_public()?] }],
         "ssh_pwauth": false,
         "ssh_deletekeys": true,
-        "ssh_genkeytypes": [],
         "ssh_keys": {
             "ed25519_private": keys.host_private()?.as_str(),
             "ed25519_public": keys.host_public()?,
