@@ -38,8 +38,9 @@ pub fn user_data(keys: &Keys, lifetime: Duration) -> Result<String> {
         // Both would race with our own calls of the package manager.
         "package_update": false,
         "package_upgrade": false,
+        // Without waiting: the timer starts after what cloud-init itself holds up.
         "bootcmd": [
-            ["systemd-run", "--quiet", "--unit=rekiln-lifetime", timer, "systemctl", "poweroff", "--force"],
+            ["systemd-run", "--quiet", "--no-block", "--unit=rekiln-lifetime", timer, "systemctl", "poweroff", "--force"],
         ],
     });
     let text = serde_json::to_string_pretty(&config).doing(|| "writing the machine's user data")?;
@@ -99,7 +100,7 @@ mod tests {
             serde_json::from_str(text.strip_prefix("#cloud-config\n").expect("the first line"))
                 .expect("JSON");
         assert_eq!(json["users"].as_array().map(Vec::len), Some(1));
-        assert_eq!(json["bootcmd"][0][3], "--on-active=60s");
+        assert_eq!(json["bootcmd"][0][4], "--on-active=60s");
         let seed = seed(Digest::of(b"x"), &text).expect("made");
         let file = std::fs::File::from(seed);
         let read = Command::new("mtype").args(["-i", &held(&file), "::user-data"]).run_text().expect("there");
