@@ -115,7 +115,7 @@ impl Bake<'_> {
     /// Starts the machine and waits until it lets us in and has done what its vendor has it do at the first boot.
     fn start(&self, image: &Identity, scratch: &Scratch, disk: &Path, firmware: Firmware) -> Result<Remote> {
         let keys = Arc::new(Keys::new()?);
-        let seed = seed::seed(image.id, &seed::user_data(&keys, LIFETIME)?)?;
+        let seed = seed::seed(image.id, &seed::user_data(&keys)?)?;
         let port = free_ports(1)?[0];
         let name = format!("derive-{}", image.id.short());
         let dir = scratch.subdirectory("machine")?;
@@ -262,6 +262,14 @@ impl Bake<'_> {
 fn settle(machine: &mut Remote) -> Result<()> {
     // Exit code 2 is "done, with warnings": a vendor's own configuration may be at fault, and ours was heard, or we were
     // not in.
+    machine.must(
+        "setting the machine's end",
+        &format!(
+            "systemd-run --quiet --no-block --unit=rekiln-lifetime --on-active={}s systemctl poweroff --force\n",
+            LIFETIME.as_secs()
+        ),
+        &mut |_| {},
+    )?;
     machine.must(
         "the system's first boot",
         "if command -v cloud-init > /dev/null; then cloud-init status --wait > /run/rekiln-first-boot 2>&1 || [ $? -eq 2 ] || { cloud-init status --long; exit 1; }; fi\n",

@@ -4,7 +4,6 @@
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
@@ -17,13 +16,11 @@ use crate::ssh::Keys;
 /// Bytes of the seed: the smallest FAT that `mkfs.vfat` makes without complaint is well below it.
 const SIZE: u64 = 1 << 20;
 
-/// Returns the user data: the keys, nothing that a vendor's image would do besides, and an end after `lifetime` whatever
-/// happens to rekiln.
+/// Returns the user data: the keys, and nothing that a vendor's image would do besides.
 ///
 /// # Errors
 /// Keys that cannot be written.
-pub fn user_data(keys: &Keys, lifetime: Duration) -> Result<String> {
-    let timer = format!("--on-active={}s", lifetime.as_secs());
+pub fn user_data(keys: &Keys) -> Result<String> {
     // JSON is YAML. Nothing of it needs to be escaped by hand.
     let config = json!({
         "disable_root": false,
@@ -38,10 +35,6 @@ pub fn user_data(keys: &Keys, lifetime: Duration) -> Result<String> {
         // Both would race with our own calls of the package manager.
         "package_update": false,
         "package_upgrade": false,
-        // Without waiting: the timer starts after what cloud-init itself holds up.
-        "bootcmd": [
-            ["systemd-run", "--quiet", "--no-block", "--unit=rekiln-lifetime", timer, "systemctl", "poweroff", "--force"],
-        ],
     });
     let text = serde_json::to_string_pretty(&config).doing(|| "writing the machine's user data")?;
     Ok(format!("#cloud-config\n{text}\n"))
@@ -95,12 +88,11 @@ mod tests {
     #[test]
     fn the_seed_holds_what_cloud_init_reads() {
         let keys = Keys::new().expect("keys");
-        let text = user_data(&keys, Duration::from_mins(1)).expect("written");
+        let text = user_data(&keys).expect("written");
         let json: serde_json::Value =
             serde_json::from_str(text.strip_prefix("#cloud-config\n").expect("the first line"))
                 .expect("JSON");
         assert_eq!(json["users"].as_array().map(Vec::len), Some(1));
-        assert_eq!(json["bootcmd"][0][4], "--on-active=60s");
         let seed = seed(Digest::of(b"x"), &text).expect("made");
         let file = std::fs::File::from(seed);
         let read = Command::new("mtype").args(["-i", &held(&file), "::user-data"]).run_text().expect("there");
