@@ -227,7 +227,7 @@ impl Sealing<'_> {
              end() {{ sync; echo s > /proc/sysrq-trigger; echo u > /proc/sysrq-trigger; sleep 2; echo o > /proc/sysrq-trigger; sleep 60; }}\n\
              failed() {{ echo; echo '{SAYS}failed: '\"$1\"; end; exit 1; }}\n\
              part=; trap 'failed \"$part\"' EXIT\nset -eu\n\
-             export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive\n\
+             export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive SUDO_FORCE_REMOVE=yes\n\
              say() {{ part=\"$1\"; echo; echo '{SAYS}'\"$1\"; }}\n"
         );
         end_services(&mut text);
