@@ -184,7 +184,7 @@ fn the_id_covers_the_disk_and_not_its_place() {
     run(dir.path(), &["lock", "vendor"], 0);
     let id = run(dir.path(), &["id", "vendor"], 0);
     let text = run(dir.path(), &["id", "vendor", "--inputs", "--json"], 0);
-    let inputs: Value = serde_json::from_str(&text).expect("JSON");
+    let inputs: Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
     let derived = &inputs["inputs"]["derived"];
     assert_eq!(derived["disk"], Digest::of(DISK).to_string());
     assert_eq!(derived["size"], 8_u64 << 30);

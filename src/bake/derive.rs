@@ -340,7 +340,7 @@ fn digests(path: &Path, inspection: &Inspection) -> Result<(Disk, Vec<u8>)> {
     Ok((Disk { sha256: sha256?, blocks: Some(Digest::of(&blocks)), size, partitions }, blocks))
 }
 
-/// The digest of what a derived image gets from this rekiln, for [`super::identity::maker`].
+/// The digest of what a derived image gets from this rekiln, for [`super::identity::inputs`].
 #[must_use]
 pub fn profile() -> Digest {
     let packages = packages::install(&["x".to_owned()]).unwrap_or_default();

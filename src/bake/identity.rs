@@ -43,6 +43,18 @@ pub fn maker(debug: bool) -> Maker {
     Maker { guest: guest::digest(), profile, debug }
 }
 
+/// Collects what the image at the end of `links` is computed from.
+#[must_use]
+pub fn inputs(links: &[Link], debug: bool) -> Inputs {
+    let maker = maker(debug);
+    #[cfg(feature = "ssh")]
+    let maker = match links.last().and_then(|link| link.recipe.source.disk()) {
+        Some(_) => Maker { profile: super::derive::profile(), ..maker },
+        None => maker,
+    };
+    Inputs::of(links, maker)
+}
+
 impl Identity {
     /// Identifies the image `name`, or its debug variant. Reads nothing but the repository.
     ///
@@ -50,13 +62,7 @@ impl Identity {
     /// As [`Repository::links`].
     pub fn of(repository: &Repository, name: &str, debug: bool) -> Result<Self> {
         let links = repository.links(name)?;
-        let maker = maker(debug);
-        #[cfg(feature = "ssh")]
-        let maker = match links.last().and_then(|link| link.recipe.source.disk()) {
-            Some(_) => Maker { profile: super::derive::profile(), ..maker },
-            None => maker,
-        };
-        let inputs = Inputs::of(&links, maker);
+        let inputs = inputs(&links, debug);
         Ok(Self { name: name.to_owned(), id: inputs.id(), debug, links, inputs })
     }
 

@@ -3,7 +3,6 @@
 use super::Context;
 use crate::bake;
 use crate::error::Result;
-use crate::recipe::inputs::Inputs;
 use crate::repository::Repository;
 
 /// Arguments of `rekiln id`.
@@ -29,7 +28,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let repository = Repository::open(&context.repo)?;
     for name in &args.images {
         let links = repository.links(name)?;
-        let inputs = Inputs::of(&links, bake::identity::maker(args.debug));
+        let inputs = bake::identity::inputs(&links, args.debug);
         let id = inputs.id();
         context.output.line(if args.images.len() == 1 { id.to_string() } else { format!("{id}  {name}") });
         context.output.json(&serde_json::json!({

@@ -95,12 +95,13 @@ impl Work<'_> {
         }
         let recipe = self.repository.recipe(image)?.clone();
         let parent = recipe.source.parent().map(str::to_owned);
-        let architecture = self.architecture(&recipe)?;
         if let Some(parent) = &parent {
             below.push(image.to_owned());
             self.lock(parent, below)?;
             below.pop();
         }
+        // After those below, whose files may be wrong: that is said before anything is asked of this computer.
+        let architecture = self.architecture(&recipe)?;
         let parent_lock = parent.as_ref().and_then(|name| self.done.get(name)).map(|locked| locked.digest);
         let path = lock_path(self.context, image);
         let old_text = match std::fs::read_to_string(&path) {
