@@ -151,7 +151,8 @@ impl Bake<'_> {
         }
         let start = Instant::now();
         let stage = scratch.subdirectory("files")?;
-        let plan = files_plan(link, false)?;
+        let mut plan = files_plan(link, false)?;
+        plan.contents.extend(seal::drop_ins(&image.inputs.recipes));
         let steps = files_steps(&plan, &stage)?;
         let stages: BTreeMap<String, PathBuf> =
             [("files".to_owned(), stage), ("vault".to_owned(), self.store.inputs())].into();

@@ -8,6 +8,8 @@ use crate::bake::sandbox::{STAGE, Step};
 use crate::bake::{shell, trim};
 use crate::digest::{Digest, ImageId};
 use crate::recipe::Exception;
+use crate::recipe::inputs::RecipeInputs;
+use crate::recipe::render::Rendered;
 
 /// What the machine writes to its console before each of its last words.
 pub const SAYS: &str = "rekiln-seal: ";
@@ -127,6 +129,9 @@ const STATE: &[&str] = &[
     "/swapfile.rekiln",
 ];
 
+/// See [`drop_ins`]. A recipe loosens it with a file of a higher number.
+const PROTECT_ROOT: &str = "[Service]\nProtectSystem=full\n";
+
 /// Directories in which files are removed and directories stay: services do not start without theirs.
 const EMPTIED: &[&str] = &["/var/log", "/var/cache", "/var/backups"];
 
@@ -140,6 +145,18 @@ pub fn profile_files() -> Vec<(String, Vec<u8>, u32)> {
         files.push((file.path.to_owned(), text.into_bytes(), 0o644));
     }
     files
+}
+
+/// Returns the files that make the writable root of a vendor's disk read-only for the services that recipes enable.
+pub fn drop_ins(recipes: &[RecipeInputs]) -> impl Iterator<Item = Rendered> + use<'_> {
+    let units =
+        recipes.iter().flat_map(|recipe| &recipe.files.enable).filter(|unit| unit.ends_with(".service"));
+    units.map(|unit| Rendered {
+        path: format!("/usr/lib/systemd/system/{unit}.d/51-rekiln-root.conf"),
+        mode: 0o644,
+        owner: "root:root".to_owned(),
+        content: PROTECT_ROOT.as_bytes().to_vec(),
+    })
 }
 
 /// The kernel arguments of a derived image besides those of its vendor: the profile's, the recipe's, and the image id.
@@ -295,6 +312,19 @@ impl Sealing<'_> {
             let _ =
                 writeln!(text, "if [ -d {directory} ]; then find {directory} -xdev ! -type d -delete; fi");
         }
+        let denied: Vec<&str> = denied_modules().collect();
+        let _ = writeln!(
+            text,
+            "say 'removing modules that no server needs'\nfor module in {}; do find /lib/modules/ -name \"$(printf %s \"$module\" | sed 's/[-_]/[-_]/g').ko*\" -delete; done\n\
+             for kernel in /lib/modules/*; do depmod \"${{kernel##*/}}\"; done",
+            denied.join(" ")
+        );
+        // What lies below the mounts of the running system, among it device nodes for a system without devtmpfs.
+        text.push_str(
+            "mkdir -p /run/rekiln-root\nmount --bind / /run/rekiln-root\n\
+             for at in dev run tmp proc sys; do find /run/rekiln-root/$at -mindepth 1 -xdev -delete; done\n\
+             umount /run/rekiln-root\n",
+        );
         // Written anew after everything that may have filled them.
         text.push_str(
             ": > /etc/machine-id\nchmod 444 /etc/machine-id\nrm -f /var/lib/dbus/machine-id\n\
@@ -315,6 +345,14 @@ fn end_services(text: &mut String) {
          case $unit in rekiln-seal*|systemd-journald*|systemd-udevd*|systemd-logind*) ;; *) systemctl stop --no-block \"$unit\" || : ;; esac\ndone\n\
          sleep 1\nsystemctl kill --signal=KILL systemd-journald.service 2> /dev/null || :\n",
     );
+}
+
+/// Returns the file names, without their ending, of the modules that the profile forbids to load. The kernel takes `-` and
+/// `_` for the same, file names do not.
+fn denied_modules() -> impl Iterator<Item = &'static str> {
+    let files = trim::FILES.iter().filter(|file| file.path.contains("/modprobe.d/"));
+    let lines = files.flat_map(|file| file.text.lines());
+    lines.filter_map(|line| line.strip_prefix("install ")?.split_whitespace().next())
 }
 
 /// Returns the paths that exceptions name.
@@ -354,7 +392,9 @@ fn glob(pattern: &str) -> String {
 #[must_use]
 pub fn digest() -> Digest {
     let none = Sealing { id: Digest::of(b""), kernel_args: &[], exceptions: &[] };
-    Digest::of(format!("{:?} {:?} {}", profile_files(), none.steps(), none.program()).as_bytes())
+    Digest::of(
+        format!("{:?} {:?} {} {PROTECT_ROOT}", profile_files(), none.steps(), none.program()).as_bytes(),
+    )
 }
 
 #[cfg(test)]
