@@ -301,23 +301,32 @@ impl Sealing<'_> {
             "if command -v getcap > /dev/null; then getcap -r / 2> /dev/null | while read -r file _; do setcap -r \"$file\"; done; fi\n",
         );
         let _ = writeln!(text, "say 'removing what belongs to this machine'");
+        // One program for all: each that a translated machine starts costs 50 ms.
+        let mut removed = String::new();
         for step in tidy() {
-            text.extend(shell::lines(&step));
+            match step {
+                Step::Remove { path } => removed.extend([" ", &shell::quoted(&path)]),
+                step => text.extend(shell::lines(&step)),
+            }
         }
-        let removed = trim::EXCLUDED.iter().chain(REMOVED).chain(STATE).filter(|pattern| !kept(pattern));
-        for pattern in removed {
-            let _ = writeln!(text, "rm -rf -- {}", glob(pattern));
+        for pattern in trim::EXCLUDED.iter().chain(REMOVED).chain(STATE).filter(|pattern| !kept(pattern)) {
+            removed.extend([" ", &glob(pattern)]);
         }
+        let _ = writeln!(text, "rm -rf --{removed}");
         for directory in EMPTIED.iter().filter(|directory| !kept(directory)) {
             let _ =
                 writeln!(text, "if [ -d {directory} ]; then find {directory} -xdev ! -type d -delete; fi");
         }
-        let denied: Vec<&str> = denied_modules().collect();
+        let denied: Vec<String> = denied_modules()
+            .map(|module| {
+                format!("-name {}", shell::quoted(&format!("{}.ko*", module.replace(['-', '_'], "[-_]"))))
+            })
+            .collect();
         let _ = writeln!(
             text,
-            "say 'removing modules that no server needs'\nfor module in {}; do find /lib/modules/ -name \"$(printf %s \"$module\" | sed 's/[-_]/[-_]/g').ko*\" -delete; done\n\
+            "say 'removing modules that no server needs'\nfind /lib/modules/ \\( {} \\) -delete\n\
              for kernel in /lib/modules/*; do depmod \"${{kernel##*/}}\"; done",
-            denied.join(" ")
+            denied.join(" -o ")
         );
         // What lies below the mounts of the running system, among it device nodes for a system without devtmpfs.
         text.push_str(
@@ -435,8 +444,8 @@ mod tests {
         ];
         let sealing = Sealing { id: Digest::of(b"x"), kernel_args: &[], exceptions: &exceptions };
         let text = sealing.program();
-        assert!(!text.contains("rm -rf -- '/usr/bin/apt'*"), "{text}");
-        assert!(text.contains("rm -rf -- '/usr/bin/dpkg'*"), "{text}");
+        assert!(!text.contains("'/usr/bin/apt'*"), "{text}");
+        assert!(text.contains("'/usr/bin/dpkg'*"), "{text}");
         assert!(!text.contains(" cloud-init ") && text.contains(" sudo"), "{text}");
         assert!(text.contains("! -path '/usr/bin/ping'"), "{text}");
         let masks = |unit: &str| {
