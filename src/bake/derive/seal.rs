@@ -42,6 +42,10 @@ const UNMASKED: &[&str] = &["systemd-remount-fs.service", "modprobe@.service"];
 const NOT_WRITTEN: &[&str] =
     &["/usr/lib/systemd/system/systemd-udev-trigger.service.d/50-rekiln.conf", "/etc/resolv.conf"];
 
+/// systemd-resolved, where a vendor has it, answers its neighbours' questions on port 5355 unless it is told not to.
+const RESOLVED: (&str, &str) =
+    ("/usr/lib/systemd/resolved.conf.d/50-rekiln.conf", "[Resolve]\nLLMNR=no\nMulticastDNS=no\n");
+
 /// A line of the profile's kernel settings that a machine which loads modules on demand cannot have.
 const NO_MODULES: &str = "kernel.modules_disabled = 1";
 
@@ -144,6 +148,7 @@ pub fn profile_files() -> Vec<(String, Vec<u8>, u32)> {
         let text: String = lines.flat_map(|line| [line, "\n"]).collect();
         files.push((file.path.to_owned(), text.into_bytes(), 0o644));
     }
+    files.push((RESOLVED.0.to_owned(), RESOLVED.1.as_bytes().to_vec(), 0o644));
     files
 }
 
