@@ -57,7 +57,6 @@ struct Finished {
     disk: Disk,
     blocks: Vec<u8>,
     inspection: Inspection,
-    packages: BTreeMap<String, String>,
     distribution: Option<Distribution>,
 }
 
@@ -82,7 +81,7 @@ impl Bake<'_> {
         let start = Instant::now();
         let mut machine = self.start(image, &scratch, &disk, firmware)?;
         let worked = self.work(image, &scratch, &mut machine, &mut timed);
-        let (packages, distribution) = match worked {
+        let distribution = match worked {
             Ok(found) => found,
             Err(error) => {
                 return Err(keep::after(self.keep, &mut machine, self.progress, &image.name, error));
@@ -103,7 +102,7 @@ impl Bake<'_> {
         let (disk_record, blocks) =
             self.progress.step(&image.name, "digesting the disk", || digests(&disk, &inspection))?;
         timed("digest", start);
-        let finished = Finished { disk: disk_record, blocks, inspection, packages, distribution };
+        let finished = Finished { disk: disk_record, blocks, inspection, distribution };
         let record = self.derived_record(image, source, firmware, &finished, timings);
         // What is renamed into the catalog is on the disk.
         std::fs::File::open(&disk).and_then(|file| file.sync_all()).doing(|| "writing the disk")?;
@@ -140,7 +139,7 @@ impl Bake<'_> {
         scratch: &Scratch,
         machine: &mut Remote,
         timed: &mut dyn FnMut(&str, Instant),
-    ) -> Result<(BTreeMap<String, String>, Option<Distribution>)> {
+    ) -> Result<Option<Distribution>> {
         let link = image.links.last().ok_or_else(|| Error::failed("the image has no recipe"))?;
         timed("boot", Instant::now());
         if let Some(script) = packages::install(&link.recipe.packages) {
@@ -164,7 +163,7 @@ impl Bake<'_> {
         );
         self.live(image, &step, |line| machine.carry_out(&stages, &steps, line))?;
         timed("files", start);
-        let found = (listed(machine)?, distribution(machine)?);
+        let found = distribution(machine)?;
         let start = Instant::now();
         self.seal(image, scratch, machine)?;
         timed("seal", start);
@@ -243,7 +242,7 @@ impl Bake<'_> {
             ports: ports(image),
             services: services(image),
             exceptions: exceptions(image),
-            packages: finished.packages.clone(),
+            packages: finished.inspection.inventory.packages.clone(),
             findings: finished.inspection.findings.clone(),
             verdict: None,
             baked: Timestamp::now(),
@@ -276,16 +275,6 @@ fn settle(machine: &mut Remote) -> Result<()> {
         "if command -v cloud-init > /dev/null; then cloud-init status --wait > /run/rekiln-first-boot 2>&1 || [ $? -eq 2 ] || { cloud-init status --long; exit 1; }; fi\n",
         &mut |_| {},
     )
-}
-
-fn listed(machine: &mut Remote) -> Result<BTreeMap<String, String>> {
-    let mut found = BTreeMap::new();
-    machine.must("listing the packages", packages::LIST, &mut |line| {
-        if let Some((name, version)) = line.split_once('\t') {
-            found.insert(name.to_owned(), version.to_owned());
-        }
-    })?;
-    Ok(found)
 }
 
 fn distribution(machine: &mut Remote) -> Result<Option<Distribution>> {

@@ -83,10 +83,6 @@ fn names(packages: &[&String]) -> String {
     packages.iter().map(|package| quoted(package)).collect::<Vec<_>>().join(" ")
 }
 
-/// Prints each installed package as `name<tab>version`, on either kind of system.
-pub const LIST: &str = "if command -v dpkg-query > /dev/null; then dpkg-query -W -f '${Package}\\t${Version}\\t${db:Status-Abbrev}\\n' \
-    | sed -n 's/\\tii *$//p'; else rpm -qa --qf '%{NAME}\\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\\n'; fi\n";
-
 #[cfg(test)]
 mod tests {
     use super::*;
