@@ -7,6 +7,7 @@
 //! it became is read off its disk.
 
 mod keep;
+mod machine;
 mod packages;
 mod remote;
 mod seal;
@@ -125,7 +126,7 @@ impl Bake<'_> {
             keys,
         };
         self.progress.step(&image.name, "starting the vendor's system", || {
-            let mut machine = Remote::new(spec.start(Accelerator::Tcg)?, address, image.inputs.epoch);
+            let mut machine = Remote::new(Box::new(spec.start(Accelerator::Tcg)?), address, image.inputs.epoch);
             machine.wait_up()?;
             settle(&mut machine)?;
             Ok(machine)
@@ -181,6 +182,7 @@ impl Bake<'_> {
         self.live(image, "hardening it", |line| machine.carry_out(&stages, &sealing.steps(), line))?;
         self.live(image, "sealing it", |line| {
             // In memory: it outlives everything that it removes.
+            machine.machine().keep_disk()?;
             let program = format!(
                 "cat > /run/rekiln-seal <<'END-OF-REKILN-SEAL'\n{}END-OF-REKILN-SEAL\nchmod 700 /run/rekiln-seal\n\
                  systemd-run --quiet --no-block --unit=rekiln-seal --property=DefaultDependencies=no \
@@ -192,8 +194,8 @@ impl Bake<'_> {
             if !matches!(ended, Ended::Exit(0) | Ended::Lost(_)) {
                 return Err(Error::failed(format!("the last step could not be started: {ended:?}")));
             }
-            let off = machine.vm().wait_off(SEALING);
-            judge_seal(&machine.console())?;
+            let off = machine.machine().wait_off(SEALING);
+            judge_seal(&machine.machine().final_words(DONE))?;
             off
         })
     }

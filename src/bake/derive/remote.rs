@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::machine::Machine;
 use crate::bake::builder::Builder;
 use crate::bake::sandbox::{STAGE, Step};
 use crate::bake::shell;
@@ -13,7 +14,6 @@ use crate::error::{Doing as _, Error, Result};
 use crate::interrupt;
 use crate::process::cannot_start;
 use crate::ssh::{Address, Ended, Lines, Refusal, Session};
-use crate::vm::builder::Builder as Vm;
 
 /// How long a machine may take from its start until it lets us in. Translated and beside other work, a vendor's image was
 /// seen to take a minute; a machine that takes ten will not come.
@@ -34,7 +34,7 @@ const ENVIRONMENT: &str = "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:
 /// The machine.
 pub struct Remote {
     address: Address,
-    vm: Vm,
+    machine: Box<dyn Machine>,
     session: Option<Session>,
     epoch: i64,
 }
@@ -42,13 +42,13 @@ pub struct Remote {
 impl Remote {
     /// Takes a machine that was just started.
     #[must_use]
-    pub const fn new(vm: Vm, address: Address, epoch: i64) -> Self {
-        Self { address, vm, session: None, epoch }
+    pub fn new(machine: Box<dyn Machine>, address: Address, epoch: i64) -> Self {
+        Self { address, machine, session: None, epoch }
     }
 
     /// Returns the machine itself.
-    pub const fn vm(&mut self) -> &mut Vm {
-        &mut self.vm
+    pub fn machine(&mut self) -> &mut dyn Machine {
+        &mut *self.machine
     }
 
     /// Returns where it listens.
@@ -65,7 +65,7 @@ impl Remote {
         let start = Instant::now();
         self.session = None;
         loop {
-            self.vm.must_run()?;
+            self.machine.must_run()?;
             let why = match Session::connect(&self.address) {
                 Ok(session) => {
                     self.session = Some(session);
@@ -78,7 +78,7 @@ impl Remote {
                 return Err(Error::failed(format!(
                     "the machine did not let us in within {} s: {why}; its console ends with:\n{}",
                     UP.as_secs(),
-                    self.vm.last_words()
+                    self.machine.last_words()
                 ))
                 .hint("the image must have cloud-init, which reads a NoCloud seed, and an SSH server"));
             }
@@ -117,7 +117,7 @@ impl Remote {
             Ended::Lost(why) => {
                 self.session = None;
                 // A machine that is gone explains more than a connection that is.
-                self.vm.must_run()?;
+                self.machine.must_run()?;
                 let error = Error::failed(format!(
                     "{what}: the connection to the machine was lost: {why}{}",
                     last.text()
@@ -187,7 +187,7 @@ impl Remote {
                 return Err(Error::failed(format!(
                     "the machine was told to restart and did not within {} s; its console ends with:\n{}",
                     DOWN.as_secs(),
-                    self.vm.last_words()
+                    self.machine.last_words()
                 )));
             }
             std::thread::sleep(PAUSE);
@@ -257,7 +257,7 @@ impl Remote {
                 Ended::Exit(0) => break,
                 Ended::Lost(_) => {
                     self.session = None;
-                    self.vm.must_run()?;
+                    self.machine.must_run()?;
                 }
                 ended => return self.judge("following a script", &ended, &last),
             }
@@ -326,8 +326,8 @@ impl Builder for Remote {
         }
     }
 
-    fn console(&self) -> String {
-        self.vm.console()
+    fn console(&mut self) -> String {
+        self.machine.console()
     }
 }
 
