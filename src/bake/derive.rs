@@ -6,6 +6,12 @@
 //! with its last lines; with `--keep-builder` the machine stays for a while first. The machine is believed in nothing: what
 //! it became is read off its disk.
 
+#[cfg(feature = "aws")]
+pub mod building;
+#[cfg(feature = "aws")]
+mod ec2;
+#[cfg(feature = "aws")]
+mod instance;
 mod keep;
 mod machine;
 mod packages;
@@ -27,14 +33,15 @@ use super::builder::Builder as _;
 use super::identity::{Identity, files_plan};
 use super::image::{Bake, exceptions, ports, refuse, services};
 use super::layers::files_steps;
-use crate::catalog::{self, Derived, Disk, Distribution, Firmware, PackageKind, Record};
+use crate::catalog::{self, Derived, Disk, Distribution, Firmware, Origin, PackageKind, Record};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::git;
+use crate::inspect::disk::Disk as OpenDisk;
 use crate::inspect::{Expected, Inspection, inspect_disk};
 use crate::progress::Progress;
 use crate::publish::blocks::Blocks;
-use crate::recipe::DiskSource;
+use crate::recipe::{DiskSource, Vendor};
 use crate::scratch::Scratch;
 use crate::ssh::{Address, Ended, Keys};
 use crate::vm::accel::Accelerator;
@@ -62,11 +69,24 @@ struct Finished {
 }
 
 impl Bake<'_> {
-    /// Derives the image from the vendor's disk.
+    /// Derives the image from what its vendor made.
     ///
     /// # Errors
-    /// Another disk than the recipe's, a step that failed, and findings on the sealed disk that no exception accepts.
-    pub(super) fn derive(&self, image: &Identity, source: &DiskSource) -> Result<Record> {
+    /// Another disk or AMI than the recipe's, a step that failed, and findings on the sealed disk that no exception accepts.
+    pub(super) fn derive(&self, image: &Identity, vendor: Vendor<'_>) -> Result<Record> {
+        match vendor {
+            Vendor::Disk(source) => self.derive_disk(image, source),
+            #[cfg(feature = "aws")]
+            Vendor::Ami(source) => self.derive_ami(image, source),
+            #[cfg(not(feature = "aws"))]
+            Vendor::Ami(_) => {
+                Err(Error::failed("this rekiln was compiled without AWS and derives nothing from an AMI")
+                    .hint("compile it with its default features"))
+            }
+        }
+    }
+
+    fn derive_disk(&self, image: &Identity, source: &DiskSource) -> Result<Record> {
         let mut timings = BTreeMap::new();
         let mut timed = |name: &str, start: Instant| {
             timings.insert(name.to_owned(), start.elapsed().as_secs_f64());
@@ -82,40 +102,59 @@ impl Bake<'_> {
         let start = Instant::now();
         let mut machine = self.start(image, &scratch, &disk, firmware)?;
         let worked = self.work(image, &scratch, &mut machine, &mut timed);
-        let distribution = match worked {
-            Ok(found) => found,
-            Err(error) => {
-                return Err(keep::after(self.keep, &mut machine, self.progress, &image.name, error));
-            }
-        };
+        worked.map_err(|error| keep::after(self.keep, &mut machine, self.progress, &image.name, error))?;
         drop(machine);
         timed("machine", start);
+        let finished = self.examine(image, &disk, &mut timed)?;
+        let origin = Origin::Disk { source: source.sha256, path: source.path.clone() };
+        let record = self.derived_record(image, origin, firmware, &finished, timings);
+        self.keep_disk(image, &record, &finished, &scratch, &disk)?;
+        Ok(record)
+    }
+
+    /// Inspects and digests a sealed disk.
+    fn examine(
+        &self,
+        image: &Identity,
+        disk: &Path,
+        timed: &mut dyn FnMut(&str, Instant),
+    ) -> Result<Finished> {
         let start = Instant::now();
-        let inspection = self.progress.step(&image.name, "inspecting the sealed disk", || {
-            let found = inspect_disk(&disk, &expected(image))?;
-            if !image.debug {
-                refuse(&found.findings)?;
-            }
-            Ok::<_, Error>(found)
-        })?;
+        let (inspection, distribution) =
+            self.progress.step(&image.name, "inspecting the sealed disk", || {
+                let found = inspect_disk(disk, &expected(image))?;
+                if !image.debug {
+                    refuse(&found.findings)?;
+                }
+                Ok::<_, Error>((found, distribution(disk)?))
+            })?;
         timed("inspect", start);
         let start = Instant::now();
         let (disk_record, blocks) =
-            self.progress.step(&image.name, "digesting the disk", || digests(&disk, &inspection))?;
+            self.progress.step(&image.name, "digesting the disk", || digests(disk, &inspection))?;
         timed("digest", start);
-        let finished = Finished { disk: disk_record, blocks, inspection, distribution };
-        let record = self.derived_record(image, source, firmware, &finished, timings);
+        Ok(Finished { disk: disk_record, blocks, inspection, distribution })
+    }
+
+    /// Moves the disk into the catalog.
+    fn keep_disk(
+        &self,
+        image: &Identity,
+        record: &Record,
+        finished: &Finished,
+        scratch: &Scratch,
+        disk: &Path,
+    ) -> Result<()> {
         // What is renamed into the catalog is on the disk.
-        std::fs::File::open(&disk).and_then(|file| file.sync_all()).doing(|| "writing the disk")?;
+        std::fs::File::open(disk).and_then(|file| file.sync_all()).doing(|| "writing the disk")?;
         let out = scratch.subdirectory("image")?;
-        self.catalogue(&record, image, &out, &disk, &finished.blocks)?;
-        Ok(record)
+        self.catalogue(record, image, &out, disk, &finished.blocks)
     }
 
     /// Starts the machine and waits until it lets us in and has done what its vendor has it do at the first boot.
     fn start(&self, image: &Identity, scratch: &Scratch, disk: &Path, firmware: Firmware) -> Result<Remote> {
         let keys = Arc::new(Keys::new()?);
-        let seed = seed::seed(image.id, &seed::user_data(&keys)?)?;
+        let seed = seed::seed(image.id, &seed::user_data(&keys, None)?)?;
         let port = free_ports(1)?[0];
         let name = format!("derive-{}", image.id.short());
         let dir = scratch.subdirectory("machine")?;
@@ -126,8 +165,8 @@ impl Bake<'_> {
             keys,
         };
         self.progress.step(&image.name, "starting the vendor's system", || {
-            let mut machine = Remote::new(Box::new(spec.start(Accelerator::Tcg)?), address, image.inputs.epoch);
-            machine.wait_up()?;
+            let mut machine =
+                Remote::new(Box::new(spec.start(Accelerator::Tcg)?), address, image.inputs.epoch);
             settle(&mut machine)?;
             Ok(machine)
         })
@@ -140,7 +179,7 @@ impl Bake<'_> {
         scratch: &Scratch,
         machine: &mut Remote,
         timed: &mut dyn FnMut(&str, Instant),
-    ) -> Result<Option<Distribution>> {
+    ) -> Result<()> {
         let link = image.links.last().ok_or_else(|| Error::failed("the image has no recipe"))?;
         timed("boot", Instant::now());
         if let Some(script) = packages::install(&link.recipe.packages) {
@@ -164,11 +203,10 @@ impl Bake<'_> {
         );
         self.live(image, &step, |line| machine.carry_out(&stages, &steps, line))?;
         timed("files", start);
-        let found = distribution(machine)?;
         let start = Instant::now();
         self.seal(image, scratch, machine)?;
         timed("seal", start);
-        Ok(found)
+        Ok(())
     }
 
     fn seal(&self, image: &Identity, scratch: &Scratch, machine: &mut Remote) -> Result<()> {
@@ -221,7 +259,7 @@ impl Bake<'_> {
     fn derived_record(
         &self,
         image: &Identity,
-        source: &DiskSource,
+        origin: Origin,
         firmware: Firmware,
         finished: &Finished,
         timings: BTreeMap<String, f64>,
@@ -250,8 +288,7 @@ impl Bake<'_> {
             baked: Timestamp::now(),
             timings,
             derived: Some(Derived {
-                source: source.sha256,
-                path: source.path.clone(),
+                origin,
                 firmware,
                 not_reproducible: NOT_REPRODUCIBLE.iter().map(|&line| line.to_owned()).collect(),
                 distribution: finished.distribution.clone(),
@@ -260,18 +297,12 @@ impl Bake<'_> {
     }
 }
 
-/// Waits until the first boot is over: packages and files must not be changed by two at once.
+/// Waits until the machine lets us in and its first boot is over: packages and files must not be changed by two at once.
 fn settle(machine: &mut Remote) -> Result<()> {
+    machine.wait_up()?;
+    machine.limit(LIFETIME)?;
     // Exit code 2 is "done, with warnings": a vendor's own configuration may be at fault, and ours was heard, or we were
     // not in.
-    machine.must(
-        "setting the machine's end",
-        &format!(
-            "systemd-run --quiet --no-block --unit=rekiln-lifetime --on-active={}s systemctl poweroff --force\n",
-            LIFETIME.as_secs()
-        ),
-        &mut |_| {},
-    )?;
     machine.must(
         "the system's first boot",
         "if command -v cloud-init > /dev/null; then cloud-init status --wait > /run/rekiln-first-boot 2>&1 || [ $? -eq 2 ] || { cloud-init status --long; exit 1; }; fi\n",
@@ -279,14 +310,16 @@ fn settle(machine: &mut Remote) -> Result<()> {
     )
 }
 
-fn distribution(machine: &mut Remote) -> Result<Option<Distribution>> {
-    let Some(text) = machine.download("/etc/os-release")? else { return Ok(None) };
-    let text = String::from_utf8_lossy(&text).into_owned();
+/// Reads off a disk whose packages it has.
+fn distribution(path: &Path) -> Result<Option<Distribution>> {
+    let OpenDisk::Foreign(disk) = OpenDisk::open(path)? else { return Ok(None) };
+    let tree = disk.contents()?.tree;
+    let text = tree.text("/usr/lib/os-release")?;
     let value = |key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
         Some(line.trim_matches(['"', '\'']).to_owned())
     };
-    let deb = machine.download("/var/lib/dpkg/status")?.is_some();
+    let deb = tree.get("/var/lib/dpkg/status").is_some();
     let packages = if deb { PackageKind::Deb } else { PackageKind::Rpm };
     Ok(value("ID").map(|id| Distribution { id, version: value("VERSION_ID"), packages }))
 }
