@@ -32,6 +32,7 @@ use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::git;
 use crate::inspect::{Expected, Inspection, inspect_disk};
+use crate::notation;
 use crate::progress::Progress;
 use crate::publish::blocks::Blocks;
 use crate::recipe::DiskSource;
@@ -41,9 +42,9 @@ use crate::vm::accel::Accelerator;
 use crate::vm::builder::Spec;
 use crate::vm::verdict::free_ports;
 
-/// How long a machine may live, whatever becomes of rekiln; it ends itself then. Longer than any bake that someone waits
-/// for.
-const LIFETIME: Duration = Duration::from_hours(4);
+/// How long the vendor's first boot may go on once the machine lets us in. Translated and beside other work, all of cloud-init
+/// was seen to take a minute; what takes ten hangs.
+const FIRST_BOOT: Duration = Duration::from_mins(10);
 /// How long the last step may take: it removes files and discards free space, within a minute on a translated machine.
 const SEALING: Duration = Duration::from_mins(15);
 /// What no derived image can promise, in its record.
@@ -118,6 +119,8 @@ impl Bake<'_> {
         let seed = seed::seed(image.id, &seed::user_data(&keys)?)?;
         let port = free_ports(1)?[0];
         let name = format!("derive-{}", image.id.short());
+        let patience = image.derived().and_then(|source| source.ssh_timeout.as_deref());
+        let patience = patience.map(notation::duration).transpose().map_err(Error::invalid)?;
         let dir = scratch.subdirectory("machine")?;
         let spec = Spec { dir: &dir, disk, firmware, seed, port, name: &name };
         let address = Address {
@@ -127,6 +130,9 @@ impl Bake<'_> {
         };
         self.progress.step(&image.name, "starting the vendor's system", || {
             let mut machine = Remote::new(Box::new(spec.start(Accelerator::Tcg)?), address, image.inputs.epoch);
+            if let Some(patience) = patience {
+                machine = machine.waiting(patience);
+            }
             machine.wait_up()?;
             settle(&mut machine)?;
             Ok(machine)
@@ -262,19 +268,21 @@ impl Bake<'_> {
 
 /// Waits until the first boot is over: packages and files must not be changed by two at once.
 fn settle(machine: &mut Remote) -> Result<()> {
-    // Exit code 2 is "done, with warnings": a vendor's own configuration may be at fault, and ours was heard, or we were
-    // not in.
-    machine.must(
-        "setting the machine's end",
-        &format!(
-            "systemd-run --quiet --no-block --unit=rekiln-lifetime --on-active={}s systemctl poweroff --force\n",
-            LIFETIME.as_secs()
-        ),
-        &mut |_| {},
-    )?;
+    // systemd is asked, and not cloud-init, which starts an interpreter for each answer. What has failed is not waited for:
+    // a vendor's own configuration may be at fault, and ours was heard, or we were not in. At a restart, cloud-init would
+    // look for its instance all over again.
     machine.must(
         "the system's first boot",
-        "if command -v cloud-init > /dev/null; then cloud-init status --wait > /run/rekiln-first-boot 2>&1 || [ $? -eq 2 ] || { cloud-init status --long; exit 1; }; fi\n",
+        &format!(
+            "{}left={}\n\
+             while jobs=$(systemctl list-jobs --no-legend) && echo \"$jobs\" | grep -q ' cloud-[^ ]*[.]service '; do\n\
+             left=$((left - 1))\n\
+             [ $left -gt 0 ] || {{ echo 'cloud-init did not come to its end:'; echo \"$jobs\"; exit 1; }}\n\
+             sleep 1\ndone\n\
+             [ ! -d /etc/cloud ] || : > /etc/cloud/cloud-init.disabled\n",
+            remote::lifetime(),
+            FIRST_BOOT.as_secs(),
+        ),
         &mut |_| {},
     )
 }

@@ -241,7 +241,7 @@ impl Inputs {
 
 impl DerivedInputs {
     fn of(link: &Link) -> Option<Self> {
-        let DiskSource { sha256, size, path: _ } = link.recipe.source.disk()?;
+        let DiskSource { sha256, size, path: _, ssh_timeout: _ } = link.recipe.source.disk()?;
         let scripts = link.rendered.scripts.iter().map(|script| ScriptInputs {
             reboot: script.reboot,
             expect_disconnect: script.expect_disconnect,
