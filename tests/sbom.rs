@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use rekiln::catalog::{self, Disk, PackageKind, Record, sbom};
+use rekiln::catalog::{self, Disk, Origin, PackageKind, Record, sbom};
 use rekiln::digest::Digest;
 use rekiln::lock::{Asked, Lock, LockedFetch, Package, Role};
 use serde_json::Value;

@@ -39,6 +39,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::git;
 use crate::inspect::disk::Disk as OpenDisk;
 use crate::inspect::{Expected, Inspection, inspect_disk};
+use crate::notation;
 use crate::progress::Progress;
 use crate::publish::blocks::Blocks;
 use crate::recipe::{DiskSource, Vendor};
@@ -48,9 +49,9 @@ use crate::vm::accel::Accelerator;
 use crate::vm::builder::Spec;
 use crate::vm::verdict::free_ports;
 
-/// How long a machine may live, whatever becomes of rekiln; it ends itself then. Longer than any bake that someone waits
-/// for.
-const LIFETIME: Duration = Duration::from_hours(4);
+/// How long the vendor's first boot may go on once the machine lets us in. Translated and beside other work, all of cloud-init
+/// was seen to take a minute; what takes ten hangs.
+const FIRST_BOOT: Duration = Duration::from_mins(10);
 /// How long the last step may take: it removes files and discards free space, within a minute on a translated machine.
 const SEALING: Duration = Duration::from_mins(15);
 /// What no derived image can promise, in its record.
@@ -157,6 +158,7 @@ impl Bake<'_> {
         let seed = seed::seed(image.id, &seed::user_data(&keys, None)?)?;
         let port = free_ports(1)?[0];
         let name = format!("derive-{}", image.id.short());
+        let patience = patience(image)?;
         let dir = scratch.subdirectory("machine")?;
         let spec = Spec { dir: &dir, disk, firmware, seed, port, name: &name };
         let address = Address {
@@ -167,6 +169,9 @@ impl Bake<'_> {
         self.progress.step(&image.name, "starting the vendor's system", || {
             let mut machine =
                 Remote::new(Box::new(spec.start(Accelerator::Tcg)?), address, image.inputs.epoch);
+            if let Some(patience) = patience {
+                machine = machine.waiting(patience);
+            }
             settle(&mut machine)?;
             Ok(machine)
         })
@@ -297,15 +302,34 @@ impl Bake<'_> {
     }
 }
 
+/// Returns how long the machine may take until it lets us in, where the recipe says so.
+fn patience(image: &Identity) -> Result<Option<Duration>> {
+    let text = match image.derived() {
+        Some(Vendor::Disk(source)) => source.ssh_timeout.as_deref(),
+        Some(Vendor::Ami(source)) => source.ssh_timeout.as_deref(),
+        None => None,
+    };
+    text.map(notation::duration).transpose().map_err(Error::invalid)
+}
+
 /// Waits until the machine lets us in and its first boot is over: packages and files must not be changed by two at once.
 fn settle(machine: &mut Remote) -> Result<()> {
     machine.wait_up()?;
-    machine.limit(LIFETIME)?;
-    // Exit code 2 is "done, with warnings": a vendor's own configuration may be at fault, and ours was heard, or we were
-    // not in.
+    // systemd is asked, and not cloud-init, which starts an interpreter for each answer. What has failed is not waited for:
+    // a vendor's own configuration may be at fault, and ours was heard, or we were not in. At a restart, cloud-init would
+    // look for its instance all over again.
     machine.must(
         "the system's first boot",
-        "if command -v cloud-init > /dev/null; then cloud-init status --wait > /run/rekiln-first-boot 2>&1 || [ $? -eq 2 ] || { cloud-init status --long; exit 1; }; fi\n",
+        &format!(
+            "{}left={}\n\
+             while jobs=$(systemctl list-jobs --no-legend) && echo \"$jobs\" | grep -q ' cloud-[^ ]*[.]service '; do\n\
+             left=$((left - 1))\n\
+             [ $left -gt 0 ] || {{ echo 'cloud-init did not come to its end:'; echo \"$jobs\"; exit 1; }}\n\
+             sleep 1\ndone\n\
+             [ ! -d /etc/cloud ] || : > /etc/cloud/cloud-init.disabled\n",
+            remote::lifetime(),
+            FIRST_BOOT.as_secs(),
+        ),
         &mut |_| {},
     )
 }

@@ -41,6 +41,9 @@ pub struct AmiSource {
     /// has for the region, or the account's default key.
     #[serde(default)]
     pub encrypt: bool,
+    /// How long the instance may take from its start until it lets us in, such as `30m`; else ten minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_timeout: Option<String>,
     /// The AWS account (12 digits) that the bake must run in: with credentials of another one, nothing is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,

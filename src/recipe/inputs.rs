@@ -242,7 +242,7 @@ impl Inputs {
 impl DerivedInputs {
     fn of(link: &Link) -> Option<Self> {
         let (disk, size) = match link.recipe.source.vendor()? {
-            Vendor::Disk(DiskSource { sha256, size, path: _ }) => (*sha256, size),
+            Vendor::Disk(DiskSource { sha256, size, path: _, ssh_timeout: _ }) => (*sha256, size),
             Vendor::Ami(ami) => (ami.digest(), &ami.size),
         };
         let scripts = link.rendered.scripts.iter().map(|script| ScriptInputs {

@@ -122,6 +122,10 @@ pub struct DiskSource {
     /// keeps its size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
+    /// How long the machine may take from its start, and from a restart, until its SSH server lets rekiln in, such as
+    /// `20m`; without it, ten minutes. It shapes no bytes and is in no image id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_timeout: Option<String>,
 }
 
 /// A value for templates.

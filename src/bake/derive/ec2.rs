@@ -16,8 +16,8 @@ use tokio::runtime::Runtime;
 
 use super::building::{Building, Held, Remains, remove};
 use super::instance::{Instance, pause};
-use super::remote::Remote;
-use super::{LIFETIME, keep, seed, settle, vendor};
+use super::remote::{LIFETIME, Remote};
+use super::{keep, patience, seed, settle, vendor};
 use crate::bake::identity::Identity;
 use crate::bake::image::Bake;
 use crate::catalog::{Origin, Record};
@@ -189,6 +189,9 @@ impl OnEc2<'_, '_> {
         let id = self.entry.instance.clone().unwrap_or_default();
         let step = format!("starting the vendor's system on {id} at {}", socket.ip());
         let mut machine = Remote::new(Box::new(instance), address, image.inputs.epoch);
+        if let Some(patience) = patience(image)? {
+            machine = machine.waiting(patience);
+        }
         let worked = bake
             .progress
             .step(&image.name, &step, || settle(&mut machine))

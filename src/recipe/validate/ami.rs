@@ -26,6 +26,9 @@ pub(super) fn check(found: &mut Checks<'_>, source: &AmiSource, publish: &Publis
     if let Some(size) = &source.size {
         found.parsed("/source/ami/size", notation::size(size));
     }
+    if let Some(time) = &source.ssh_timeout {
+        found.parsed("/source/ami/ssh_timeout", notation::duration(time));
+    }
     if source.types.is_empty() {
         found.say("/source/ami/types", "no type of instance is left to try".to_owned());
     }

@@ -26,6 +26,9 @@ fn disk(checks: &mut Checks<'_>, source: &DiskSource) {
     if let Some(size) = &source.size {
         checks.parsed("/source/disk/size", notation::size(size));
     }
+    if let Some(time) = &source.ssh_timeout {
+        checks.parsed("/source/disk/ssh_timeout", notation::duration(time));
+    }
 }
 
 fn packages(checks: &mut Checks<'_>, recipe: &Recipe) {
