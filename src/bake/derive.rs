@@ -123,6 +123,7 @@ impl Bake<'_> {
             socket: std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port)),
             user: "root".to_owned(),
             keys,
+            patience: crate::ssh::ATTEMPT,
         };
         self.progress.step(&image.name, "starting the vendor's system", || {
             let mut machine = Remote::new(spec.start(Accelerator::Tcg)?, address, image.inputs.epoch);
