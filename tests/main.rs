@@ -24,4 +24,6 @@ mod sbom;
 mod scripts;
 mod simulate;
 mod simulation;
+#[cfg(feature = "ssh")]
+mod ssh;
 mod view;

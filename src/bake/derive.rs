@@ -165,6 +165,7 @@ impl Bake<'_> {
             socket: std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port)),
             user: "root".to_owned(),
             keys,
+            patience: crate::ssh::ATTEMPT,
         };
         self.progress.step(&image.name, "starting the vendor's system", || {
             let mut machine =

@@ -1,18 +1,27 @@
-//! The keys of one bake: ours, by which the machine lets us in, and the machine's, by which we know it. Both are made here,
-//! live in memory only, and mean nothing once the bake has ended.
+//! The keys of one bake: ours, by which the machine lets us in, and the machine's, by which we know it. Ours is made here,
+//! the machine's here or by the machine. They live in memory only, and mean nothing once the bake has ended.
 
 use std::sync::Arc;
 
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
-use russh::keys::{PrivateKey, PublicKey};
+use russh::keys::{Algorithm, PrivateKey, PublicKey};
 
+use super::shown;
 use crate::error::{Doing as _, Error, Result};
 
 /// The keys of one bake. There is no way to print the private ones but [`Keys::host_private`], which the machine needs.
 pub struct Keys {
     client: Arc<PrivateKey>,
-    host: PrivateKey,
+    host: Host,
+}
+
+/// Who made the machine's key.
+enum Host {
+    /// We did, and gave it to the machine.
+    Given(PrivateKey),
+    /// The machine did, and told us on a way that nobody else writes to.
+    Told(PublicKey),
 }
 
 impl std::fmt::Debug for Keys {
@@ -27,7 +36,26 @@ impl Keys {
     /// # Errors
     /// The kernel has no random source.
     pub fn new() -> Result<Self> {
-        Ok(Self { client: Arc::new(key()?), host: key()? })
+        Ok(Self { client: Arc::new(key()?), host: Host::Given(key()?) })
+    }
+
+    /// Returns the same key of ours, for a machine that made its host key itself: `host_public` is that as the machine told
+    /// it on its console, `ssh-ed25519 AAAA… comment`.
+    ///
+    /// # Errors
+    /// That is no public key, or one of another kind than Ed25519.
+    pub fn pinned(&self, host_public: &str) -> Result<Self> {
+        let host = PublicKey::from_openssh(host_public.trim()).map_err(|error| {
+            Error::failed(format!("`{}` is no public host key: {error}", shown(host_public)))
+                .hint("a host key is one line: its kind, its bytes in base 64, and a comment")
+        })?;
+        if host.algorithm() == Algorithm::Ed25519 {
+            Ok(Self { client: Arc::clone(&self.client), host: Host::Told(host.key_data().clone().into()) })
+        } else {
+            let kind = host.algorithm();
+            Err(Error::failed(format!("a machine cannot be known by a host key of the kind {kind}"))
+                .hint("take the machine's key of the kind ssh-ed25519, which each SSH server of today has"))
+        }
     }
 
     /// Returns our public key as a line of `authorized_keys`.
@@ -41,9 +69,12 @@ impl Keys {
     /// Returns the machine's private key as sshd reads it. It may reach the machine, and nothing else: no file, no log.
     ///
     /// # Errors
-    /// As [`Keys::client_public`].
+    /// As [`Keys::client_public`], and the machine made its key itself.
     pub fn host_private(&self) -> Result<impl std::ops::Deref<Target = String> + use<>> {
-        self.host.to_openssh(LineEnding::LF).map_err(|error| unwritable(&error))
+        match &self.host {
+            Host::Given(host) => host.to_openssh(LineEnding::LF).map_err(|error| unwritable(&error)),
+            Host::Told(_) => Err(Error::failed("the machine has a host key of its own, and cannot be given one")),
+        }
     }
 
     /// Returns the machine's public key.
@@ -51,7 +82,7 @@ impl Keys {
     /// # Errors
     /// As [`Keys::client_public`].
     pub fn host_public(&self) -> Result<String> {
-        line(self.host.public_key())
+        line(self.host())
     }
 
     pub(super) fn client(&self) -> Arc<PrivateKey> {
@@ -59,7 +90,10 @@ impl Keys {
     }
 
     pub(super) fn host(&self) -> &PublicKey {
-        self.host.public_key()
+        match &self.host {
+            Host::Given(host) => host.public_key(),
+            Host::Told(host) => host,
+        }
     }
 }
 
@@ -95,5 +129,20 @@ mod tests {
         assert_ne!(public, one.host_public().expect("a line"));
         assert_eq!(format!("{one:?}"), "Keys { .. }");
         assert!(one.host_private().expect("a key").contains("OPENSSH PRIVATE KEY"));
+    }
+    #[test]
+    fn a_host_key_that_a_machine_told_is_taken_or_refused() {
+        let (ours, theirs) = (Keys::new().expect("keys"), Keys::new().expect("keys"));
+        let told = theirs.host_public().expect("a line");
+        let pinned = ours.pinned(&format!("{told} root@ip-10-0-0-1\r\n")).expect("a key");
+        assert_eq!(pinned.host_public().expect("a line"), told);
+        assert_eq!(pinned.client_public().expect("a line"), ours.client_public().expect("a line"));
+        assert!(pinned.host_private().is_err());
+
+        let refused = |text: &str| format!("{:?}", ours.pinned(text).expect_err("no key that we take"));
+        assert!(refused("ssh-ed25519 \x1b[2JAAAA").starts_with("`ssh-ed25519 AAAA` is no public host key: "));
+        let curve = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBHTlF7bWlqxwLfmsL8SVBqlYgCJToposn\
+            hGMczVPOLVFAEZGQNUzB2RIK0ArSxjaZjlYJ2CPuB8KAQiqk0rqkjQ=";
+        assert_eq!(refused(curve), "a machine cannot be known by a host key of the kind ecdsa-sha2-nistp256");
     }
 }

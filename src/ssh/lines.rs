@@ -21,7 +21,9 @@ impl Lines {
             while self.rest.len() + part.len() > LINE_MAX {
                 let (now, later) = part.split_at(LINE_MAX - self.rest.len());
                 self.rest.extend_from_slice(now);
+                let begun = self.rest.split_off(whole_characters(&self.rest));
                 self.say(line);
+                self.rest = begun;
                 part = later;
             }
             self.rest.extend_from_slice(part);
@@ -45,6 +47,13 @@ impl Lines {
         line(plain(shown).trim_end());
         self.rest.clear();
     }
+}
+
+/// Returns how many of the bytes come before a character at their end that is not whole yet.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let last = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
+    let begun = std::str::from_utf8(last).is_err_and(|error| error.error_len().is_none());
+    bytes.len() - if begun { last.len() } else { 0 }
 }
 
 #[cfg(test)]
@@ -72,5 +81,13 @@ mod tests {
         assert_eq!(lines(&[b"\xff\xfe\x1b[2Jx\x07\n"]), ["\u{fffd}\u{fffd}x"]);
         let long = lines(&[&vec![b'x'; 10_000]]);
         assert_eq!(long.iter().map(String::len).collect::<Vec<_>>(), [4096, 4096, 1808]);
+    }
+    #[test]
+    fn a_cut_keeps_characters_whole() {
+        let text = format!("x{}", "ä".repeat(4096));
+        let cut = lines(&[&text.as_bytes()[..4096], &text.as_bytes()[4096..]]);
+        assert_eq!(cut.iter().map(String::len).collect::<Vec<_>>(), [4095, 4096, 2]);
+        assert_eq!(cut.concat(), text);
+        assert_eq!(lines(&[&[0xff; 5000]]).concat(), "\u{fffd}".repeat(5000));
     }
 }

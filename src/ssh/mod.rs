@@ -4,29 +4,37 @@
 //! Another host key than ours, a server that wants a password or does not speak SSH 2: never tried again. The connection
 //! ends or stalls in the middle of a command: [`Ended::Lost`], which is no exit code; what it means is for the caller.
 
+mod greeting;
 mod keys;
 mod lines;
+mod refusal;
 
 pub use keys::Keys;
 pub use lines::Lines;
+pub use refusal::Refusal;
 
 use std::borrow::Cow;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use russh::client::{self, AuthResult, Handle};
+use russh::client::{self, AuthResult, DisconnectReason, Handle};
 use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{ChannelMsg, Disconnect, MethodKind, Preferred};
+use russh::{ChannelMsg, Disconnect, MethodSet, Preferred, Sig};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio::time::{Instant, timeout_at};
 
+use self::greeting::{Greeting, Watched};
+use self::refusal::Awaited;
 use crate::error::{Doing as _, Error, Result};
 use crate::interrupt;
+use crate::vm::report::plain;
 
 /// How long one attempt may take from the first packet to the accepted key. A translated machine that is still starting
 /// needs up to ten seconds for the key exchange alone.
-const ATTEMPT: Duration = Duration::from_secs(30);
+pub const ATTEMPT: Duration = Duration::from_secs(30);
 /// How often a silent machine is asked whether it is there, and how many of these questions may stay without an answer: two
 /// minutes of silence are a lost connection. A busy translated machine was seen to be silent for some seconds.
 const ALIVE: Duration = Duration::from_secs(20);
@@ -35,6 +43,8 @@ const ALIVE_MAX: usize = 6;
 const LOOK: Duration = Duration::from_millis(200);
 /// What is sent at once: as much as fits into one packet of every server (RFC 4253, 6.1).
 const CHUNK: usize = 32 * 1024;
+/// Characters of what a server says about itself that a message shows: a line of a terminal, with what stands around it.
+const SHOWN: usize = 100;
 
 /// Where a machine's SSH server is, and how it and we are known.
 #[derive(Debug, Clone)]
@@ -45,15 +55,8 @@ pub struct Address {
     pub user: String,
     /// The keys of this bake.
     pub keys: Arc<Keys>,
-}
-
-/// Why there is no session.
-#[derive(Debug)]
-pub enum Refusal {
-    /// It may be starting; trying again makes sense. The text says what was seen.
-    NotYet(String),
-    /// It never will be what we want.
-    Never(Error),
+    /// How long one attempt may take: [`ATTEMPT`], where nothing else is known.
+    pub patience: Duration,
 }
 
 /// How a command ended.
@@ -71,13 +74,41 @@ pub enum Ended {
 pub struct Session {
     runtime: Runtime,
     handle: Handle<Pinned>,
+    seen: Seen,
+}
+
+/// What one connection shows of itself while it is made and when it ends.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    greeting: Arc<Mutex<Greeting>>,
+    /// The fingerprint of a host key that is not the machine's.
+    other_key: Arc<OnceLock<String>>,
+    /// How the connection ended.
+    end: Arc<OnceLock<String>>,
+}
+
+impl Seen {
+    fn greeting<T: Default>(&self, of: impl FnOnce(&Greeting) -> T) -> T {
+        self.greeting.lock().map(|greeting| of(&greeting)).unwrap_or_default()
+    }
+
+    fn said(&self) -> Option<String> {
+        self.greeting(Greeting::said)
+    }
+
+    fn has_version(&self) -> bool {
+        self.greeting(Greeting::is_over)
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.greeting(Greeting::is_foreign)
+    }
 }
 
 /// Accepts the one host key.
 struct Pinned {
     host: PublicKey,
-    /// The fingerprint of another one, where that was shown.
-    seen: Arc<std::sync::Mutex<Option<String>>>,
+    seen: Seen,
 }
 
 impl client::Handler for Pinned {
@@ -90,10 +121,18 @@ impl client::Handler for Pinned {
             }
             PublicKeyOrCertificate::Certificate(_) => (false, "a certificate".to_owned()),
         };
-        if !same && let Ok(mut seen) = self.seen.lock() {
-            *seen = Some(fingerprint);
+        if !same {
+            self.seen.other_key.get_or_init(|| fingerprint);
         }
         Ok(same)
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
+        self.seen.end.get_or_init(|| refusal::end(&reason));
+        match reason {
+            DisconnectReason::ReceivedDisconnect(_) => Ok(()),
+            DisconnectReason::Error(error) => Err(error),
+        }
     }
 }
 
@@ -109,24 +148,10 @@ impl Session {
             .build()
             .doing(|| "starting to speak SSH")
             .map_err(Refusal::Never)?;
-        let seen = Arc::new(std::sync::Mutex::new(None));
-        let pinned = Pinned { host: address.keys.host().clone(), seen: Arc::clone(&seen) };
-        let attempt = async {
-            match tokio::time::timeout(ATTEMPT, open(address, pinned)).await {
-                Ok(opened) => opened,
-                Err(_) => Err(Refusal::NotYet(format!(
-                    "it accepts the connection and says nothing for {} s",
-                    ATTEMPT.as_secs()
-                ))),
-            }
-        };
-        let opened = runtime.block_on(interruptible(attempt)).map_err(Refusal::Never)?;
-        let shown = seen.lock().ok().and_then(|mut seen| seen.take());
-        match (opened, shown) {
-            (_, Some(shown)) => Err(Refusal::Never(wrong_key(address, &shown))),
-            (Ok(handle), None) => Ok(Self { runtime, handle }),
-            (Err(refusal), None) => Err(refusal),
-        }
+        let seen = Seen::default();
+        let handle =
+            runtime.block_on(interruptible(open(address, &seen))).map_err(Refusal::Never).flatten()?;
+        Ok(Self { runtime, handle, seen })
     }
 
     /// Runs a command with the remote account's shell, its standard input read from `input`, and hands over what it prints
@@ -140,8 +165,8 @@ impl Session {
         input: &mut (dyn Read + Send),
         output: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<Ended> {
-        let handle = &self.handle;
-        self.runtime.block_on(interruptible(exec(handle, command, input, output)))?
+        let (handle, seen) = (&self.handle, &self.seen);
+        self.runtime.block_on(interruptible(exec(handle, seen, command, input, output)))?
     }
 
     /// Says goodbye, where anyone still listens.
@@ -167,7 +192,6 @@ fn config() -> client::Config {
     client::Config {
         keepalive_interval: Some(ALIVE),
         keepalive_max: ALIVE_MAX,
-        nodelay: true,
         preferred: Preferred {
             // The kind of key that the machine was given. A server without it is not that machine.
             key: Cow::Borrowed(&[Algorithm::Ed25519]),
@@ -177,74 +201,63 @@ fn config() -> client::Config {
     }
 }
 
-async fn open(address: &Address, pinned: Pinned) -> std::result::Result<Handle<Pinned>, Refusal> {
-    let mut handle = client::connect(Arc::new(config()), address.socket, pinned)
+async fn open(address: &Address, seen: &Seen) -> std::result::Result<Handle<Pinned>, Refusal> {
+    let end = Instant::now() + address.patience;
+    let late = |awaited| refusal::late(address, seen, awaited);
+    let stream = timeout_at(end, TcpStream::connect(address.socket))
         .await
-        .map_err(|error| refusal(address, &error))?;
+        .map_err(|_| late(Awaited::Connection))?
+        .map_err(|error| refusal::unreachable(address, &error))?;
+    // Without it, each short command waits for an answer to the packet before; the connection works all the same.
+    let _ = stream.set_nodelay(true);
+    let stream = Watched::new(stream, Arc::clone(&seen.greeting));
+    let pinned = Pinned { host: address.keys.host().clone(), seen: seen.clone() };
+    let mut handle = timeout_at(end, client::connect_stream(Arc::new(config()), stream, pinned))
+        .await
+        .map_err(|_| late(Awaited::KeyExchange))?
+        .map_err(|error| refusal::before_keys(address, seen, &error))?;
     let key = PrivateKeyWithHashAlg::new(address.keys.client(), None);
-    match handle.authenticate_publickey(address.user.clone(), key).await {
+    let verdict = timeout_at(end, handle.authenticate_publickey(address.user.clone(), key))
+        .await
+        .map_err(|_| late(Awaited::Verdict))?;
+    match verdict {
         Ok(AuthResult::Success) => Ok(handle),
-        Ok(AuthResult::Failure { remaining_methods, .. }) => {
-            Err(if remaining_methods.contains(&MethodKind::PublicKey) {
-                // The server may be up before the machine has written down our key.
-                Refusal::NotYet(format!("it does not let `{}` in with our key", address.user))
-            } else {
-                let offered: Vec<&str> = remaining_methods.iter().map(Into::into).collect();
-                Refusal::Never(
-                    Error::failed(format!(
-                        "{} takes no keys from `{}`, only: {}",
-                        address.socket,
-                        address.user,
-                        offered.join(", ")
-                    ))
-                    .hint(
-                        "rekiln knows no passwords: let sshd accept public keys (`PubkeyAuthentication yes`)",
-                    ),
-                )
-            })
+        Ok(AuthResult::Failure { remaining_methods, partial_success }) => {
+            Err(refusal::denied(address, seen, &remaining_methods, partial_success))
         }
-        Err(error) => Err(refusal(address, &error)),
+        // Nobody took the question: the connection had ended.
+        Err(_) => Err(refusal::denied(address, seen, &MethodSet::empty(), false)),
     }
 }
 
-/// Tells what will change with time from what will not.
-fn refusal(address: &Address, error: &russh::Error) -> Refusal {
-    match error {
-        russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, .. } => {
-            Refusal::Never(wrong_key(address, "one of another kind"))
-        }
-        russh::Error::NoCommonAlgo { .. } | russh::Error::WrongServerSig => Refusal::Never(Error::failed(
-            format!("{} speaks another SSH than we do: {error}", address.socket),
-        )),
-        russh::Error::Version => Refusal::Never(
-            Error::failed(format!("what listens on {} does not speak SSH 2", address.socket))
-                .hint("another program may have taken the port; it is tried with a new port the next time"),
-        ),
-        error => Refusal::NotYet(error.to_string()),
+/// Returns what a server says, fit for one line of a terminal.
+fn shown(text: &str) -> String {
+    let text = plain(text).replace(['\n', '\t'], " ");
+    let text = text.trim();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
-}
-
-fn wrong_key(address: &Address, shown: &str) -> Error {
-    Error::failed(format!(
-        "what answers on {} is not the machine that was started: its host key is not the one that was given to it, but {shown}",
-        address.socket
-    ))
-    .hint("nothing was sent to it. Someone may sit between, or the image does not take a host key from its seed: look at the console")
 }
 
 async fn exec(
     handle: &Handle<Pinned>,
+    seen: &Seen,
     command: &str,
     input: &mut (dyn Read + Send),
     output: &mut (dyn FnMut(&[u8]) + Send),
 ) -> Result<Ended> {
-    let lost = |error: russh::Error| Ok(Ended::Lost(error.to_string()));
+    let lost = |error: russh::Error| Ended::Lost(seen.end.get().cloned().unwrap_or_else(|| error.to_string()));
     let channel = match handle.channel_open_session().await {
         Ok(channel) => channel,
-        Err(error) => return lost(error),
+        Err(russh::Error::ChannelOpenFailure(why)) => {
+            return Err(Error::failed(format!("the machine's SSH server starts no command: {why:?}"))
+                .hint("it may allow none (`MaxSessions`), or have no memory for one"));
+        }
+        Err(error) => return Ok(lost(error)),
     };
     if let Err(error) = channel.exec(true, command).await {
-        return lost(error);
+        return Ok(lost(error));
     }
     let (mut from, to) = channel.split();
     let send = async {
@@ -265,22 +278,35 @@ async fn exec(
         // What the machine says is taken even while it reads nothing, or both would wait for each other.
         tokio::select! {
             all = &mut send, if sending => {
-                all?;
+                if let Err(error) = all {
+                    // Or the command would wait for the rest, and the machine would send what nobody takes.
+                    let _ = to.close().await;
+                    return Err(error);
+                }
                 sending = false;
             }
             message = from.wait() => match message {
                 Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => output(&data),
                 Some(ChannelMsg::ExitStatus { exit_status }) => ended = Some(Ended::Exit(exit_status)),
-                Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                    ended = Some(Ended::Signal(format!("{signal_name:?}")));
-                }
+                Some(ChannelMsg::ExitSignal { signal_name, .. }) => ended = Some(Ended::Signal(name(&signal_name))),
                 Some(ChannelMsg::Failure) => {
                     return Err(Error::failed("the machine's SSH server refuses to run commands"));
                 }
-                Some(ChannelMsg::Close) | None => break,
+                Some(ChannelMsg::Close) => {
+                    let untold = || Ended::Lost("it ended the command and did not say how".to_owned());
+                    return Ok(ended.unwrap_or_else(untold));
+                }
+                None => return Ok(ended.unwrap_or_else(|| lost(russh::Error::Disconnect))),
                 Some(_) => {}
             },
         }
     }
-    Ok(ended.unwrap_or_else(|| Ended::Lost("the connection ended in the middle of a command".to_owned())))
+}
+
+/// Returns a signal's name without `SIG`. What the protocol has no name for is what the server calls it.
+fn name(signal: &Sig) -> String {
+    match signal {
+        Sig::Custom(name) => shown(name),
+        signal => format!("{signal:?}"),
+    }
 }

@@ -49,10 +49,13 @@ pub fn plain(text: &str) -> String {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
-            // A control sequence: `ESC [`, parameters, and one letter; other escapes are two characters.
-            '\x1b' if chars.next() == Some('[') => {
-                while chars.next_if(|c| !c.is_ascii_alphabetic()).is_some() {}
-                chars.next();
+            // A control sequence: `ESC [`, parameters, and one final character (ECMA-48, 5.4); other escapes are two
+            // characters. What breaks off is no reason to swallow what follows.
+            '\x1b' => {
+                if chars.next_if(|c| !c.is_control()) == Some('[') {
+                    while chars.next_if(|c| (' '..='?').contains(c)).is_some() {}
+                    chars.next_if(|c| ('@'..='~').contains(c));
+                }
             }
             '\n' | '\t' => plain.push(c),
             c if c.is_control() => {}
@@ -90,5 +93,6 @@ mod tests {
     #[test]
     fn console_cannot_move_the_cursor() {
         assert_eq!(plain("a\x1b[2J\x1b[1;31mb\r\x07c\n\x1bcd"), "abc\nd");
+        assert_eq!(plain("\x1b[3~a\x1b[\nb\x1b[1;\x1b[2Jc\x1b\nd\x1b"), "a\nbc\nd");
     }
 }

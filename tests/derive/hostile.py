@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Servers that an SSH client must survive, one a mode, on 127.0.0.1. `hostile.py MODE [PUBLIC-KEY]`.
 
-The first line of output is JSON with the `port` and, where OpenSSH's own sshd serves, with its public `host_key` as in
-`known_hosts`. A server ends when its input ends, or by itself after two minutes; so do its children and files.
+The first line of output is JSON with the `port` and, where OpenSSH's own sshd serves, with the public `host_key` to pin as
+in `known_hosts`, the `own_key` that the server shows, and the path of its `log`, at level DEBUG1. A server ends when its input ends, or by itself after two minutes; so do its children and files.
 
 Without SSH, by itself:
-    banner                a megabyte of lines before the version, which RFC 4253 allows, then the version and nothing
-    banner-endless-line   a megabyte without an end of line, then nothing
+    banner                64 MiB of lines before the version, which RFC 4253 allows, then the version and nothing
+    banner-endless-line   64 MiB without an end of line, then nothing
     stall                 takes connections and says nothing
     stall-after-version   says its version and nothing else
     garbage               its version, then bytes that are no packets
@@ -17,7 +17,11 @@ OpenSSH's sshd, as root, from a configuration of its own (needs root and the pac
 as root where keys are taken):
     key                   lets the key in
     other-host-key        the same, and prints a host key that is not its own: what a client would be told to pin
+    rsa-host-key          the same, and its own is of another kind, too
     password              asks for passwords and takes no key
+    key-and-password      takes the key and then wants a password, too
+    one-try               ends the connection at the first key that it does not know
+    no-sessions           lets the key in and starts no command
     forced-banner         lets the key in after a banner of 250,000 bytes, the most that its packets hold
     stall-in-session      lets the key in; every command only sleeps
     close-in-session      lets the key in; every command ends at once with status 7
@@ -42,8 +46,9 @@ import time
 
 # Longer than any test waits; nothing may stay when whoever started it forgot it.
 LIMIT_S = 120
-# More than anybody may keep in memory of a server that has not shown who it is.
-FLOOD = 1 << 20
+# Far more than what a program's memory grows by for other reasons while it connects.
+FLOOD = 64 << 20
+GARBAGE = 1 << 20
 # sshd sends a banner in one packet, and no packet may be larger than a quarter of a megabyte.
 BANNER = 250_000
 # Garbage is the same in each run.
@@ -56,15 +61,15 @@ libc = ctypes.CDLL(None)
 VERSION = b"SSH-2.0-hostile\r\n"
 LINE = b"The quick brown fox has something to say before it says who it is.\r\n"
 
-# What each mode of ours sends; None holds the connection open.
+# What each mode of ours sends, and how often; None holds the connection open.
 SCRIPTS = {
-    "banner": [LINE * (FLOOD // len(LINE)), VERSION, None],
-    "banner-endless-line": [b"x" * FLOOD, None],
+    "banner": [(LINE, FLOOD // len(LINE)), (VERSION, 1), None],
+    "banner-endless-line": [(b"x" * 65536, FLOOD // 65536), None],
     "stall": [None],
-    "stall-after-version": [VERSION, None],
-    "garbage": [VERSION, random.Random(SEED).randbytes(FLOOD), None],
+    "stall-after-version": [(VERSION, 1), None],
+    "garbage": [(VERSION, 1), (random.Random(SEED).randbytes(GARBAGE), 1), None],
     "close": [],
-    "version1": [b"SSH-1.5-hostile\r\n", None],
+    "version1": [(b"SSH-1.5-hostile\r\n", 1), None],
 }
 
 KEYS_ONLY = "PubkeyAuthentication yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
@@ -72,8 +77,12 @@ KEYS_ONLY = "PubkeyAuthentication yes\nPasswordAuthentication no\nKbdInteractive
 CONFIGURATIONS = {
     "key": KEYS_ONLY,
     "other-host-key": KEYS_ONLY,
+    "rsa-host-key": KEYS_ONLY,
     # By itself: with PAM it would need a service of that name, and read this machine's passwords.
     "password": "PubkeyAuthentication no\nPasswordAuthentication yes\nKbdInteractiveAuthentication yes\n",
+    "key-and-password": "PasswordAuthentication yes\nAuthenticationMethods publickey,password\n",
+    "one-try": f"{KEYS_ONLY}MaxAuthTries 1\n",
+    "no-sessions": f"{KEYS_ONLY}MaxSessions 0\n",
     "forced-banner": f"{KEYS_ONLY}Banner {{work}}/banner\n",
     "stall-in-session": f"{KEYS_ONLY}ForceCommand exec sleep {LIMIT_S}\n",
     "close-in-session": f"{KEYS_ONLY}ForceCommand exit 7\n",
@@ -87,6 +96,7 @@ StrictModes no
 PermitRootLogin {root}
 AuthorizedKeysFile {work}/authorized
 PermitUserRC no
+LogLevel DEBUG1
 """
 # sshd is the first process of a namespace: when it goes, so does whatever its sessions started. What it writes of logins
 # (wtmp, btmp) and wants below /run, and what it reads of passwords, is not this machine's.
@@ -127,8 +137,10 @@ def serve(script, connection):
                 # Reads until the client goes, so that the kernel never answers for this server.
                 while connection.recv(65536):
                     pass
-            else:
-                connection.sendall(part)
+                continue
+            what, times = part
+            for _ in range(times):
+                connection.sendall(what)
 
 
 def by_itself(mode):
@@ -147,9 +159,9 @@ def by_itself(mode):
         wait_for_end()
 
 
-def make_key(path):
+def make_key(path, kind="ed25519"):
     """Returns the public part as `known_hosts` has it, without the comment."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path], stdin=subprocess.DEVNULL, check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", path], stdin=subprocess.DEVNULL, check=True)
     return " ".join(pathlib.Path(f"{path}.pub").read_text().split()[:2])
 
 
@@ -169,15 +181,14 @@ def by_sshd(mode, public_key):
     if os.geteuid() != 0:
         sys.exit("hostile: sshd needs root")
     if not os.path.exists(SSHD) or not shutil.which("ssh-keygen"):
-        sys.exit("hostile: no sshd here: RUNLEVEL=1 apt-get install openssh-server (the variable keeps it from starting)")
+        sys.exit("hostile: no sshd here: apt-get install --no-install-recommends openssh-server openssh-client (it need not run: this starts its own)")
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
         work = pathlib.Path(name)
-        host_key = make_key(work / "host")
-        if mode == "other-host-key":
-            host_key = make_key(work / "other")
+        own_key = make_key(work / "host", "rsa" if mode == "rsa-host-key" else "ed25519")
+        host_key = make_key(work / "other") if mode in ("other-host-key", "rsa-host-key") else own_key
         (work / "authorized").write_text(f"{public_key or ''}\n")
         (work / "banner").write_bytes(LINE * (BANNER // len(LINE)))
-        root = "yes" if mode == "password" else "prohibit-password"
+        root = "yes" if "password" in mode else "prohibit-password"
         text = (COMMON + CONFIGURATIONS[mode]).format(work=work, root=root)
         (work / "config").write_text(text)
         port = free_port()
@@ -193,7 +204,7 @@ def by_sshd(mode, public_key):
                 if sshd.poll() is not None:
                     sys.exit(f"hostile: sshd ended:\n{(work / 'log').read_text(errors='replace')[-2000:]}")
                 time.sleep(0.02)
-            say(port=port, host_key=host_key)
+            say(port=port, host_key=host_key, own_key=own_key, log=str(work / "log"))
             wait_for_end(also=lambda: sshd.poll() is not None)
         finally:
             sshd.kill()
