@@ -1,5 +1,7 @@
 //! The one integration binary.
 
+#[cfg(all(feature = "aws", feature = "ssh"))]
+mod ami;
 #[cfg(feature = "aws")]
 mod audit;
 mod bake;

@@ -7,7 +7,7 @@ mod faults;
 mod judge;
 mod killed;
 mod many;
-mod real;
+pub mod real;
 mod refused;
 mod rivals;
 mod same;

@@ -24,11 +24,14 @@ prints `listening PORT`, and ends when its standard input is closed. Beside the 
     POST /control/times {"boot": s, "terminate": s, "initial": s, "proceed": s, "retry": s}  how long things take
     POST /control/stale {"seconds": s}  Describe calls of groups, instances and targets answer what was true before
     POST /control/console {"instance": id, "text": …}  what an instance has written to its console
+    POST /control/vendor {"account", "region", "path", "name", "owner", "gib", "boot_mode", "tags"}  another account's AMI
+    POST /control/disk {"instance": id, "path": file}  where an instance's root disk lies, of which images are made
+    POST /control/off {"instance": id}  the instance has switched itself off
     POST /control/target_groups {"target_group": name or ARN, "in_use": …, "probe": …}  it is in use, or not, whatever
                                         its listeners are; its targets are really asked, at their private addresses
 
 The files are: snapshots and EBS direct (snapshots.py, ebs.py), images (image*.py), instances (machines.py,
-instance_actions.py), templates (launch_templates.py), target groups (targets.py, target_actions.py), groups (groups.py:
+instance_actions.py), templates (launch_templates.py), target groups (targets.py, target_actions.py), disks (disks.py), groups (groups.py:
 the model, lifecycle.py: a member's way, scaling.py: what a group does by itself, launching.py, warm_pools.py, hooks.py,
 and *_actions.py), and what makes time pass (timeline.py, clockwork.py).
 """
@@ -66,6 +69,7 @@ from werkzeug.serving import make_server
 
 import access
 import clockwork
+import disks
 import ebs
 import fleet_control
 import image_attributes
@@ -86,7 +90,7 @@ QUERY_SERVICES = {"sts", "iam", "autoscaling", "elasticloadbalancing", "sns", "c
 
 def install() -> None:
     """Put the corrections into moto's classes."""
-    for module in (snapshots, images, image_attributes, launch_templates, instance_actions):
+    for module in (snapshots, images, image_attributes, launch_templates, instance_actions, disks):
         for action in module.ACTIONS:
             setattr(EC2Response, action.__name__, action)
     access.install()
@@ -210,8 +214,9 @@ def control(request: Request, body: bytes) -> ebs.Answer:
     try:
         given = json.loads(body or b"{}")
         action = (request.method, request.path)
-        if request.method == "POST" and request.path in fleet_control.ACTIONS:
-            act = fleet_control.ACTIONS[request.path]
+        controls = fleet_control.ACTIONS | disks.CONTROLS
+        if request.method == "POST" and request.path in controls:
+            act = controls[request.path]
             return ebs.json_answer(200, clockwork.during(lambda: act(given)))
         if action == ("GET", "/control/log"):
             return ebs.json_answer(200, clockwork.during(lambda: fleet_control.log(request.query)))

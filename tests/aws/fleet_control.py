@@ -129,7 +129,22 @@ def state() -> dict[str, list[dict[str, Any]]]:
         "instances": [state_of_machine(cell, machine) for cell in cells for machine in cell.machines.values()],
         "templates": [entry for cell in cells for entry in launch_templates.state_of_templates(cell.ec2)],
         "target_groups": [entry for cell in cells for entry in target_actions.state_of_target_groups(cell.elbv2)],
+        "security_groups": [
+            {"id": group.id, "name": group.name, "tags": tags_of(cell.ec2, group.id), "rules": rules(group)}
+            for cell in cells
+            for groups in cell.ec2.groups.values()
+            for group in groups.values()
+            if group.name != "default"
+        ],
     }
+
+
+def rules(group: Any) -> list[dict[str, Any]]:
+    """What a security group admits."""
+    return [
+        {"from": rule.from_port, "to": rule.to_port, "ranges": [rule.ip_range.get("CidrIp")]}
+        for rule in group.ingress_rules
+    ]
 
 
 def state_of_group(group: Group) -> dict[str, Any]:
@@ -180,6 +195,15 @@ def state_of_machine(cell: Cell, machine: Machine) -> dict[str, Any]:
         "private_ip": machine.private_ip,
         "group": tags.get("aws:autoscaling:groupName"),
         "client_token": machine.client_token,
+        "user_data": None if machine.user_data is None else str(machine.user_data),
+        "shutdown": machine.instance_initiated_shutdown_behavior,
+        "tokens": machine.metadata_options.http_tokens,
+        "volumes": [
+            {"gib": volume.size, "encrypted": bool(volume.encrypted), "key": volume.kms_key_id}
+            for volume in (cell.ec2.volumes.get(mapped.volume_id) for _, mapped in machine.get_block_device_mapping)
+            if volume
+        ],
+        "security_groups": [group.id for nic in machine.nics.values() for group in nic.group_set],
         "tags": tags,
     }
 

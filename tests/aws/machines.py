@@ -99,10 +99,10 @@ class Machine(MotoInstance):
         self.turn("pending")
         self.later(WORLD.times["boot"], lambda: self.turn("running"))
 
-    def halt(self) -> None:
+    def halt(self, reason: tuple[str, str] = USER) -> None:
         """Stop, and keep the disks."""
         if self.state in ("pending", "running"):
-            self.turn("stopping", USER)
+            self.turn("stopping", reason)
             self.later(WORLD.times["terminate"], lambda: self.turn("stopped"))
 
     def finish(self, reason: tuple[str, str] = USER) -> None:

@@ -57,6 +57,8 @@ class World:
         # Images and types of instances.
         self.bad: set[str] = set()
         self.consoles: dict[str, str] = {}
+        # instance -> the file that is its root disk: see disks.py.
+        self.disks: dict[str, str] = {}
         # How old the answers of Describe calls are, and what was true when: see views.py.
         self.stale = 0.0
         self.views: list[tuple[float, Any]] = []

@@ -141,7 +141,8 @@ impl Stage {
         self.path("repo")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of the stage.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 

@@ -120,7 +120,7 @@ impl Drop for Hypervisor<'_> {
 }
 
 /// Hands what comes to an address on to a port of 127.0.0.1, where the machine is, until it is over.
-fn relay(address: SocketAddr, host: u16, over: Arc<AtomicBool>) {
+pub fn relay(address: SocketAddr, host: u16, over: Arc<AtomicBool>) {
     let listener = TcpListener::bind(address).expect("an address of this machine");
     listener.set_nonblocking(true).expect("set");
     spawn(move || {

@@ -30,8 +30,8 @@ use crate::store::{Store, directories};
 /// The version of the format that this program writes.
 const VERSION: u32 = 1;
 
-/// Between two looks at something that ends.
-const LOOK: Duration = Duration::from_secs(2);
+/// The first wait between two looks at an instance that ends; doubled after each, up to the longest.
+const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// How long an instance may take to be terminated: minutes where it does not answer the hypervisor.
 const ENDING: SignedDuration = SignedDuration::from_mins(15);
@@ -220,6 +220,7 @@ pub async fn remove(aws: &Aws, entry: &Building, what: Remains) -> Result<Vec<St
     let start = Timestamp::now();
     let mut removed = BTreeSet::new();
     let mut patience = Patience::to_the_end();
+    let mut look = LOOK.0;
     loop {
         match remove_once(aws, entry, what, &mut removed).await {
             Ok(true) => return Ok(removed.into_iter().collect()),
@@ -230,7 +231,8 @@ pub async fn remove(aws: &Aws, entry: &Building, what: Remains) -> Result<Vec<St
             }
             Ok(false) => {
                 patience.renew();
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(look).await;
+                look = (look * 2).min(LOOK.1);
             }
             Err(error) => patience.after(error, &entry.region).await?,
         }

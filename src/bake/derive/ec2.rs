@@ -28,14 +28,14 @@ use crate::provider::aws::{Aws, Launched, Launching, Phase, Subnet, VendorImage,
 use crate::publish::plan::{DISK_TAG, EXPIRES_TAG, State};
 use crate::recipe::ami::AmiSource;
 use crate::scratch::Scratch;
-use crate::ssh::{Address, Keys};
+use crate::ssh::{ATTEMPT, Address, Keys};
 
 /// How long an instance may take to run and have an address: EC2 needs seconds, and a minute where it is busy.
 const STARTING: Duration = Duration::from_mins(5);
 /// How long an AMI may take to be available: its snapshot of some GiB takes minutes; one that took an hour never ended.
 const SNAPSHOT: Duration = Duration::from_hours(1);
-/// Between two looks at something that AWS works at.
-const LOOK: Duration = Duration::from_secs(2);
+/// The first wait between two looks at something that AWS works at; doubled after each, up to the longest.
+const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// Where AWS says which address one's connections come from.
 const WHO_AM_I: &str = "https://checkip.amazonaws.com";
 /// Bytes of a GiB, in which volumes are measured.
@@ -185,7 +185,7 @@ impl OnEc2<'_, '_> {
         let mut instance = bake.progress.step(&image.name, "launching an instance", || self.launch(&keys))?;
         let socket = self.reach(&mut instance)?;
         timed("launch", start);
-        let address = Address { socket, user: "root".to_owned(), keys };
+        let address = Address { socket, user: "root".to_owned(), keys, patience: ATTEMPT };
         let id = self.entry.instance.clone().unwrap_or_default();
         let step = format!("starting the vendor's system on {id} at {}", socket.ip());
         let mut machine = Remote::new(Box::new(instance), address, image.inputs.epoch);
@@ -316,6 +316,7 @@ impl OnEc2<'_, '_> {
     fn reach(&mut self, instance: &mut Instance) -> Result<SocketAddr> {
         let start = Instant::now();
         let id = self.entry.instance.clone().unwrap_or_default();
+        let mut look = LOOK.0;
         let ip = loop {
             let found = instance.look()?;
             if let Some(ended) = found.as_ref().filter(|found| found.phase == Phase::Terminated) {
@@ -339,7 +340,8 @@ impl OnEc2<'_, '_> {
                 ))
                 .hint("a subnet without an internet gateway has only private addresses: `private = true` in [source] ami"));
             }
-            pause(LOOK)?;
+            pause(look)?;
+            look = (look * 2).min(LOOK.1);
         };
         if let Some(group) = self.entry.group.clone() {
             let from = self.own_address(ip)?;
@@ -410,7 +412,9 @@ impl OnEc2<'_, '_> {
         }))?;
         self.entry.ami = made;
         self.held.write(self.entry)?;
+        let mut look = LOOK.0 / 2;
         loop {
+            look = (look * 2).min(LOOK.1);
             let found = self.runtime.block_on(insist(&region, || self.aws.image(&name)))?;
             match found.map(|found| (found.state, found.id, found.snapshot)) {
                 Some((State::Ready, ami, Some(snapshot))) => {
@@ -426,7 +430,7 @@ impl OnEc2<'_, '_> {
                         SNAPSHOT.as_secs()
                     )));
                 }
-                _ => pause(LOOK)?,
+                _ => pause(look)?,
             }
         }
     }
