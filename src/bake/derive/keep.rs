@@ -30,7 +30,9 @@ pub(super) fn after(
                 progress.note(image, line);
             }
             let start = Instant::now();
-            while start.elapsed() < keep.time && interrupt::check().is_ok() && machine.machine().must_run().is_ok()
+            while start.elapsed() < keep.time
+                && interrupt::check().is_ok()
+                && machine.machine().must_run().is_ok()
             {
                 std::thread::sleep(LOOK);
             }

@@ -98,7 +98,9 @@ impl Remote {
                     self.machine.last_words()
                 ))
                 .hint("the image must have cloud-init, which reads a NoCloud seed, and an SSH server")
-                .hint("a machine that only needs longer: `ssh_timeout = \"30m\"` in the recipe's [source.disk]"));
+                .hint(
+                    "a machine that only needs longer: `ssh_timeout = \"30m\"` in the recipe's [source.disk]",
+                ));
             }
             interrupt::check()?;
             std::thread::sleep(PAUSE);
@@ -221,10 +223,9 @@ impl Remote {
         let start = Instant::now();
         loop {
             let mut id = String::new();
-            let ended =
-                self.command("cat /proc/sys/kernel/random/boot_id", &mut empty(), &mut |line| {
-                    line.clone_into(&mut id);
-                })?;
+            let ended = self.command("cat /proc/sys/kernel/random/boot_id", &mut empty(), &mut |line| {
+                line.clone_into(&mut id);
+            })?;
             if ended == Ended::Exit(0) && !id.is_empty() {
                 return Ok(id);
             }
@@ -255,9 +256,8 @@ impl Remote {
             if may_reboot { "[ \"$(systemctl is-system-running)\" = stopping ] || " } else { "" };
         let program =
             shell::quoted(&format!("{}; code=$?; {unless_down}echo $code > {STATUS}", shell::command(argv)));
-        let start = format!(
-            "rm -f {STATUS}\n: > {OUTPUT}\nsetsid sh -c {program} > {OUTPUT} 2>&1 < /dev/null &\n"
-        );
+        let start =
+            format!("rm -f {STATUS}\n: > {OUTPUT}\nsetsid sh -c {program} > {OUTPUT} 2>&1 < /dev/null &\n");
         self.must("starting a script", &start, &mut |_| {})?;
         let mut last = Last::default();
         let mut seen = 0_u64;
@@ -305,8 +305,9 @@ impl Remote {
             }
         }
         let mut status = String::new();
-        let _ = self
-            .command(&format!("cat {STATUS}; rm -f {OUTPUT}"), &mut empty(), &mut |line| line.clone_into(&mut status))?;
+        let _ = self.command(&format!("cat {STATUS}; rm -f {OUTPUT}"), &mut empty(), &mut |line| {
+            line.clone_into(&mut status)
+        })?;
         let code = status.trim().parse().doing(|| format!("reading how {} ended", argv.join(" ")))?;
         self.judge(&argv.join(" "), &Ended::Exit(code), &last)
     }
