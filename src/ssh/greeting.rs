@@ -105,11 +105,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
@@ -146,7 +142,10 @@ mod tests {
     fn what_is_no_version_is_said_cut_and_without_what_moves_a_cursor() {
         assert_eq!(after(&[]).said(), None);
         assert_eq!(after(&[b"\r\n\r\n"]).said(), None);
-        assert_eq!(after(&[b"HTTP/1.1 400 Bad\r\nServer: x\r\n"]).said().as_deref(), Some("HTTP/1.1 400 Bad"));
+        assert_eq!(
+            after(&[b"HTTP/1.1 400 Bad\r\nServer: x\r\n"]).said().as_deref(),
+            Some("HTTP/1.1 400 Bad")
+        );
         assert_eq!(after(&[b"\x1b[2J\x07pass", b"word: "]).said().as_deref(), Some("password:"));
         let greeting = after(&[&vec![b'x'; 1 << 20]]);
         assert!(greeting.line.len() == LINE_MAX && greeting.said().is_some_and(|said| said.len() < LINE_MAX));

@@ -73,7 +73,9 @@ impl Keys {
     pub fn host_private(&self) -> Result<impl std::ops::Deref<Target = String> + use<>> {
         match &self.host {
             Host::Given(host) => host.to_openssh(LineEnding::LF).map_err(|error| unwritable(&error)),
-            Host::Told(_) => Err(Error::failed("the machine has a host key of its own, and cannot be given one")),
+            Host::Told(_) => {
+                Err(Error::failed("the machine has a host key of its own, and cannot be given one"))
+            }
         }
     }
 

@@ -172,7 +172,7 @@ impl Session {
     /// Says goodbye, where anyone still listens.
     pub fn close(self) {
         let goodbye = self.handle.disconnect(Disconnect::ByApplication, "", "");
-        let _ = self.runtime.block_on(tokio::time::timeout(LOOK, goodbye));
+        let _ = self.runtime.block_on(async { tokio::time::timeout(LOOK, goodbye).await });
         self.runtime.shutdown_background();
     }
 }
@@ -247,7 +247,8 @@ async fn exec(
     input: &mut (dyn Read + Send),
     output: &mut (dyn FnMut(&[u8]) + Send),
 ) -> Result<Ended> {
-    let lost = |error: russh::Error| Ended::Lost(seen.end.get().cloned().unwrap_or_else(|| error.to_string()));
+    let lost =
+        |error: russh::Error| Ended::Lost(seen.end.get().cloned().unwrap_or_else(|| error.to_string()));
     let channel = match handle.channel_open_session().await {
         Ok(channel) => channel,
         Err(russh::Error::ChannelOpenFailure(why)) => {

@@ -112,8 +112,9 @@ pub(super) fn denied(address: &Address, seen: &Seen, remaining: &MethodSet, part
         Refusal::NotYet(format!("{socket} does not say whether it lets `{user}` in: {end}"))
     } else if partial {
         Refusal::Never(
-            Error::failed(format!("{socket} takes our key from `{user}` and wants more: {offered}"))
-                .hint("rekiln knows no passwords: let a key be enough for sshd (`AuthenticationMethods publickey`)"),
+            Error::failed(format!("{socket} takes our key from `{user}` and wants more: {offered}")).hint(
+                "rekiln knows no passwords: let a key be enough for sshd (`AuthenticationMethods publickey`)",
+            ),
         )
     } else if remaining.contains(&MethodKind::PublicKey) {
         // The server may be up before the machine has written down our key.

@@ -7,7 +7,7 @@ use rekiln::ssh::{Ended, Lines};
 use super::server::{Stage, bytes};
 
 /// More than the windows of both sides hold together (2 MiB each), and than what pipes and sockets take besides.
-const MUCH: usize = 12 << 20;
+const MUCH: usize = 8 << 20;
 
 #[test]
 fn commands_end_with_their_codes_and_both_outputs_come() {
@@ -23,7 +23,7 @@ fn commands_end_with_their_codes_and_both_outputs_come() {
     // What is no name of a program, to a shell.
     assert_eq!(stage.run("/nowhere/at/all 2>/dev/null", b""), (Ended::Exit(127), Vec::new()));
     stage.session.close();
-    stage.server.log_with("userauth-request for user root");
+    stage.server.log_with("Received disconnect from");
 }
 
 #[test]
@@ -32,8 +32,7 @@ fn output_comes_while_the_command_runs() {
     let dir = tempfile::tempdir().expect("a directory");
     let seen = dir.path().join("seen");
     // It waits for somebody who has read its first word.
-    let command =
-        format!("echo first; while [ ! -e {} ]; do sleep 0.05; done; echo second", seen.display());
+    let command = format!("echo first; while [ ! -e {} ]; do sleep 0.05; done; echo second", seen.display());
     let mut output = Vec::new();
     let ended = stage.session.run(&command, &mut io::empty(), &mut |bytes| {
         output.extend_from_slice(bytes);
@@ -73,14 +72,17 @@ fn much_output_comes_as_it_is_while_input_is_sent() {
 fn what_commands_print_is_cut_into_lines_that_a_terminal_can_take() {
     let mut stage = Stage::new("key");
     let mut hostile: Vec<u8> = (0..=255).collect();
-    hostile.extend_from_slice(b"\x1b]0;title\x07\x1b[2J\x1b[31mred\x1b[0m\x9b31m\xc2\x9b31m\x1bc\x1b[\n\x1b\nend\r\n");
+    hostile.extend_from_slice(
+        b"\x1b]0;title\x07\x1b[2J\x1b[31mred\x1b[0m\x9b31m\xc2\x9b31m\x1bc\x1b[\n\x1b\nend\r\n",
+    );
     hostile.extend(bytes(1 << 20));
     hostile.extend(std::iter::repeat_n(b'x', 1 << 20));
     hostile.extend_from_slice("\u{1b}[1;1H\u{202e}".repeat(100_000).as_bytes());
 
     let (mut lines, mut seen) = (Lines::default(), Vec::new());
     let mut line = |text: &str| seen.push(text.to_owned());
-    let ended = stage.session.run("exec cat", &mut hostile.as_slice(), &mut |bytes| lines.take(bytes, &mut line));
+    let ended =
+        stage.session.run("exec cat", &mut hostile.as_slice(), &mut |bytes| lines.take(bytes, &mut line));
     assert_eq!(ended.expect("nobody interrupts"), Ended::Exit(0));
     lines.end(&mut line);
     for text in &seen {

@@ -60,16 +60,20 @@ fn nobody_listens() {
 
 #[test]
 fn a_server_may_say_nothing_or_only_its_version() {
-    let (_server, address) = without_ssh("stall");
-    assert_eq!(
-        not_yet(&address),
-        format!("{} accepts the connection and says nothing for 3 s", address.socket)
-    );
-    let (_server, address) = without_ssh("stall-after-version");
-    assert_eq!(
-        not_yet(&address),
-        format!("{} says `SSH-2.0-hostile` and does not exchange keys within 3 s", address.socket)
-    );
+    let silent = || {
+        let (_server, address) = without_ssh("stall");
+        let said = format!("{} accepts the connection and says nothing for 3 s", address.socket);
+        assert_eq!(not_yet(&address), said);
+    };
+    let brief = || {
+        let (_server, address) = without_ssh("stall-after-version");
+        let said = format!("{} says `SSH-2.0-hostile` and does not exchange keys within 3 s", address.socket);
+        assert_eq!(not_yet(&address), said);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(silent);
+        scope.spawn(brief);
+    });
 }
 
 #[test]
@@ -82,7 +86,8 @@ fn a_server_may_hang_up() {
 fn what_is_no_ssh_stays_none() {
     let hint = "another program may have taken the port; it is tried with a new port the next time";
     let (_server, address) = without_ssh("version1");
-    let no_ssh = |address: &Address| format!("what listens on {} does not speak SSH 2: it says ", address.socket);
+    let no_ssh =
+        |address: &Address| format!("what listens on {} does not speak SSH 2: it says ", address.socket);
     assert_eq!(never(&address), (format!("{}`SSH-1.5-hostile`", no_ssh(&address)), hint.to_owned()));
 
     let (_server, address) = without_ssh("banner");
@@ -96,10 +101,7 @@ fn what_is_no_ssh_stays_none() {
     let (text, hint) = never(&address);
     // The first four bytes of its garbage.
     let size = "Bad packet size: 4266989771";
-    assert_eq!(
-        text,
-        format!("{} says `SSH-2.0-hostile` and then what is no SSH: {size}", address.socket)
-    );
+    assert_eq!(text, format!("{} says `SSH-2.0-hostile` and then what is no SSH: {size}", address.socket));
     assert_eq!(hint, "another program may have taken the port, or one between changes what is sent");
 }
 
@@ -166,10 +168,7 @@ fn passwords_are_never_what_we_have() {
         text,
         format!("{} takes no keys from `root`, only: password, keyboard-interactive", address.socket)
     );
-    assert_eq!(
-        hint,
-        "rekiln knows no passwords: let sshd accept public keys (`PubkeyAuthentication yes`)"
-    );
+    assert_eq!(hint, "rekiln knows no passwords: let sshd accept public keys (`PubkeyAuthentication yes`)");
 
     let (_server, address) = sshd("key-and-password");
     let (text, hint) = never(&address);
