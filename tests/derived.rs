@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use rekiln::catalog::{Catalog, Derived, Distribution, Firmware, PackageKind, Record};
+use rekiln::catalog::{Catalog, Derived, Distribution, Firmware, Origin, PackageKind, Record};
 use rekiln::digest::Digest;
 use rekiln::lock::Lock;
 use rekiln::store::Store;
@@ -264,8 +264,7 @@ pub fn derived(name: &str) -> Record {
         ]
         .into(),
         derived: Some(Derived {
-            source: Digest::of(DISK),
-            path: "disks/vendor.qcow2".to_owned(),
+            origin: Origin::Disk { source: Digest::of(DISK), path: "disks/vendor.qcow2".to_owned() },
             firmware: Firmware::Bios,
             not_reproducible: vec!["packages: those of the day".to_owned(), "the clock's times".to_owned()],
             distribution: Some(Distribution {

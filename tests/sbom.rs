@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use rekiln::catalog::{self, Disk, PackageKind, Record, sbom};
+use rekiln::catalog::{self, Disk, Origin, PackageKind, Record, sbom};
 use rekiln::digest::Digest;
 use rekiln::lock::{Asked, Lock, LockedFetch, Package, Role};
 use serde_json::Value;
@@ -213,7 +213,8 @@ fn a_derived_image_has_what_was_found_in_it() {
         let purls: Vec<&str> = components.iter().filter_map(|component| component["purl"].as_str()).collect();
         assert_eq!(purls, expected);
         written_alike(&tools, &purls);
-        let source = record.derived.as_ref().expect("it is derived").source;
+        let origin = &record.derived.as_ref().expect("it is derived").origin;
+        let Origin::Disk { source, .. } = origin else { panic!("no disk: {origin:?}") };
         let disk = components.iter().find(|component| component["name"] == "vendor.qcow2").expect("the disk");
         assert_eq!(disk["hashes"][0]["content"], source.to_string());
     }

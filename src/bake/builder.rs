@@ -28,7 +28,7 @@ pub trait Builder {
     fn download(&mut self, path: &str) -> Result<Option<Vec<u8>>>;
 
     /// Returns what its console said so far; a tree has none.
-    fn console(&self) -> String;
+    fn console(&mut self) -> String;
 }
 
 /// A tree in the sandbox. Each call enters it anew.
@@ -85,7 +85,7 @@ impl Builder for Tree<'_> {
         Ok(None)
     }
 
-    fn console(&self) -> String {
+    fn console(&mut self) -> String {
         String::new()
     }
 }

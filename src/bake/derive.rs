@@ -6,7 +6,14 @@
 //! with its last lines; with `--keep-builder` the machine stays for a while first. The machine is believed in nothing: what
 //! it became is read off its disk.
 
+#[cfg(feature = "aws")]
+pub mod building;
+#[cfg(feature = "aws")]
+mod ec2;
+#[cfg(feature = "aws")]
+mod instance;
 mod keep;
+mod machine;
 mod packages;
 mod remote;
 mod seal;
@@ -26,23 +33,25 @@ use super::builder::Builder as _;
 use super::identity::{Identity, files_plan};
 use super::image::{Bake, exceptions, ports, refuse, services};
 use super::layers::files_steps;
-use crate::catalog::{self, Derived, Disk, Distribution, Firmware, PackageKind, Record};
+use crate::catalog::{self, Derived, Disk, Distribution, Firmware, Origin, PackageKind, Record};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::git;
+use crate::inspect::disk::Disk as OpenDisk;
 use crate::inspect::{Expected, Inspection, inspect_disk};
+use crate::notation;
 use crate::progress::Progress;
 use crate::publish::blocks::Blocks;
-use crate::recipe::DiskSource;
+use crate::recipe::{DiskSource, Vendor};
 use crate::scratch::Scratch;
 use crate::ssh::{Address, Ended, Keys};
 use crate::vm::accel::Accelerator;
 use crate::vm::builder::Spec;
 use crate::vm::verdict::free_ports;
 
-/// How long a machine may live, whatever becomes of rekiln; it ends itself then. Longer than any bake that someone waits
-/// for.
-const LIFETIME: Duration = Duration::from_hours(4);
+/// How long the vendor's first boot may go on once the machine lets us in. Translated and beside other work, all of cloud-init
+/// was seen to take a minute; what takes ten hangs.
+const FIRST_BOOT: Duration = Duration::from_mins(10);
 /// How long the last step may take: it removes files and discards free space, within a minute on a translated machine.
 const SEALING: Duration = Duration::from_mins(15);
 /// What no derived image can promise, in its record.
@@ -61,11 +70,24 @@ struct Finished {
 }
 
 impl Bake<'_> {
-    /// Derives the image from the vendor's disk.
+    /// Derives the image from what its vendor made.
     ///
     /// # Errors
-    /// Another disk than the recipe's, a step that failed, and findings on the sealed disk that no exception accepts.
-    pub(super) fn derive(&self, image: &Identity, source: &DiskSource) -> Result<Record> {
+    /// Another disk or AMI than the recipe's, a step that failed, and findings on the sealed disk that no exception accepts.
+    pub(super) fn derive(&self, image: &Identity, vendor: Vendor<'_>) -> Result<Record> {
+        match vendor {
+            Vendor::Disk(source) => self.derive_disk(image, source),
+            #[cfg(feature = "aws")]
+            Vendor::Ami(source) => self.derive_ami(image, source),
+            #[cfg(not(feature = "aws"))]
+            Vendor::Ami(_) => {
+                Err(Error::failed("this rekiln was compiled without AWS and derives nothing from an AMI")
+                    .hint("compile it with its default features"))
+            }
+        }
+    }
+
+    fn derive_disk(&self, image: &Identity, source: &DiskSource) -> Result<Record> {
         let mut timings = BTreeMap::new();
         let mut timed = |name: &str, start: Instant| {
             timings.insert(name.to_owned(), start.elapsed().as_secs_f64());
@@ -81,42 +103,62 @@ impl Bake<'_> {
         let start = Instant::now();
         let mut machine = self.start(image, &scratch, &disk, firmware)?;
         let worked = self.work(image, &scratch, &mut machine, &mut timed);
-        let distribution = match worked {
-            Ok(found) => found,
-            Err(error) => {
-                return Err(keep::after(self.keep, &mut machine, self.progress, &image.name, error));
-            }
-        };
+        worked.map_err(|error| keep::after(self.keep, &mut machine, self.progress, &image.name, error))?;
         drop(machine);
         timed("machine", start);
+        let finished = self.examine(image, &disk, &mut timed)?;
+        let origin = Origin::Disk { source: source.sha256, path: source.path.clone() };
+        let record = self.derived_record(image, origin, firmware, &finished, timings);
+        self.keep_disk(image, &record, &finished, &scratch, &disk)?;
+        Ok(record)
+    }
+
+    /// Inspects and digests a sealed disk.
+    fn examine(
+        &self,
+        image: &Identity,
+        disk: &Path,
+        timed: &mut dyn FnMut(&str, Instant),
+    ) -> Result<Finished> {
         let start = Instant::now();
-        let inspection = self.progress.step(&image.name, "inspecting the sealed disk", || {
-            let found = inspect_disk(&disk, &expected(image))?;
-            if !image.debug {
-                refuse(&found.findings)?;
-            }
-            Ok::<_, Error>(found)
-        })?;
+        let (inspection, distribution) =
+            self.progress.step(&image.name, "inspecting the sealed disk", || {
+                let found = inspect_disk(disk, &expected(image))?;
+                if !image.debug {
+                    refuse(&found.findings)?;
+                }
+                Ok::<_, Error>((found, distribution(disk)?))
+            })?;
         timed("inspect", start);
         let start = Instant::now();
         let (disk_record, blocks) =
-            self.progress.step(&image.name, "digesting the disk", || digests(&disk, &inspection))?;
+            self.progress.step(&image.name, "digesting the disk", || digests(disk, &inspection))?;
         timed("digest", start);
-        let finished = Finished { disk: disk_record, blocks, inspection, distribution };
-        let record = self.derived_record(image, source, firmware, &finished, timings);
+        Ok(Finished { disk: disk_record, blocks, inspection, distribution })
+    }
+
+    /// Moves the disk into the catalog.
+    fn keep_disk(
+        &self,
+        image: &Identity,
+        record: &Record,
+        finished: &Finished,
+        scratch: &Scratch,
+        disk: &Path,
+    ) -> Result<()> {
         // What is renamed into the catalog is on the disk.
-        std::fs::File::open(&disk).and_then(|file| file.sync_all()).doing(|| "writing the disk")?;
+        std::fs::File::open(disk).and_then(|file| file.sync_all()).doing(|| "writing the disk")?;
         let out = scratch.subdirectory("image")?;
-        self.catalogue(&record, image, &out, &disk, &finished.blocks)?;
-        Ok(record)
+        self.catalogue(record, image, &out, disk, &finished.blocks)
     }
 
     /// Starts the machine and waits until it lets us in and has done what its vendor has it do at the first boot.
     fn start(&self, image: &Identity, scratch: &Scratch, disk: &Path, firmware: Firmware) -> Result<Remote> {
         let keys = Arc::new(Keys::new()?);
-        let seed = seed::seed(image.id, &seed::user_data(&keys)?)?;
+        let seed = seed::seed(image.id, &seed::user_data(&keys, None)?)?;
         let port = free_ports(1)?[0];
         let name = format!("derive-{}", image.id.short());
+        let patience = patience(image)?;
         let dir = scratch.subdirectory("machine")?;
         let spec = Spec { dir: &dir, disk, firmware, seed, port, name: &name };
         let address = Address {
@@ -126,8 +168,11 @@ impl Bake<'_> {
             patience: crate::ssh::ATTEMPT,
         };
         self.progress.step(&image.name, "starting the vendor's system", || {
-            let mut machine = Remote::new(spec.start(Accelerator::Tcg)?, address, image.inputs.epoch);
-            machine.wait_up()?;
+            let mut machine =
+                Remote::new(Box::new(spec.start(Accelerator::Tcg)?), address, image.inputs.epoch);
+            if let Some(patience) = patience {
+                machine = machine.waiting(patience);
+            }
             settle(&mut machine)?;
             Ok(machine)
         })
@@ -140,7 +185,7 @@ impl Bake<'_> {
         scratch: &Scratch,
         machine: &mut Remote,
         timed: &mut dyn FnMut(&str, Instant),
-    ) -> Result<Option<Distribution>> {
+    ) -> Result<()> {
         let link = image.links.last().ok_or_else(|| Error::failed("the image has no recipe"))?;
         timed("boot", Instant::now());
         if let Some(script) = packages::install(&link.recipe.packages) {
@@ -164,11 +209,10 @@ impl Bake<'_> {
         );
         self.live(image, &step, |line| machine.carry_out(&stages, &steps, line))?;
         timed("files", start);
-        let found = distribution(machine)?;
         let start = Instant::now();
         self.seal(image, scratch, machine)?;
         timed("seal", start);
-        Ok(found)
+        Ok(())
     }
 
     fn seal(&self, image: &Identity, scratch: &Scratch, machine: &mut Remote) -> Result<()> {
@@ -182,6 +226,7 @@ impl Bake<'_> {
         self.live(image, "hardening it", |line| machine.carry_out(&stages, &sealing.steps(), line))?;
         self.live(image, "sealing it", |line| {
             // In memory: it outlives everything that it removes.
+            machine.machine().keep_disk()?;
             let program = format!(
                 "cat > /run/rekiln-seal <<'END-OF-REKILN-SEAL'\n{}END-OF-REKILN-SEAL\nchmod 700 /run/rekiln-seal\n\
                  systemd-run --quiet --no-block --unit=rekiln-seal --property=DefaultDependencies=no \
@@ -193,8 +238,8 @@ impl Bake<'_> {
             if !matches!(ended, Ended::Exit(0) | Ended::Lost(_)) {
                 return Err(Error::failed(format!("the last step could not be started: {ended:?}")));
             }
-            let off = machine.vm().wait_off(SEALING);
-            judge_seal(&machine.console())?;
+            let off = machine.machine().wait_off(SEALING);
+            judge_seal(&machine.machine().final_words(DONE))?;
             off
         })
     }
@@ -220,7 +265,7 @@ impl Bake<'_> {
     fn derived_record(
         &self,
         image: &Identity,
-        source: &DiskSource,
+        origin: Origin,
         firmware: Firmware,
         finished: &Finished,
         timings: BTreeMap<String, f64>,
@@ -249,8 +294,7 @@ impl Bake<'_> {
             baked: Timestamp::now(),
             timings,
             derived: Some(Derived {
-                source: source.sha256,
-                path: source.path.clone(),
+                origin,
                 firmware,
                 not_reproducible: NOT_REPRODUCIBLE.iter().map(|&line| line.to_owned()).collect(),
                 distribution: finished.distribution.clone(),
@@ -259,33 +303,48 @@ impl Bake<'_> {
     }
 }
 
-/// Waits until the first boot is over: packages and files must not be changed by two at once.
+/// Returns how long the machine may take until it lets us in, where the recipe says so.
+fn patience(image: &Identity) -> Result<Option<Duration>> {
+    let text = match image.derived() {
+        Some(Vendor::Disk(source)) => source.ssh_timeout.as_deref(),
+        Some(Vendor::Ami(source)) => source.ssh_timeout.as_deref(),
+        None => None,
+    };
+    text.map(notation::duration).transpose().map_err(Error::invalid)
+}
+
+/// Waits until the machine lets us in and its first boot is over: packages and files must not be changed by two at once.
 fn settle(machine: &mut Remote) -> Result<()> {
-    // Exit code 2 is "done, with warnings": a vendor's own configuration may be at fault, and ours was heard, or we were
-    // not in.
-    machine.must(
-        "setting the machine's end",
-        &format!(
-            "systemd-run --quiet --no-block --unit=rekiln-lifetime --on-active={}s systemctl poweroff --force\n",
-            LIFETIME.as_secs()
-        ),
-        &mut |_| {},
-    )?;
+    machine.wait_up()?;
+    // systemd is asked, and not cloud-init, which starts an interpreter for each answer. What has failed is not waited for:
+    // a vendor's own configuration may be at fault, and ours was heard, or we were not in. At a restart, cloud-init would
+    // look for its instance all over again.
     machine.must(
         "the system's first boot",
-        "if command -v cloud-init > /dev/null; then cloud-init status --wait > /run/rekiln-first-boot 2>&1 || [ $? -eq 2 ] || { cloud-init status --long; exit 1; }; fi\n",
+        &format!(
+            "{}left={}\n\
+             while jobs=$(systemctl list-jobs --no-legend) && echo \"$jobs\" | grep -q ' cloud-[^ ]*[.]service '; do\n\
+             left=$((left - 1))\n\
+             [ $left -gt 0 ] || {{ echo 'cloud-init did not come to its end:'; echo \"$jobs\"; exit 1; }}\n\
+             sleep 1\ndone\n\
+             [ ! -d /etc/cloud ] || : > /etc/cloud/cloud-init.disabled\n",
+            remote::lifetime(),
+            FIRST_BOOT.as_secs(),
+        ),
         &mut |_| {},
     )
 }
 
-fn distribution(machine: &mut Remote) -> Result<Option<Distribution>> {
-    let Some(text) = machine.download("/etc/os-release")? else { return Ok(None) };
-    let text = String::from_utf8_lossy(&text).into_owned();
+/// Reads off a disk whose packages it has.
+fn distribution(path: &Path) -> Result<Option<Distribution>> {
+    let OpenDisk::Foreign(disk) = OpenDisk::open(path)? else { return Ok(None) };
+    let tree = disk.contents()?.tree;
+    let text = tree.text("/usr/lib/os-release")?;
     let value = |key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
         Some(line.trim_matches(['"', '\'']).to_owned())
     };
-    let deb = machine.download("/var/lib/dpkg/status")?.is_some();
+    let deb = tree.get("/var/lib/dpkg/status").is_some();
     let packages = if deb { PackageKind::Deb } else { PackageKind::Rpm };
     Ok(value("ID").map(|id| Distribution { id, version: value("VERSION_ID"), packages }))
 }

@@ -83,15 +83,17 @@ impl<'a> Staging<'a> {
             owner: "root:root".to_owned(),
         });
         let argv = vec![PLACE.to_owned()];
-        self.steps.push(if script.expect_disconnect {
+        // A script after which the machine restarts may restart it itself, and lose the connection with that.
+        self.steps.push(if script.expect_disconnect || script.reboot {
             Step::RunDetached { argv, may_reboot: script.reboot }
         } else {
             Step::Run { argv }
         });
-        self.steps.push(Step::Remove { path: PLACE.to_owned() });
+        // At once: a machine that is on its way down can still be waited for, and not be worked on.
         if script.reboot {
             self.steps.push(Step::Reboot);
         }
+        self.steps.push(Step::Remove { path: PLACE.to_owned() });
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::lock::{Package, Role};
 use crate::notation;
 use crate::recipe::inputs::{Inputs, LayerInput, LayerKind, Link, Maker};
 use crate::recipe::render::Rendered;
-use crate::recipe::{DiskSource, Recipe};
+use crate::recipe::{Recipe, Vendor};
 use crate::repository::Repository;
 use crate::vm::guest;
 
@@ -48,7 +48,7 @@ pub fn maker(debug: bool) -> Maker {
 pub fn inputs(links: &[Link], debug: bool) -> Inputs {
     let maker = maker(debug);
     #[cfg(feature = "ssh")]
-    let maker = match links.last().and_then(|link| link.recipe.source.disk()) {
+    let maker = match links.last().and_then(|link| link.recipe.source.vendor()) {
         Some(_) => Maker { profile: super::derive::profile(), ..maker },
         None => maker,
     };
@@ -66,10 +66,10 @@ impl Identity {
         Ok(Self { name: name.to_owned(), id: inputs.id(), debug, links, inputs })
     }
 
-    /// Returns the vendor's disk that the image is derived from, if it is.
+    /// Returns what the image is derived from, if it is.
     #[must_use]
-    pub fn derived(&self) -> Option<&DiskSource> {
-        self.links.last()?.recipe.source.disk()
+    pub fn derived(&self) -> Option<Vendor<'_>> {
+        self.links.last()?.recipe.source.vendor()
     }
 
     /// Returns the keys of all its layers, the one with the kernel and initrd last. A derived image has none.

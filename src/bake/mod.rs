@@ -14,6 +14,7 @@ pub mod layers;
 pub mod layout;
 pub mod owners;
 pub mod packages;
+pub mod policy;
 pub mod relocate;
 pub mod sandbox;
 pub mod seal;

@@ -68,18 +68,43 @@ pub struct Record {
     pub baked: Timestamp,
     /// Wall-clock seconds by step.
     pub timings: BTreeMap<String, f64>,
-    /// What it is derived from, when that is a vendor's disk.
+    /// What it is derived from, when a vendor made that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derived: Option<Derived>,
 }
 
-/// Where an image comes from that is derived from a vendor's disk.
+/// What an image is derived from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Origin {
+    /// A vendor's disk.
+    Disk {
+        /// Its digest, as it was in its file.
+        source: Digest,
+        /// Where that file was, as the recipe has it.
+        path: String,
+    },
+    /// A vendor's AMI.
+    Ami {
+        /// Its id.
+        ami: String,
+        /// The name that its owner gave it.
+        name: String,
+        /// The account that owns it.
+        owner: String,
+        /// The region that it is in.
+        region: String,
+        /// The image's own AMI, made by `CreateImage` there.
+        made: String,
+    },
+}
+
+/// Where an image comes from that is derived from a vendor's disk or AMI.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Derived {
-    /// The digest of the vendor's disk, as it was in its file.
-    pub source: Digest,
-    /// Where that file was, as the recipe has it.
-    pub path: String,
+    /// What it is derived from.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// What the disk boots from.
     pub firmware: Firmware,
     /// What of the image cannot be made again from the same inputs, and why; one line each.

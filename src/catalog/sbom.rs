@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Derived, Distribution, PackageKind, Record};
+use super::{Derived, Distribution, Origin, PackageKind, Record};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Result};
 use crate::lock::{Lock, Role};
@@ -92,16 +92,34 @@ pub fn bill(record: &Record, locks: &[&Lock]) -> Result<Value> {
     }))
 }
 
-/// Returns what a derived image consists of besides artifacts, by reference: the vendor's disk, and every package.
+/// Returns what a derived image consists of besides artifacts, by reference: what its vendor made, and every package.
 fn found(record: &Record, derived: &Derived) -> Vec<(String, Value)> {
-    let reference = format!("disk:{}", derived.source);
-    let disk = json!({
-        "type": "file",
-        "bom-ref": reference,
-        "name": derived.path.rsplit('/').next().unwrap_or(&derived.path),
-        "description": "the vendor's disk that the image is derived from",
-        "hashes": [{ "alg": "SHA-256", "content": derived.source }],
-    });
+    let (reference, origin) = match &derived.origin {
+        Origin::Disk { source, path } => {
+            let reference = format!("disk:{source}");
+            let disk = json!({
+                "type": "file",
+                "bom-ref": reference,
+                "name": path.rsplit('/').next().unwrap_or(path),
+                "description": "the vendor's disk that the image is derived from",
+                "hashes": [{ "alg": "SHA-256", "content": source }],
+            });
+            (reference, disk)
+        }
+        Origin::Ami { ami, name, owner, region, made: _ } => {
+            let reference = format!("ami:{ami}");
+            let description =
+                format!("the AMI {ami} of account {owner} in {region} that the image is derived from");
+            let system = json!({
+                "type": "operating-system",
+                "bom-ref": reference,
+                "name": name,
+                "version": ami,
+                "description": description,
+            });
+            (reference, system)
+        }
+    };
     let package = |(name, version): (&String, &String)| {
         let purl = derived.distribution.as_ref().map(|distribution| found_url(distribution, name, version));
         let reference = purl.clone().unwrap_or_else(|| format!("package:{name}@{version}"));
@@ -112,7 +130,7 @@ fn found(record: &Record, derived: &Derived) -> Vec<(String, Value)> {
         }
         (reference, component)
     };
-    std::iter::once((reference, disk)).chain(record.packages.iter().map(package)).collect()
+    std::iter::once((reference, origin)).chain(record.packages.iter().map(package)).collect()
 }
 
 /// The package URL of a package that was found in an image. An rpm's epoch is a qualifier there, a deb's a part of its

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Context;
 use crate::error::{Doing as _, Error, Result};
 use crate::publish::policy::{inspecting, policy};
+use crate::recipe::Vendor;
 use crate::repository::Repository;
 
 /// Arguments of `rekiln aws`.
@@ -37,6 +38,9 @@ enum What {
         /// Prints what `rekiln inspect` needs to look at AMIs and snapshots instead, those of others included.
         #[arg(long, conflicts_with_all = ["images", "gc", "audit", "roll"])]
         inspect: bool,
+        /// Prints what `rekiln bake` needs to derive these images from AMIs instead.
+        #[arg(long, conflicts_with_all = ["gc", "audit", "roll", "inspect"])]
+        bake: bool,
     },
 }
 
@@ -45,13 +49,19 @@ enum What {
 /// # Errors
 /// A recipe that is not there or not valid, and none that is published.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let What::Policy { images, gc, audit, roll, inspect } = args.what;
+    let What::Policy { images, gc, audit, roll, inspect, bake } = args.what;
     let policy = if inspect {
         // Nothing of a repository is in it.
         inspecting()
     } else {
         let repository = Repository::open(&context.repo)?;
-        if audit || roll { for_fleets(&repository, roll)? } else { for_publishing(&repository, &images, gc)? }
+        if bake {
+            for_baking(&repository, &images)?
+        } else if audit || roll {
+            for_fleets(&repository, roll)?
+        } else {
+            for_publishing(&repository, &images, gc)?
+        }
     };
     if context.output.is_json() {
         context.output.json(&policy);
@@ -74,11 +84,29 @@ fn for_fleets(repository: &Repository, roll: bool) -> Result<Value> {
     Ok(crate::fleet::audit::policy(&groups.iter().map(|group| group.region.as_str()).collect()))
 }
 
-fn for_publishing(repository: &Repository, images: &[String], gc: bool) -> Result<Value> {
-    let names: Vec<&str> = match images {
+fn for_baking(repository: &Repository, images: &[String]) -> Result<Value> {
+    let mut recipes = BTreeMap::new();
+    for name in named(repository, images) {
+        let recipe = repository.recipe(name)?;
+        if let Some(Vendor::Ami(source)) = recipe.source.vendor() {
+            let key = recipe.publish.kms.get(&source.region).filter(|_| source.encrypt);
+            recipes.insert(name, (source, key.map(String::as_str)));
+        }
+    }
+    crate::bake::policy::policy(&recipes).ok_or_else(|| {
+        Error::invalid("nothing is baked in EC2: no recipe is derived from an AMI ([source] ami)")
+    })
+}
+
+fn named<'a>(repository: &'a Repository, images: &'a [String]) -> Vec<&'a str> {
+    match images {
         [] => repository.recipe_names().collect(),
         images => images.iter().map(String::as_str).collect(),
-    };
+    }
+}
+
+fn for_publishing(repository: &Repository, images: &[String], gc: bool) -> Result<Value> {
+    let names = named(repository, images);
     let recipes = names.into_iter().map(|name| Ok((name, &repository.recipe(name)?.publish)));
     let recipes: BTreeMap<_, _> = recipes.collect::<Result<_>>()?;
     policy(&recipes, gc).ok_or_else(|| {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Context;
 use super::inspect::{mib, row};
 use super::wrap;
-use crate::catalog::{Catalog, Derived, Distribution, Record, sbom};
+use crate::catalog::{Catalog, Derived, Distribution, Origin, Record, sbom};
 use crate::error::Result;
 
 /// Arguments of `rekiln image`.
@@ -117,10 +117,16 @@ fn lines(catalog: &Catalog, record: &Record, width: usize) -> Vec<String> {
 
 /// What the image is derived from, and what of it cannot be made again.
 fn derived_lines(derived: &Derived, width: usize) -> Vec<String> {
-    let mut lines = vec![
-        row("derived", &format_args!("from {}", derived.path)),
-        row("", &format_args!("sha256 {}", derived.source)),
-    ];
+    let mut lines = match &derived.origin {
+        Origin::Disk { source, path } => {
+            vec![row("derived", &format_args!("from {path}")), row("", &format_args!("sha256 {source}"))]
+        }
+        Origin::Ami { ami, name, owner, region, made } => vec![
+            row("derived", &format_args!("from {ami} of {owner} in {region}")),
+            row("", name),
+            row("AMI", &format_args!("{made} in {region}")),
+        ],
+    };
     if let Some(Distribution { id, version, packages }) = &derived.distribution {
         let version = version.as_deref().unwrap_or("without a version");
         lines.push(row("", &format_args!("{id} {version}, {} packages", packages.as_str())));

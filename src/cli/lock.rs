@@ -17,7 +17,7 @@ use crate::lock::places::OTHERS;
 use crate::lock::settings::Settings;
 use crate::lock::stale::stale;
 use crate::lock::{Lock, LockedFetch, Places, derived, fetch, resolve};
-use crate::recipe::{DiskSource, Recipe};
+use crate::recipe::{Recipe, Vendor};
 use crate::repository::{Repository, lock_file};
 use crate::store::Store;
 
@@ -117,7 +117,7 @@ impl Work<'_> {
                 self.context.output.line(format!("{image}: the lock fits its recipe"));
                 (old, text)
             }
-            old => match recipe.source.disk() {
+            old => match recipe.source.vendor() {
                 Some(source) => self.derive(image, &recipe, source, old.map(|(lock, _)| lock).as_ref())?,
                 None => self.renew(image, &recipe, parent_lock, old)?,
             },
@@ -129,7 +129,7 @@ impl Work<'_> {
 
     /// Returns the architecture that an image is made for.
     fn architecture(&mut self, recipe: &Recipe) -> Result<String> {
-        if recipe.source.disk().is_some() {
+        if recipe.source.is_derived() {
             return Ok(derived::architecture().to_owned());
         }
         match &self.architecture {
@@ -138,24 +138,32 @@ impl Work<'_> {
         }
     }
 
-    /// Writes a new lock of an image that is derived from a vendor's disk. Nothing is resolved, and no apt is asked.
+    /// Writes a new lock of an image that is derived from what a vendor made. Nothing is resolved, and no apt is asked.
     fn derive(
         &self,
         image: &str,
         recipe: &Recipe,
-        source: &DiskSource,
+        vendor: Vendor<'_>,
         old: Option<&Lock>,
     ) -> Result<(Lock, String)> {
         let locking = |error: Error| error.during(format!("locking `{image}`"));
         let progress = self.context.progress();
-        progress
-            .step(image, "checking the vendor's disk", || derived::check(&self.context.repo, source))
-            .map_err(locking)?;
+        let (named, what) = match vendor {
+            Vendor::Disk(source) => {
+                let check = || derived::check(&self.context.repo, source);
+                progress.step(image, "checking the vendor's disk", check).map_err(locking)?;
+                (
+                    format!("{} (sha256 {}…)", source.path, source.sha256.short()),
+                    ("disk", source.sha256.to_string()),
+                )
+            }
+            Vendor::Ami(source) => (format!("{} of {}", source.id, source.owner), ("ami", source.id.clone())),
+        };
         let (fetches, _until_the_lock_names_them) = self.artifacts(recipe).map_err(locking)?;
         let new = derived::lock(recipe, fetches, old, Timestamp::now());
         let changed = old.map(|old| changes(old, &new)).unwrap_or_default();
         let output = &self.context.output;
-        output.line(format!("{image}: locked to {} (sha256 {}…)", source.path, source.sha256.short()));
+        output.line(format!("{image}: locked to {named}"));
         for change in &changed {
             output.line(format!("  {change}"));
         }
@@ -165,7 +173,7 @@ impl Work<'_> {
         output.json(&serde_json::json!({
             "event": "locked",
             "image": image,
-            "disk": source.sha256,
+            what.0: what.1,
             "packages": 0,
             "changes": changed.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }));

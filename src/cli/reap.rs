@@ -30,6 +30,7 @@ pub fn run(context: &Context, _args: Args) -> Result<u8> {
     }
     let mut removed = reap(&store, &Qemu::new(store.clone()), &running, &busy)?;
     let failed = publications(context, &store, &mut removed)?;
+    let failed = failed.or(builders(context, &store, &mut removed)?);
     let kept = leases(context, &journals, &busy, &mut removed)?;
     let failed = failed.or(kept);
     context.output.json(&serde_json::json!({ "event": "reaped", "removed": removed, "rolling": busy }));
@@ -48,6 +49,18 @@ pub fn run(context: &Context, _args: Args) -> Result<u8> {
 fn publications(context: &Context, store: &Store, removed: &mut Vec<String>) -> Result<Option<Error>> {
     let work = || context.block_on(crate::publish::reap::reap(store));
     let mut reaped = crate::interrupt::stoppable(work)?;
+    reaped.left.iter().for_each(|line| context.output.line(line));
+    removed.extend(reaped.removed);
+    let last = reaped.failed.pop();
+    reaped.failed.iter().for_each(|error| context.output.error(error));
+    Ok(last)
+}
+
+/// Removes what unfinished bakes made in EC2, and says what is left alone. Returns what could not be removed, when all else
+/// was.
+#[cfg(all(feature = "aws", feature = "ssh"))]
+fn builders(context: &Context, store: &Store, removed: &mut Vec<String>) -> Result<Option<Error>> {
+    let mut reaped = context.block_on(crate::bake::derive::building::reap(store))?;
     reaped.left.iter().for_each(|line| context.output.line(line));
     removed.extend(reaped.removed);
     let last = reaped.failed.pop();
@@ -75,6 +88,17 @@ fn leases(
         context.output.error(error);
     }
     Ok(last)
+}
+
+/// Without AWS and SSH no bake made anything there; what another rekiln made is said to be left.
+#[cfg(not(all(feature = "aws", feature = "ssh")))]
+fn builders(context: &Context, store: &Store, _removed: &mut [String]) -> Result<Option<Error>> {
+    if !crate::store::directories(&store.root().join("building"))?.is_empty() {
+        context
+            .output
+            .line("unfinished bakes in EC2 are left alone: this rekiln was built without AWS or SSH");
+    }
+    Ok(None)
 }
 
 /// Without AWS nothing can be given back there; nothing is claimed to be.

@@ -94,7 +94,7 @@ mod tests {
     fn a_disk_is_the_one_that_is_meant() {
         let root = tempfile::tempdir().expect("a directory");
         let recipe = recipe("vendor.raw");
-        let source = recipe.source.disk().expect("a disk");
+        let Some(crate::recipe::Vendor::Disk(source)) = recipe.source.vendor() else { panic!("no disk") };
         let absent = check(root.path(), source).expect_err("it is not there");
         assert!(absent.chain().contains("vendor.raw is not there"), "{absent:?}");
         let file = root.path().join("vendor.raw");

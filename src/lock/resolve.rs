@@ -48,7 +48,7 @@ pub fn suite<'a>(recipe: &'a Recipe, parents: &[&'a Lock]) -> Option<&'a str> {
     match &recipe.source {
         Source::Debian(suite) => Some(suite),
         Source::Image(_) => parents.iter().find_map(|lock| lock.asked.source.strip_prefix("debian:")),
-        Source::Disk(_) => None,
+        Source::Disk(_) | Source::Ami(_) => None,
     }
 }
 
@@ -74,8 +74,8 @@ pub fn resolve(
     let packages = match &recipe.source {
         Source::Debian(_) => ground(&kernels, &roots, apt)?,
         Source::Image(name) => addition(name, &kernels, &roots, parents, apt, store)?,
-        Source::Disk(_) => {
-            return Err(Error::failed("the packages of a vendor's disk are not resolved here"));
+        Source::Disk(_) | Source::Ami(_) => {
+            return Err(Error::failed("the packages of a vendor's system are not resolved here"));
         }
     };
     let suites = apt.suites()?;

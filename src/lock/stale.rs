@@ -13,6 +13,7 @@ pub fn asked_source(source: &Source) -> String {
         Source::Debian(suite) => format!("debian:{suite}"),
         Source::Image(name) => format!("image:{name}"),
         Source::Disk(disk) => format!("disk:{}", disk.sha256),
+        Source::Ami(ami) => format!("ami:{}", ami.id),
     }
 }
 

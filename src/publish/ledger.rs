@@ -165,25 +165,7 @@ impl Ledger {
     /// The store cannot be written.
     pub fn try_take(store: &Store, account: &str, region: &str, image: ImageId) -> Result<Option<Self>> {
         let dir = published(store).join(account).join(region).join(image.to_string());
-        let doing = || format!("taking the ledger {}", dir.display());
-        loop {
-            fs::create_dir_all(&dir).doing(doing)?;
-            let path = dir.join("lock");
-            let lock = match File::options().create(true).append(true).open(&path) {
-                Ok(lock) => lock,
-                // Who had it has just removed it.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(error).doing(doing),
-            };
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(error) => return Err(error).doing(doing),
-            }
-            if path.exists() {
-                return Ok(Some(Self { dir, _lock: lock }));
-            }
-        }
+        Ok(hold(&dir)?.map(|lock| Self { dir, _lock: lock }))
     }
 
     /// Returns the entry; `None` when nothing was begun.
@@ -275,6 +257,33 @@ impl Drop for Ledger {
         if !self.dir.join("entry.json").exists() {
             let _ = fs::remove_file(self.dir.join("lock"));
             let _ = fs::remove_dir(&self.dir);
+        }
+    }
+}
+
+/// Takes a directory of a ledger, making it where it is not there: its file `lock` is held as long as what is returned.
+/// `None` when another process has it.
+///
+/// # Errors
+/// The store cannot be written.
+pub fn hold(dir: &Path) -> Result<Option<File>> {
+    let doing = || format!("taking the ledger {}", dir.display());
+    loop {
+        fs::create_dir_all(dir).doing(doing)?;
+        let path = dir.join("lock");
+        let lock = match File::options().create(true).append(true).open(&path) {
+            Ok(lock) => lock,
+            // Who had it has just removed it.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).doing(doing),
+        };
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error).doing(doing),
+        }
+        if path.exists() {
+            return Ok(Some(lock));
         }
     }
 }

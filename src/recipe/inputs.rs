@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::render::{Rendered, RenderedRecipe};
-use super::{DiskSource, Exception, Fetch, Recipe};
+use super::{DiskSource, Exception, Fetch, Recipe, Vendor};
 use crate::digest::{Digest, ImageId};
 use crate::lock::{Lock, Package, Places, Role};
 use crate::notation;
@@ -70,7 +70,7 @@ pub struct Inputs {
 /// that of locking, stands for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DerivedInputs {
-    /// The vendor's disk.
+    /// The vendor's disk, or what stands for an AMI.
     disk: Digest,
     /// Bytes that it is grown to; `None` when it keeps its size.
     size: Option<u64>,
@@ -241,13 +241,16 @@ impl Inputs {
 
 impl DerivedInputs {
     fn of(link: &Link) -> Option<Self> {
-        let DiskSource { sha256, size, path: _ } = link.recipe.source.disk()?;
+        let (disk, size) = match link.recipe.source.vendor()? {
+            Vendor::Disk(DiskSource { sha256, size, path: _, ssh_timeout: _ }) => (*sha256, size),
+            Vendor::Ami(ami) => (ami.digest(), &ami.size),
+        };
         let scripts = link.rendered.scripts.iter().map(|script| ScriptInputs {
             reboot: script.reboot,
             expect_disconnect: script.expect_disconnect,
         });
         Some(Self {
-            disk: *sha256,
+            disk,
             // A size that is none never passes `check`.
             size: size.as_deref().and_then(|size| notation::size(size).ok()),
             packages: link.recipe.packages.clone(),

@@ -1,5 +1,6 @@
 //! What a person wrote for an image.
 
+pub mod ami;
 pub mod document;
 pub mod id;
 pub mod inputs;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::ami::AmiSource;
 use self::publish::Publish;
 use crate::digest::Digest;
 
@@ -68,16 +70,34 @@ pub enum Source {
     Debian(String),
     /// A vendor's disk: a copy of it is booted, changed and sealed; the image is *derived* from it.
     Disk(DiskSource),
+    /// A vendor's AMI: an instance of it is changed and sealed in EC2; the image is *derived* from it.
+    Ami(AmiSource),
+}
+
+/// What a vendor made and an image is derived from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vendor<'a> {
+    /// A disk.
+    Disk(&'a DiskSource),
+    /// An AMI.
+    Ami(&'a AmiSource),
 }
 
 impl Source {
-    /// Returns the vendor's disk that the image is derived from, if it is.
+    /// Returns what the image is derived from, if it is.
     #[must_use]
-    pub const fn disk(&self) -> Option<&DiskSource> {
+    pub const fn vendor(&self) -> Option<Vendor<'_>> {
         match self {
-            Self::Disk(disk) => Some(disk),
+            Self::Disk(disk) => Some(Vendor::Disk(disk)),
+            Self::Ami(ami) => Some(Vendor::Ami(ami)),
             Self::Image(_) | Self::Debian(_) => None,
         }
+    }
+
+    /// Tells whether the image is derived from what a vendor made.
+    #[must_use]
+    pub const fn is_derived(&self) -> bool {
+        self.vendor().is_some()
     }
 
     /// Returns the recipe it stands on, if it is one of this repository.
@@ -85,7 +105,7 @@ impl Source {
     pub fn parent(&self) -> Option<&str> {
         match self {
             Self::Image(name) => Some(name),
-            Self::Debian(_) | Self::Disk(_) => None,
+            Self::Debian(_) | Self::Disk(_) | Self::Ami(_) => None,
         }
     }
 }
@@ -102,6 +122,10 @@ pub struct DiskSource {
     /// keeps its size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
+    /// How long the machine may take from its start, and from a restart, until its SSH server lets rekiln in, such as
+    /// `20m`; without it, ten minutes. It shapes no bytes and is in no image id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_timeout: Option<String>,
 }
 
 /// A value for templates.

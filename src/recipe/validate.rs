@@ -1,5 +1,6 @@
 //! What a recipe means, checked as far as its own file, the other recipes' names and the templates tell.
 
+mod ami;
 mod derived;
 mod publish;
 
@@ -103,13 +104,13 @@ impl Checks<'_> {
                 let message = format!("`{suite}` is not a Debian suite that rekiln bakes");
                 self.say_nearest("/source/debian", message, suite, SUITES.into_iter());
             }
-            Source::Image(_) | Source::Debian(_) | Source::Disk(_) => {}
+            Source::Image(_) | Source::Debian(_) | Source::Disk(_) | Source::Ami(_) => {}
         }
     }
 
     fn packages(&mut self, recipe: &Recipe) {
         // Those of a vendor's disk have rules of their own.
-        if recipe.source.disk().is_some() {
+        if recipe.source.is_derived() {
             return;
         }
         self.entries("/packages", &recipe.packages, notation::package);
@@ -188,7 +189,7 @@ impl Checks<'_> {
             if arg.is_empty() || arg.chars().any(|c| c.is_whitespace() || c.is_control()) {
                 self.say(&pointer, format!("{arg:?} is not one kernel argument: one entry each, no spaces"));
             } else if ["rekiln.", "init=", "rdinit=", "root="].iter().any(|own| arg.starts_with(own)) {
-                let whose = if recipe.source.disk().is_some() { "the vendor's" } else { "rekiln's" };
+                let whose = if recipe.source.is_derived() { "the vendor's" } else { "rekiln's" };
                 self.say(&pointer, format!("`{arg}` is {whose} to set"));
             }
         }

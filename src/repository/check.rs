@@ -43,7 +43,7 @@ impl Repository {
     /// Checks that the recipe does not stand on an image that is derived from a vendor's disk.
     fn check_parent(&self, name: &str, document: &Document<Recipe>) -> Option<Diagnostic> {
         let below = document.value.as_ref()?.source.parent()?;
-        self.recipes.get(below)?.value.as_ref()?.source.disk()?;
+        self.recipes.get(below)?.value.as_ref()?.source.vendor()?;
         let message = format!(
             "`{name}` stands on `{below}`, which is derived from a vendor's disk: nothing is baked on top of such an image; put it into that recipe"
         );

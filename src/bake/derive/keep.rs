@@ -30,7 +30,9 @@ pub(super) fn after(
                 progress.note(image, line);
             }
             let start = Instant::now();
-            while start.elapsed() < keep.time && interrupt::check().is_ok() && machine.vm().must_run().is_ok()
+            while start.elapsed() < keep.time
+                && interrupt::check().is_ok()
+                && machine.machine().must_run().is_ok()
             {
                 std::thread::sleep(LOOK);
             }
@@ -42,7 +44,7 @@ pub(super) fn after(
 
 /// Lets the keys in and says how.
 fn open(keep: &Keep, machine: &mut Remote) -> Result<Vec<String>> {
-    machine.vm().must_run()?;
+    machine.machine().must_run()?;
     let keys: String = keep.keys.iter().flat_map(|key| [key.trim(), "\n"]).collect();
     let add = format!(
         "mkdir -p /root/.ssh\nchmod 700 /root/.ssh\nprintf %s {} >> /root/.ssh/authorized_keys\n",

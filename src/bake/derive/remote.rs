@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::machine::Machine;
 use crate::bake::builder::Builder;
 use crate::bake::sandbox::{STAGE, Step};
 use crate::bake::shell;
@@ -13,11 +14,13 @@ use crate::error::{Doing as _, Error, Result};
 use crate::interrupt;
 use crate::process::cannot_start;
 use crate::ssh::{Address, Ended, Lines, Refusal, Session};
-use crate::vm::builder::Builder as Vm;
 
-/// How long a machine may take from its start until it lets us in. Translated and beside other work, a vendor's image was
-/// seen to take a minute; a machine that takes ten will not come.
+/// How long a machine may take from its start until it lets us in, unless the recipe says so. Translated and beside other
+/// work, a vendor's image was seen to take three minutes; a machine that takes ten will not come.
 const UP: Duration = Duration::from_mins(10);
+/// How long a machine may live, whatever becomes of rekiln; it ends itself then. Longer than any bake that someone waits
+/// for.
+pub const LIFETIME: Duration = Duration::from_hours(4);
 /// How long a machine that was told to restart may go on answering: a service that does not end is killed after 90 s.
 const DOWN: Duration = Duration::from_mins(3);
 /// Between two attempts.
@@ -26,6 +29,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LAST_LINES: usize = 25;
 /// Where the machine keeps what was staged: on its disk, for an artifact may be larger than its memory.
 const ROOM: &str = "/var/lib/rekiln-stage";
+/// What a script that may lose its connection prints, and its exit code. In memory: they are written on a full disk, too, and
+/// mean nothing after a restart.
+const OUTPUT: &str = "/run/rekiln-script.output";
+const STATUS: &str = "/run/rekiln-script.status";
 /// What everything that runs finds in its environment, as in the sandbox.
 const ENVIRONMENT: &str = "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
     LC_ALL=C.UTF-8 TZ=UTC DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true DEBCONF_NOWARNINGS=yes \
@@ -34,21 +41,31 @@ const ENVIRONMENT: &str = "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:
 /// The machine.
 pub struct Remote {
     address: Address,
-    vm: Vm,
+    machine: Box<dyn Machine>,
     session: Option<Session>,
     epoch: i64,
+    patience: Duration,
+    /// What the kernel called the boot in which the last script was started.
+    scripted: Option<String>,
 }
 
 impl Remote {
     /// Takes a machine that was just started.
     #[must_use]
-    pub const fn new(vm: Vm, address: Address, epoch: i64) -> Self {
-        Self { address, vm, session: None, epoch }
+    pub fn new(machine: Box<dyn Machine>, address: Address, epoch: i64) -> Self {
+        Self { address, machine, session: None, epoch, patience: UP, scripted: None }
+    }
+
+    /// Changes how long it may take until it lets us in.
+    #[must_use]
+    pub const fn waiting(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Returns the machine itself.
-    pub const fn vm(&mut self) -> &mut Vm {
-        &mut self.vm
+    pub fn machine(&mut self) -> &mut dyn Machine {
+        &mut *self.machine
     }
 
     /// Returns where it listens.
@@ -65,7 +82,7 @@ impl Remote {
         let start = Instant::now();
         self.session = None;
         loop {
-            self.vm.must_run()?;
+            self.machine.must_run()?;
             let why = match Session::connect(&self.address) {
                 Ok(session) => {
                     self.session = Some(session);
@@ -74,13 +91,16 @@ impl Remote {
                 Err(Refusal::Never(error)) => return Err(error),
                 Err(Refusal::NotYet(why)) => why,
             };
-            if start.elapsed() > UP {
+            if start.elapsed() > self.patience {
                 return Err(Error::failed(format!(
                     "the machine did not let us in within {} s: {why}; its console ends with:\n{}",
-                    UP.as_secs(),
-                    self.vm.last_words()
+                    self.patience.as_secs(),
+                    self.machine.last_words()
                 ))
-                .hint("the image must have cloud-init, which reads a NoCloud seed, and an SSH server"));
+                .hint("the image must have cloud-init, which reads a NoCloud seed, and an SSH server")
+                .hint(
+                    "a machine that only needs longer: `ssh_timeout = \"30m\"` in the recipe's [source.disk]",
+                ));
             }
             interrupt::check()?;
             std::thread::sleep(PAUSE);
@@ -117,7 +137,7 @@ impl Remote {
             Ended::Lost(why) => {
                 self.session = None;
                 // A machine that is gone explains more than a connection that is.
-                self.vm.must_run()?;
+                self.machine.must_run()?;
                 let error = Error::failed(format!(
                     "{what}: the connection to the machine was lost: {why}{}",
                     last.text()
@@ -167,10 +187,14 @@ impl Remote {
         Ok(())
     }
 
-    /// Restarts the machine and waits until it is up again.
+    /// Restarts the machine, unless the script before did so itself, and waits until it is up again.
     fn reboot(&mut self) -> Result<()> {
-        let before = self.boot_id()?;
-        // Whether the connection outlives the command is chance.
+        let now = self.boot_id()?;
+        let before = self.scripted.take().unwrap_or_else(|| now.clone());
+        if now != before {
+            return Ok(());
+        }
+        // Whether the connection outlives the command is chance; so is whether the machine is on its way down already.
         let _ = self.shell("systemctl reboot\n", &mut |_| {})?;
         self.after_reboot(&before)
     }
@@ -187,20 +211,35 @@ impl Remote {
                 return Err(Error::failed(format!(
                     "the machine was told to restart and did not within {} s; its console ends with:\n{}",
                     DOWN.as_secs(),
-                    self.vm.last_words()
+                    self.machine.last_words()
                 )));
             }
             std::thread::sleep(PAUSE);
         }
     }
 
-    /// Returns what the kernel calls this boot; empty when the connection is lost at that moment.
+    /// Returns what the kernel calls this boot, over a new connection when this one is lost at that moment.
     fn boot_id(&mut self) -> Result<String> {
-        let mut id = String::new();
-        let _ = self.command("cat /proc/sys/kernel/random/boot_id", &mut empty(), &mut |line| {
-            line.clone_into(&mut id);
-        })?;
-        Ok(id)
+        let start = Instant::now();
+        loop {
+            let mut id = String::new();
+            let ended = self.command("cat /proc/sys/kernel/random/boot_id", &mut empty(), &mut |line| {
+                line.clone_into(&mut id);
+            })?;
+            if ended == Ended::Exit(0) && !id.is_empty() {
+                return Ok(id);
+            }
+            // A server that lets us in and cuts us off at once belongs to a machine that is going down.
+            if start.elapsed() > DOWN {
+                return Err(Error::failed(format!(
+                    "the machine lets us in and did not say within {} s which boot this is: {ended:?}",
+                    DOWN.as_secs()
+                )));
+            }
+            self.session = None;
+            interrupt::check()?;
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Runs a program that goes on when the connection does not, and follows it over as many connections as it takes.
@@ -211,20 +250,23 @@ impl Remote {
         line: &mut (dyn FnMut(&str) + Send),
     ) -> Result<()> {
         let boot = self.boot_id()?;
-        let program = shell::quoted(&format!("{}; echo $? > {ROOM}/status", shell::command(argv)));
-        let start = format!(
-            "mkdir -p {ROOM}\nrm -f {ROOM}/status\n: > {ROOM}/output\n\
-             setsid sh -c {program} > {ROOM}/output 2>&1 < /dev/null &\n"
-        );
+        self.scripted = Some(boot.clone());
+        // A script that restarts the machine is ended with everything else: how is not its exit code.
+        let unless_down =
+            if may_reboot { "[ \"$(systemctl is-system-running)\" = stopping ] || " } else { "" };
+        let program =
+            shell::quoted(&format!("{}; code=$?; {unless_down}echo $code > {STATUS}", shell::command(argv)));
+        let start =
+            format!("rm -f {STATUS}\n: > {OUTPUT}\nsetsid sh -c {program} > {OUTPUT} 2>&1 < /dev/null &\n");
         self.must("starting a script", &start, &mut |_| {})?;
         let mut last = Last::default();
         let mut seen = 0_u64;
         loop {
             // Prints what is new until the status is there, which comes after everything else.
             let follow = format!(
-                "at={seen}; while :; do done=; [ -s {ROOM}/status ] && done=1; \
-                 size=$(stat -c %s {ROOM}/output); if [ $size -gt $at ]; then \
-                 tail -c +$((at + 1)) {ROOM}/output | head -c $((size - at)); at=$size; fi; \
+                "at={seen}; while :; do done=; [ -s {STATUS} ] && done=1; \
+                 size=$(stat -c %s {OUTPUT}); if [ $size -gt $at ]; then \
+                 tail -c +$((at + 1)) {OUTPUT} | head -c $((size - at)); at=$size; fi; \
                  [ -n \"$done\" ] && exit 0; sleep 0.2; done"
             );
             let mut lines = Lines::default();
@@ -257,14 +299,15 @@ impl Remote {
                 Ended::Exit(0) => break,
                 Ended::Lost(_) => {
                     self.session = None;
-                    self.vm.must_run()?;
+                    self.machine.must_run()?;
                 }
                 ended => return self.judge("following a script", &ended, &last),
             }
         }
         let mut status = String::new();
-        let _ = self
-            .command(&format!("cat {ROOM}/status"), &mut empty(), &mut |line| line.clone_into(&mut status))?;
+        let _ = self.command(&format!("cat {STATUS}; rm -f {OUTPUT}"), &mut empty(), &mut |line| {
+            line.clone_into(&mut status)
+        })?;
         let code = status.trim().parse().doing(|| format!("reading how {} ended", argv.join(" ")))?;
         self.judge(&argv.join(" "), &Ended::Exit(code), &last)
     }
@@ -296,7 +339,8 @@ impl Builder for Remote {
                 Step::Reboot => {
                     self.flush(&mut pending, line)?;
                     self.reboot()?;
-                    self.must("linking what was staged", &format!("ln -sfn {ROOM} {STAGE}\n"), line)?;
+                    let again = format!("{}ln -sfn {ROOM} {STAGE}\n", lifetime());
+                    self.must("going on after the restart", &again, line)?;
                 }
                 // What runs no program of the image goes together: each command costs a translated machine 100 ms.
                 step => pending.extend(shell::lines(step)),
@@ -326,8 +370,8 @@ impl Builder for Remote {
         }
     }
 
-    fn console(&self) -> String {
-        self.vm.console()
+    fn console(&mut self) -> String {
+        self.machine.console()
     }
 }
 
@@ -339,6 +383,14 @@ impl Remote {
         let script = std::mem::take(pending);
         self.must("writing into the image", &script, line)
     }
+}
+
+/// Returns the shell's line that sets a machine's end, which a restart forgets.
+pub fn lifetime() -> String {
+    format!(
+        "systemd-run --quiet --no-block --unit=rekiln-lifetime --on-active={}s systemctl poweroff --force\n",
+        LIFETIME.as_secs()
+    )
 }
 
 /// The last lines of a step.

@@ -93,6 +93,8 @@ const REMOVED: &[&str] = &[
 const STATE: &[&str] = &[
     "/var/lib/cloud",
     "/etc/cloud",
+    // Ours: a cloud-init that an exception keeps would never run.
+    "/etc/cloud/cloud-init.disabled",
     "/run/cloud-init",
     "/etc/netplan/50-cloud-init.yaml",
     "/etc/network/interfaces.d/50-cloud-init*",

@@ -4,6 +4,7 @@
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
@@ -16,13 +17,14 @@ use crate::ssh::Keys;
 /// Bytes of the seed: the smallest FAT that `mkfs.vfat` makes without complaint is well below it.
 const SIZE: u64 = 1 << 20;
 
-/// Returns the user data: the keys, and nothing that a vendor's image would do besides.
+/// Returns the user data: the keys, and nothing that a vendor's image would do besides. A machine that does not end with us
+/// gets a `lifetime`, after which it switches itself off even if nobody ever gets in.
 ///
 /// # Errors
 /// Keys that cannot be written.
-pub fn user_data(keys: &Keys) -> Result<String> {
+pub fn user_data(keys: &Keys, lifetime: Option<Duration>) -> Result<String> {
     // JSON is YAML. Nothing of it needs to be escaped by hand.
-    let config = json!({
+    let mut config = json!({
         "disable_root": false,
         // Root alone: the vendor's own user, with its sudo rights, is not made.
         "users": [{ "name": "root", "lock_passwd": true, "ssh_authorized_keys": [keys.client_public()?] }],
@@ -32,10 +34,18 @@ pub fn user_data(keys: &Keys) -> Result<String> {
             "ed25519_private": keys.host_private()?.as_str(),
             "ed25519_public": keys.host_public()?,
         },
-        // Both would race with our own calls of the package manager.
-        "package_update": false,
-        "package_upgrade": false,
+        // The rest of a first boot is for people's own machines, and takes translated ones longer than the boot. What would
+        // run later is not started any more; each of its two parts takes them ten seconds to do nothing.
+        "cloud_init_modules": ["growpart", "resizefs", "users_groups", "ssh", "bootcmd"],
+        "cloud_config_modules": [],
+        "cloud_final_modules": [],
+        "bootcmd": ["systemctl --no-block stop cloud-config.service cloud-final.service || :"],
     });
+    if let Some(lifetime) = lifetime {
+        // Set by cloud-init, at the end of its work and without us. A restart forgets it.
+        let minutes = format!("+{}", lifetime.as_secs().div_ceil(60));
+        config["power_state"] = json!({ "mode": "poweroff", "delay": minutes, "timeout": 1 });
+    }
     let text = serde_json::to_string_pretty(&config).doing(|| "writing the machine's user data")?;
     Ok(format!("#cloud-config\n{text}\n"))
 }
@@ -88,7 +98,7 @@ mod tests {
     #[test]
     fn the_seed_holds_what_cloud_init_reads() {
         let keys = Keys::new().expect("keys");
-        let text = user_data(&keys).expect("written");
+        let text = user_data(&keys, None).expect("written");
         let json: serde_json::Value =
             serde_json::from_str(text.strip_prefix("#cloud-config\n").expect("the first line"))
                 .expect("JSON");

@@ -132,6 +132,7 @@ mod tests {
             path: path.display().to_string(),
             sha256: Digest::of_file(path).expect("it reads"),
             size: size.map(str::to_owned),
+            ssh_timeout: None,
         }
     }
 

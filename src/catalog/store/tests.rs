@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::*;
-use crate::catalog::{Derived, Disk, Distribution, Firmware, PackageKind};
+use crate::catalog::{Derived, Disk, Distribution, Firmware, Origin, PackageKind};
 use crate::digest::Digest;
 
 pub fn catalog(dir: &tempfile::TempDir) -> Catalog {
@@ -46,8 +46,7 @@ pub fn record(start: &str, name: &str, baked: i64) -> Record {
 fn derived() -> Record {
     let distribution = Distribution { id: "debian".to_owned(), version: None, packages: PackageKind::Deb };
     let derived = Derived {
-        source: Digest::of(b"vendor"),
-        path: "vendor.qcow2".to_owned(),
+        origin: Origin::Disk { source: Digest::of(b"vendor"), path: "vendor.qcow2".to_owned() },
         firmware: Firmware::Uefi,
         not_reproducible: vec!["the packages are those of the day".to_owned()],
         distribution: Some(distribution),

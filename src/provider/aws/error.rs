@@ -115,6 +115,7 @@ fn of_code(code: &str, status: u16) -> Kind {
         | "InvalidAMIID.NotFound"
         | "InvalidAMIID.Unavailable"
         | "InvalidInstanceID.NotFound"
+        | "InvalidGroup.NotFound"
         | "InvalidLaunchTemplateId.NotFound"
         | "InvalidLaunchTemplateId.VersionNotFound"
         | "InvalidLaunchTemplateName.NotFoundException"
@@ -123,10 +124,13 @@ fn of_code(code: &str, status: u16) -> Kind {
         | "ParameterVersionNotFound" => Kind::Missing,
         "InvalidAMIName.Duplicate"
         | "InvalidLaunchTemplateName.AlreadyExistsException"
+        | "InvalidGroup.Duplicate"
         | "AlreadyExists"
         | "AlreadyExistsFault" => Kind::Taken,
         // An AMI that was deregistered a moment ago may still count.
         "InvalidSnapshot.InUse"
+        // The interface of an instance that was terminated a moment ago may still hold its security group.
+        | "DependencyViolation"
         | "ScalingActivityInProgress"
         | "ScalingActivityInProgressFault"
         | "ResourceContention"

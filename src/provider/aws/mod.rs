@@ -5,6 +5,7 @@
 
 mod audit;
 mod bucket;
+mod builder;
 mod doors;
 mod error;
 pub mod group;
@@ -32,6 +33,7 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 pub use bucket::Buckets;
+pub use builder::{Found, Launched, Launching, Phase, Subnet, VendorImage};
 pub use error::{CallError, Kind};
 pub use images::Registration;
 pub use reach::{Group, Template, Version};
@@ -211,6 +213,8 @@ where
 pub struct Patience {
     /// Failures since something worked.
     failures: u32,
+    /// Whether Ctrl-C does not end it: what is being removed is removed.
+    to_the_end: bool,
 }
 
 /// The first wait after a failure; doubled after each further one.
@@ -234,10 +238,18 @@ impl Patience {
         let end = tokio::time::Instant::now() + wait;
         // Ctrl-C ends the wait.
         while tokio::time::Instant::now() < end {
-            crate::interrupt::check()?;
+            if !self.to_the_end {
+                crate::interrupt::check()?;
+            }
             tokio::time::sleep(WAIT.min(end - tokio::time::Instant::now())).await;
         }
         Ok(())
+    }
+
+    /// The same, for removing what is temporary: Ctrl-C does not end it, for it may be what began it.
+    #[must_use]
+    pub const fn to_the_end() -> Self {
+        Self { failures: 0, to_the_end: true }
     }
 
     /// Something worked.

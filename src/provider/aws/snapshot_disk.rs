@@ -39,7 +39,7 @@ struct SnapshotDisk {
     file: File,
     path: PathBuf,
     runtime: Handle,
-    _scratch: Scratch,
+    _scratch: Option<Scratch>,
 }
 
 impl Aws {
@@ -64,6 +64,29 @@ impl Aws {
     /// # Errors
     /// No such snapshot, one that is not complete, and what listing its blocks returns.
     pub async fn disk(&self, snapshot: &str, store: &Store) -> Result<Window> {
+        let scratch = Scratch::new(store, "snapshot")?;
+        let path = scratch.dir().join("disk.raw");
+        Ok(Window::over(Box::new(self.open_disk(snapshot, path, Some(scratch)).await?)))
+    }
+
+    /// Fetches all of a snapshot into a new file, whose holes are where nothing was written.
+    ///
+    /// # Errors
+    /// As [`Aws::disk`], and what fetching its blocks returns.
+    pub async fn download_disk(&self, snapshot: &str, path: PathBuf) -> Result<()> {
+        let disk = self.open_disk(snapshot, path, None).await?;
+        let all = disk.blocks.values().cloned().collect();
+        disk.fetch_all(all, &mut BTreeSet::new())
+            .await
+            .map_err(|error| error.during(format!("reading the snapshot {snapshot}")))
+    }
+
+    async fn open_disk(
+        &self,
+        snapshot: &str,
+        path: PathBuf,
+        scratch: Option<Scratch>,
+    ) -> Result<SnapshotDisk> {
         let seen = insist(&self.region, || self.snapshot(snapshot)).await?;
         let seen = seen.ok_or_else(|| {
             Error::failed(format!("there is no snapshot {snapshot} in {}", self.region))
@@ -74,12 +97,10 @@ impl Aws {
         }
         let blocks = insist(&self.region, || self.blocks(snapshot)).await?;
         let len = seen.gib.saturating_mul(1 << 30);
-        let scratch = Scratch::new(store, "snapshot")?;
-        let path = scratch.dir().join("disk.raw");
         let doing = || format!("making {}", path.display());
         let file = File::options().read(true).write(true).create_new(true).open(&path).doing(doing)?;
         file.set_len(len).doing(doing)?;
-        Ok(Window::over(Box::new(SnapshotDisk {
+        Ok(SnapshotDisk {
             aws: self.clone(),
             snapshot: snapshot.to_owned(),
             len,
@@ -89,7 +110,7 @@ impl Aws {
             path,
             runtime: Handle::current(),
             _scratch: scratch,
-        })))
+        })
     }
 }
 

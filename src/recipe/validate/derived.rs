@@ -1,21 +1,20 @@
-//! What a recipe means whose source is a vendor's disk, and what only means something there.
+//! What a recipe means whose source is a vendor's disk or AMI, and what only means something there.
 
 use std::collections::BTreeMap;
 
-use super::Checks;
+use super::{Checks, ami};
 use crate::notation;
-use crate::recipe::{DiskSource, Recipe};
+use crate::recipe::{DiskSource, Recipe, Vendor};
 
-/// Checks what differs between an image that is derived from a vendor's disk and one that is made from packages.
+/// Checks what differs between an image that is derived from what a vendor made and one that is made from packages.
 pub(super) fn check(checks: &mut Checks<'_>, recipe: &Recipe) {
-    match recipe.source.disk() {
-        Some(source) => {
-            disk(checks, source);
-            packages(checks, recipe);
-            modules(checks, recipe);
-        }
-        None => no_machine(checks, recipe),
+    match recipe.source.vendor() {
+        Some(Vendor::Disk(source)) => disk(checks, source),
+        Some(Vendor::Ami(source)) => ami::check(checks, source, &recipe.publish),
+        None => return no_machine(checks, recipe),
     }
+    packages(checks, recipe);
+    modules(checks, recipe);
 }
 
 fn disk(checks: &mut Checks<'_>, source: &DiskSource) {
@@ -26,6 +25,9 @@ fn disk(checks: &mut Checks<'_>, source: &DiskSource) {
     }
     if let Some(size) = &source.size {
         checks.parsed("/source/disk/size", notation::size(size));
+    }
+    if let Some(time) = &source.ssh_timeout {
+        checks.parsed("/source/disk/ssh_timeout", notation::duration(time));
     }
 }
 
@@ -61,7 +63,7 @@ fn no_machine(checks: &mut Checks<'_>, recipe: &Recipe) {
         ];
         for (key, _, why) in flags.into_iter().filter(|(_, set, _)| *set) {
             let message = format!(
-                "{why}: scripts run in a tree, and only on a vendor's disk ([source] disk) in a machine"
+                "{why}: scripts run in a tree, and only on a vendor's disk or AMI ([source] disk, ami) in a machine"
             );
             checks.say(&format!("/run/{index}/{key}"), message);
         }
@@ -136,8 +138,8 @@ mod tests {
         assert_eq!(
             found(&format!("source = {{ debian = 'bookworm' }}\n{run}")),
             [
-                "4:10 nothing runs there to be rebooted: scripts run in a tree, and only on a vendor's disk ([source] disk) in a machine",
-                "5:21 nothing runs there to be disconnected from: scripts run in a tree, and only on a vendor's disk ([source] disk) in a machine",
+                "4:10 nothing runs there to be rebooted: scripts run in a tree, and only on a vendor's disk or AMI ([source] disk, ami) in a machine",
+                "5:21 nothing runs there to be disconnected from: scripts run in a tree, and only on a vendor's disk or AMI ([source] disk, ami) in a machine",
             ]
         );
         let not = run.replace("true", "false");
