@@ -61,8 +61,8 @@ fn much_output_comes_as_it_is_while_input_is_sent() {
     let (ended, output) = stage.run("exec cat", &input);
     assert_eq!(ended, Ended::Exit(0));
     assert!(output == input, "{} of {} bytes came, or others", output.len(), input.len());
-    // Everything on the other stream, and nothing read before all is said.
-    let (ended, output) = stage.run(&format!("head -c {MUCH} /dev/zero >&2; exec cat"), &input);
+    // Everything on the other stream, and nothing read before much is said.
+    let (ended, output) = stage.run(&format!("exec >&2; head -c {MUCH} /dev/zero; exec cat"), &input);
     assert_eq!(ended, Ended::Exit(0));
     assert_eq!(output.len(), 2 * MUCH);
     assert!(output[..MUCH].iter().all(|byte| *byte == 0) && output[MUCH..] == input);

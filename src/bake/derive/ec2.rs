@@ -28,7 +28,7 @@ use crate::provider::aws::{Aws, Launched, Launching, Phase, Subnet, VendorImage,
 use crate::publish::plan::{DISK_TAG, EXPIRES_TAG, State};
 use crate::recipe::ami::AmiSource;
 use crate::scratch::Scratch;
-use crate::ssh::{Address, Keys};
+use crate::ssh::{ATTEMPT, Address, Keys};
 
 /// How long an instance may take to run and have an address: EC2 needs seconds, and a minute where it is busy.
 const STARTING: Duration = Duration::from_mins(5);
@@ -185,7 +185,7 @@ impl OnEc2<'_, '_> {
         let mut instance = bake.progress.step(&image.name, "launching an instance", || self.launch(&keys))?;
         let socket = self.reach(&mut instance)?;
         timed("launch", start);
-        let address = Address { socket, user: "root".to_owned(), keys };
+        let address = Address { socket, user: "root".to_owned(), keys, patience: ATTEMPT };
         let id = self.entry.instance.clone().unwrap_or_default();
         let step = format!("starting the vendor's system on {id} at {}", socket.ip());
         let mut machine = Remote::new(Box::new(instance), address, image.inputs.epoch);
