@@ -13,4 +13,4 @@ mod interrupted;
 mod machines;
 mod read_back;
 
-pub use ground::{Site, baked, ground, names, scratch, turn};
+pub use ground::{Line, Site, baked, ground, names, scratch, succeeded, turn};

@@ -9,6 +9,8 @@ mod check;
 mod commands;
 mod convergence;
 mod demo;
+#[cfg(feature = "ssh")]
+mod derive;
 mod derived;
 mod docs;
 mod exhaustive;

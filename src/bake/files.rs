@@ -97,13 +97,14 @@ impl<'a> Staging<'a> {
         Ok(())
     }
 
-    /// Adds the enabling and disabling of units, by the tree's own systemctl.
+    /// Adds the enabling and disabling of units, by the tree's own systemctl. Where a systemd runs, it need not read all units
+    /// again for that: what is enabled starts at the image's own boot.
     pub fn services(&mut self, services: &Services) {
         for (verb, units) in [("disable", &services.disable), ("enable", &services.enable)] {
             if units.is_empty() {
                 continue;
             }
-            let mut argv: Vec<String> = ["systemctl", "--quiet", verb, "--"].map(str::to_owned).into();
+            let mut argv: Vec<String> = ["systemctl", "--quiet", "--no-reload", verb, "--"].map(str::to_owned).into();
             argv.extend(units.iter().cloned());
             self.steps.push(Step::Run { argv });
         }
@@ -177,7 +178,7 @@ mod tests {
         let steps = staging.into_steps();
         assert_eq!(steps.len(), 4);
         assert!(
-            matches!(&steps[3], Step::Run { argv } if argv == &["systemctl", "--quiet", "enable", "--", "nginx"])
+            matches!(&steps[3], Step::Run { argv } if argv == &["systemctl", "--quiet", "--no-reload", "enable", "--", "nginx"])
         );
         assert_eq!(std::fs::read(dir.path().join("0")).expect("staged"), b"#!/bin/sh\n");
         let mut staging = Staging::new(dir.path());

@@ -292,13 +292,14 @@ def like_a_vendor(tree, archive, identity):
     run(["chroot", tree, "python3", "-m", "compileall", "-q", "/usr/share/netplan"])
 
     version = max((tree / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
-    write(tree / "boot/grub/grub.cfg", grub_config(identity, version), 0o600)
     (tree / "boot/efi").mkdir(exist_ok=True)
     # As `grub-install` leaves them: what GRUB for BIOS loads comes from here.
     shutil.copytree(tree / "usr/lib/grub/i386-pc", tree / "boot/grub/i386-pc", ignore=shutil.ignore_patterns("*.img", "*.image"))
     run(["chroot", tree, "grub-editenv", "/boot/grub/grubenv", "create"])
     # What the packages' scripts want from `grub-cloud-amd64` before they install GRUB on kernel updates.
     write(tree / "etc/grub.d/enable_cloud", "", 0o644)
+    # Newer than all that it is made from, as where `update-grub` is the last that was run.
+    write(tree / "boot/grub/grub.cfg", grub_config(identity, version), 0o600)
 
 
 def grub_config(identity, version):
