@@ -12,5 +12,8 @@ mod identity;
 mod interrupted;
 mod machines;
 mod read_back;
+mod running;
 
 pub use ground::{Line, Site, baked, ground, names, scratch, succeeded, turn};
+pub use interrupted::{assert_none, family, scratch_has};
+pub use running::Running;

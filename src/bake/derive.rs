@@ -29,6 +29,7 @@ use jiff::Timestamp;
 
 use self::remote::Remote;
 use self::seal::{DONE, SAYS, Sealing};
+use super::accelerator;
 use super::builder::Builder as _;
 use super::identity::{Identity, files_plan};
 use super::image::{Bake, exceptions, ports, refuse, services};
@@ -167,9 +168,12 @@ impl Bake<'_> {
             keys,
             patience: crate::ssh::ATTEMPT,
         };
+        let (accelerator, why) = accelerator::of_disk(self.store, disk)?;
+        if accelerator == Accelerator::Tcg {
+            self.progress.note(&image.name, format!("without KVM, which takes longer: {why}"));
+        }
         self.progress.step(&image.name, "starting the vendor's system", || {
-            let mut machine =
-                Remote::new(Box::new(spec.start(Accelerator::Tcg)?), address, image.inputs.epoch);
+            let mut machine = Remote::new(Box::new(spec.start(accelerator)?), address, image.inputs.epoch);
             if let Some(patience) = patience {
                 machine = machine.waiting(patience);
             }

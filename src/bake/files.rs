@@ -104,7 +104,8 @@ impl<'a> Staging<'a> {
             if units.is_empty() {
                 continue;
             }
-            let mut argv: Vec<String> = ["systemctl", "--quiet", "--no-reload", verb, "--"].map(str::to_owned).into();
+            let mut argv: Vec<String> =
+                ["systemctl", "--quiet", "--no-reload", verb, "--"].map(str::to_owned).into();
             argv.extend(units.iter().cloned());
             self.steps.push(Step::Run { argv });
         }

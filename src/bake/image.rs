@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::accelerator;
 use super::disk::{Assembled, DiskInputs, assemble};
 use super::identity::Identity;
 use super::initrd::{Kernel, kernel};
@@ -335,7 +336,10 @@ impl Bake<'_> {
             Some(derived) => (Boot::Firmware(derived.firmware), DERIVED_TRIAL_MEMORY_MIB),
             None => (Boot::direct(&dir)?, TRIAL_MEMORY_MIB),
         };
-        let accelerator = self.accelerator(&dir.join("kernel"))?;
+        let accelerator = match &record.derived {
+            Some(_) => accelerator::of_disk(self.store, &dir.join("disk.raw"))?.0,
+            None => self.accelerator(&dir.join("kernel"))?,
+        };
         let checks: Vec<_> = image.links.iter().flat_map(|link| link.recipe.checks.iter().cloned()).collect();
         let ports = record.ports.iter().cloned().collect();
         let trial_dir = dir.join("verdict");

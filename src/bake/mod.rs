@@ -1,5 +1,6 @@
 //! From a lock to a sealed disk.
 
+pub mod accelerator;
 pub mod arrange;
 pub mod builder;
 pub mod deb;

@@ -3,3 +3,6 @@
 mod end;
 mod room;
 mod traces;
+
+pub use end::scratch_has;
+pub use traces::{assert_none, family};

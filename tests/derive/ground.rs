@@ -19,6 +19,9 @@ const PLACE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/derive");
 /// The image that is derived once, from everything that a recipe can say of one.
 pub const NAME: &str = "derived";
 
+/// Where the vendor's root begins, in bytes; as in vendor.py.
+pub const ROOT_START: u64 = 262_144 * 512;
+
 /// The recipe, but for the disk's path and digest.
 const RECIPE: &str = r#"
 packages = ["nginx-light"]
@@ -148,7 +151,8 @@ pub fn recipe(disk: &Path, more: &str, rest: &str) -> String {
     let sha256 = Digest::of_file(disk).expect("it reads");
     let mut text = String::new();
     let (top, tables) = rest.split_once("\n[").unwrap_or((rest, ""));
-    let _ = write!(text, "{top}\n[source.disk]\npath = '{}'\nsha256 = \"{sha256}\"\n{more}\n", disk.display());
+    let _ =
+        write!(text, "{top}\n[source.disk]\npath = '{}'\nsha256 = \"{sha256}\"\n{more}\n", disk.display());
     if !tables.is_empty() {
         let _ = write!(text, "\n[{tables}");
     }

@@ -6,18 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use rekiln::catalog::{Catalog, Firmware};
+use rekiln::catalog::Firmware;
 use serde_json::Value;
 
-use super::ground::{Ground, NAME, ground, scratch};
+use super::ground::{Ground, NAME, ROOT_START, ground, scratch};
 use super::search::found;
 use crate::bake::succeeded;
 
 /// What of the root is copied off the disk to be looked at.
-const DUMPED: [&str; 9] = ["/etc", "/var", "/root", "/opt", "/home", "/tmp", "/boot", "/usr/sbin", "/usr/lib/systemd"];
-
-/// Where the vendor's root begins, in bytes; see `ROOT_START` in vendor.py.
-const ROOT_START: u64 = 262_144 * 512;
+const DUMPED: [&str; 9] =
+    ["/etc", "/var", "/root", "/opt", "/home", "/tmp", "/boot", "/usr/sbin", "/usr/lib/systemd"];
 
 /// Returns a part of the root file system as files, as debugfs reads it.
 fn root() -> &'static Path {
@@ -81,7 +79,12 @@ fn what_the_machine_says_is_shown_as_it_comes_and_moves_no_cursor() {
     // What was printed while nobody was connected.
     assert_eq!(scripts.last(), Some(&"nobody was let in"));
     assert!(lines(said, "hardening it").iter().any(|line| line.contains("grub")), "{said}");
-    for step in ["copying the vendor's disk", "starting the vendor's system", "sealing it", "booting it for the verdict"] {
+    for step in [
+        "copying the vendor's disk",
+        "starting the vendor's system",
+        "sealing it",
+        "booting it for the verdict",
+    ] {
         assert!(said.contains(&format!("{NAME:12} {step}")), "{step}: {said}");
     }
 }
@@ -126,26 +129,53 @@ fn nothing_of_the_machine_is_on_the_disk() {
     let fsck = Command::new("e2fsck").args(["-f", "-n"]).arg(volume(ground())).output().expect("e2fsck runs");
     succeeded(&fsck);
     for gone in [
-        "usr/sbin/sshd", "usr/sbin/policy-rc.d", "usr/lib/systemd/system/ssh.service", "etc/cloud", "var/lib/cloud", "root/.ssh",
-        "etc/netplan/50-cloud-init.yaml", "etc/sudoers", "etc/sudoers.d", "var/lib/rekiln-stage", "var/lib/dbus/machine-id",
-        "var/lib/systemd/random-seed", "root/.bash_history", "etc/apt", "usr/sbin/update-grub.rekiln-new",
+        "usr/sbin/sshd",
+        "usr/sbin/policy-rc.d",
+        "usr/lib/systemd/system/ssh.service",
+        "etc/cloud",
+        "var/lib/cloud",
+        "root/.ssh",
+        "etc/netplan/50-cloud-init.yaml",
+        "etc/sudoers",
+        "etc/sudoers.d",
+        "var/lib/rekiln-stage",
+        "var/lib/dbus/machine-id",
+        "var/lib/systemd/random-seed",
+        "root/.bash_history",
+        "etc/apt",
+        "usr/sbin/update-grub.rekiln-new",
     ] {
         assert!(!root().join(gone).exists() && !root().join(gone).is_symlink(), "/{gone} is there");
     }
     assert_eq!(text("etc/machine-id"), "");
-    for empty in ["var/log", "var/cache", "var/tmp", "tmp", "root", "home", "var/lib/dhcp", "var/backups", "var/spool/mail"] {
-        assert_eq!(files(empty), [""; 0], "/{empty}");
+    for empty in [
+        "var/log",
+        "var/cache",
+        "var/tmp",
+        "tmp",
+        "root",
+        "home",
+        "var/lib/dhcp",
+        "var/backups",
+        "var/spool/mail",
+    ] {
+        assert_eq!(files(empty), Vec::<PathBuf>::new(), "/{empty}");
     }
     let etc: Vec<PathBuf> = files("etc").into_iter().chain(files("var")).collect();
     for part in ["ssh_host_", "authorized_keys", "cloud-init", "lease", ".rekiln-new", "rekiln-script"] {
-        let named: Vec<&PathBuf> = etc.iter().filter(|path| path.ends_with(part) || path.to_string_lossy().contains(part)).collect();
+        let named: Vec<&PathBuf> =
+            etc.iter().filter(|path| path.ends_with(part) || path.to_string_lossy().contains(part)).collect();
         assert!(named.is_empty(), "{named:?}");
     }
     // Nobody has a password, and nobody but root, who has none either, has a shell.
     let shadow = text("etc/shadow");
     assert!(shadow.lines().all(|line| line.split(':').nth(1) == Some("*")), "{shadow}");
     let passwd = text("etc/passwd");
-    let shells: Vec<&str> = passwd.lines().filter(|line| !line.starts_with("root:")).filter_map(|line| line.rsplit(':').next()).collect();
+    let shells: Vec<&str> = passwd
+        .lines()
+        .filter(|line| !line.starts_with("root:"))
+        .filter_map(|line| line.rsplit(':').next())
+        .collect();
     assert!(!shells.is_empty() && shells.iter().all(|shell| *shell == "/usr/sbin/nologin"), "{passwd}");
 }
 
@@ -154,7 +184,10 @@ fn what_the_recipe_asks_for_is_on_the_disk() {
     assert_eq!(text("var/www/html/index.html"), "<p>derived from a vendor's disk</p>\n");
     let boots = text("opt/boots");
     let boots: Vec<&str> = boots.lines().collect();
-    assert!(matches!(boots[..], [before, after] if before != after), "the machine was restarted between two scripts: {boots:?}");
+    assert!(
+        matches!(boots[..], [before, after] if before != after),
+        "the machine was restarted between two scripts: {boots:?}"
+    );
     assert_eq!(text("opt/went-on"), "it went on\n");
     assert!(root().join("etc/systemd/system/multi-user.target.wants/nginx.service").is_symlink());
     let grub = text("boot/grub/grub.cfg");
@@ -193,6 +226,5 @@ fn a_second_bake_starts_no_machine() {
     for step in ["starting", "copying", "booting"] {
         assert!(!said.contains(step), "{said}");
     }
-    assert_eq!(Catalog::new(ground.site.store()).list().expect("listed").len(), 1);
     ground.site.holds_only(&[line.id]);
 }

@@ -1,72 +1,20 @@
 //! Killed with signal 9, and interrupted from the keyboard.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Signal, kill_process, kill_process_group};
 
 use super::super::ground::{Site, ground, names, scratch, turn};
+use super::super::running::Running;
 use super::traces::{assert_none, family};
 
-/// Longer than any bake with its boot on a busy machine; only a test that fails waits for it.
-const PATIENCE: Duration = Duration::from_mins(4);
-
-/// A bake that is ended with the test, however that ends.
-struct Running {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts a bake of `web` in a process group of its own, as a shell does.
+/// Starts a bake of `web`.
 fn start(site: &Site, dir: &Path, boot: bool) -> Running {
-    let log = dir.join("log");
-    let mut command = site.command(if boot { &["bake", "web"] } else { &["bake", "--no-boot", "web"] });
-    let child = command
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(&log).expect("made"))
-        .spawn()
-        .expect("rekiln runs");
-    Running { child, log }
-}
-
-impl Running {
-    fn said(&self) -> String {
-        let mut text = String::new();
-        File::open(&self.log).expect("opened").read_to_string(&mut text).expect("read");
-        text
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    /// Waits until the bake is where it should be hit.
-    fn until(&mut self, what: &str, reached: impl Fn() -> bool) {
-        let start = Instant::now();
-        while !reached() {
-            let ended = self.child.try_wait().expect("asked");
-            assert!(ended.is_none(), "it ended ({ended:?}) before it was {what}: {}", self.said());
-            assert!(start.elapsed() < PATIENCE, "it never was {what}: {}", self.said());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
+    Running::start(site.command(if boot { &["bake", "web"] } else { &["bake", "--no-boot", "web"] }), dir)
 }
 
 /// Tells whether `<tmp>/<process>/<number>-<purpose>/<path>` is there, for any process and number.
-fn scratch_has(site: &Site, purpose: &str, path: &str) -> bool {
+pub fn scratch_has(site: &Site, purpose: &str, path: &str) -> bool {
     let below = |dir: std::path::PathBuf| {
         std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
     };
@@ -104,7 +52,7 @@ fn killed_at_any_moment_leaves_nothing_and_the_next_works() {
     let site = ground.empty(dir.path(), "store");
     for (what, reached) in MOMENTS {
         let mut bake = start(&site, dir.path(), false);
-        bake.until(what, || reached(&site));
+        bake.until(what, |_| reached(&site));
         let family = family(bake.child.id());
         kill_process(bake.pid(), Signal::KILL).expect("killed");
         bake.child.wait().expect("waited");
@@ -129,7 +77,7 @@ fn killed_at_any_moment_leaves_nothing_and_the_next_works() {
     for signal in [Signal::KILL, Signal::INT] {
         let _ = std::fs::remove_file(&console);
         let mut bake = start(&site, dir.path(), true);
-        bake.until("booting", || console.metadata().is_ok_and(|meta| meta.len() > 0));
+        bake.until("booting", |_| console.metadata().is_ok_and(|meta| meta.len() > 0));
         let family = family(bake.child.id());
         assert!(family.len() > 1, "the machine is a child: {family:?}");
         kill_process(bake.pid(), signal).expect("sent");
@@ -152,7 +100,7 @@ fn interrupted_from_the_keyboard_leaves_nothing() {
         (MOMENTS[3].0, MOMENTS[3].1, true),
     ] {
         let mut bake = start(&site, dir.path(), false);
-        bake.until(what, || reached(&site));
+        bake.until(what, |_| reached(&site));
         let family = family(bake.child.id());
         let pid = bake.pid();
         if group { kill_process_group(pid, Signal::INT) } else { kill_process(pid, Signal::INT) }
