@@ -23,8 +23,7 @@ const CPUS: u32 = 2;
 /// systemd's credential (from 252 on) that has a program start at the same addresses each time. The translator keeps what it
 /// translated by address: without it, each program's start has the C library translated again, and pages that held much
 /// code take seconds to be cleared.
-const SAME_ADDRESSES: &str =
-    "type=11,value=io.systemd.credential:sysctl.extra=kernel.randomize_va_space=0";
+const SAME_ADDRESSES: &str = "type=11,value=io.systemd.credential:sysctl.extra=kernel.randomize_va_space=0";
 /// How often its end is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 
