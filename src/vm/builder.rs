@@ -1,6 +1,7 @@
 //! The machine on which an image is derived: its disk takes what it writes, it may restart, it reaches the network, and it
 //! gets its first instructions from a seed.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,10 @@ use crate::process::cannot_start;
 const MEMORY_MIB: u32 = 1024;
 /// Processors: translated, a second one takes the work of what starts in parallel.
 const CPUS: u32 = 2;
+/// systemd's credential (from 252 on) that has a program start at the same addresses each time. The translator keeps what it
+/// translated by address: without it, each program's start has the C library translated again, and pages that held much
+/// code take seconds to be cleared.
+const SAME_ADDRESSES: &str = "type=11,value=io.systemd.credential:sysctl.extra=kernel.randomize_va_space=0";
 /// How often its end is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -45,6 +50,9 @@ pub struct Spec<'a> {
 pub struct Builder {
     child: Child,
     dir: PathBuf,
+    arguments: Vec<OsString>,
+    seed: OwnedFd,
+    may_restart: bool,
 }
 
 impl Spec<'_> {
@@ -56,13 +64,18 @@ impl Spec<'_> {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", QEMU, "-nodefaults", "-no-user-config", "-display", "none"])
-            .args(["-sandbox", SANDBOX])
+            // A machine that restarts gets a new QEMU: what the old one translated in the first boot makes it take minutes to
+            // clear memory in the second.
+            .args(["-no-reboot", "-sandbox", SANDBOX])
             .args(["-machine", "q35", "-accel", accelerator.argument(), "-cpu", accelerator.cpu()])
             .args(["-m", &format!("{MEMORY_MIB}M"), "-smp", &CPUS.to_string()])
             .arg("-name")
             .arg(quoted(self.name))
             .arg("-pidfile")
             .arg(pid_file(self.dir));
+        if accelerator == Accelerator::Tcg {
+            command.args(["-smbios", SAME_ADDRESSES]);
+        }
         // What the machine no longer needs becomes holes. Nothing that a killed bake leaves is used again, so that what
         // the machine flushes need not reach the host's disk before the bake itself flushes it.
         let how = "if=none,id=disk,format=raw,discard=unmap,detect-zeroes=unmap,cache=unsafe,file=";
@@ -75,22 +88,30 @@ impl Spec<'_> {
             uefi(self.dir, &mut command)?;
         }
         let log = quoted(self.dir.join("console.log").as_os_str());
-        command.arg("-chardev").arg(join("file,id=console,path=", &log, ""));
+        command.arg("-chardev").arg(join("file,id=console,append=on,path=", &log, ""));
         command.args(["-serial", "chardev:console"]);
         // It reaches the network, as package managers must. Nobody reaches it but by this port of the loopback address.
         let user = format!("user,id=user,hostfwd=tcp:127.0.0.1:{}-:22", self.port);
         command.args(["-netdev", &user, "-device", "virtio-net-pci,netdev=user,romfile="]);
         // Key exchanges wait for randomness.
         command.args(["-device", "virtio-rng-pci"]);
-        let errors = File::create(self.dir.join("qemu.log")).doing(|| "creating the machine's log")?;
-        let child = command
-            .stdin(Stdio::from(self.seed))
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .map_err(|error| cannot_start("setpriv".as_ref(), error))?;
-        Ok(Builder { child, dir: self.dir.to_owned() })
+        let arguments: Vec<OsString> = command.get_args().map(ToOwned::to_owned).collect();
+        let child = spawn(self.dir, &arguments, &self.seed)?;
+        Ok(Builder { child, dir: self.dir.to_owned(), arguments, seed: self.seed, may_restart: false })
     }
+}
+
+/// Starts QEMU as a child of this thread.
+fn spawn(dir: &Path, arguments: &[OsString], seed: &OwnedFd) -> Result<Child> {
+    let seed = seed.try_clone().doing(|| "sharing the seed")?;
+    let errors = File::create(dir.join("qemu.log")).doing(|| "creating the machine's log")?;
+    Command::new("setpriv")
+        .args(arguments)
+        .stdin(Stdio::from(seed))
+        .stdout(Stdio::null())
+        .stderr(errors)
+        .spawn()
+        .map_err(|error| cannot_start("setpriv".as_ref(), error))
 }
 
 impl Builder {
@@ -101,6 +122,11 @@ impl Builder {
         report::plain(&String::from_utf8_lossy(&text))
     }
 
+    /// Says whether the machine may restart itself from now on. Otherwise that is its end.
+    pub const fn may_restart(&mut self, may: bool) {
+        self.may_restart = may;
+    }
+
     /// Refuses to go on when the machine has ended.
     ///
     /// # Errors
@@ -108,6 +134,10 @@ impl Builder {
     pub fn must_run(&mut self) -> Result<()> {
         match self.child.try_wait().doing(|| "watching the machine")? {
             None => Ok(()),
+            Some(status) if status.success() && self.may_restart => {
+                self.child = spawn(&self.dir, &self.arguments, &self.seed)?;
+                Ok(())
+            }
             Some(status) => Err(self.ended(status)),
         }
     }
@@ -146,6 +176,10 @@ impl Builder {
     fn ended(&self, status: ExitStatus) -> Error {
         let words = std::fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default();
         let console = self.last_words();
+        if status.success() {
+            return Error::failed(format!("the machine restarted or switched itself off\n{console}"))
+                .hint("a script that restarts the machine says so: `reboot = true` in its [[run]]");
+        }
         Error::failed(format!("the machine ended by itself ({status}) {}\n{console}", words.trim()))
     }
 }

@@ -14,6 +14,9 @@ pub trait Machine: Send {
     /// It has, and its last words.
     fn must_run(&mut self) -> Result<()>;
 
+    /// Says whether it may restart itself from now on. Otherwise that may be its end.
+    fn may_restart(&mut self, _may: bool) {}
+
     /// Returns everything that its console said, as far as that is known here.
     fn console(&mut self) -> String;
 
@@ -40,6 +43,10 @@ pub trait Machine: Send {
 impl Machine for Vm {
     fn must_run(&mut self) -> Result<()> {
         Self::must_run(self)
+    }
+
+    fn may_restart(&mut self, may: bool) {
+        Self::may_restart(self, may);
     }
 
     fn console(&mut self) -> String {

@@ -189,9 +189,11 @@ impl Remote {
 
     /// Restarts the machine, unless the script before did so itself, and waits until it is up again.
     fn reboot(&mut self) -> Result<()> {
+        self.machine.may_restart(true);
         let now = self.boot_id()?;
         let before = self.scripted.take().unwrap_or_else(|| now.clone());
         if now != before {
+            self.machine.may_restart(false);
             return Ok(());
         }
         // Whether the connection outlives the command is chance; so is whether the machine is on its way down already.
@@ -205,6 +207,7 @@ impl Remote {
             self.session = None;
             self.wait_up()?;
             if self.boot_id()? != before {
+                self.machine.may_restart(false);
                 return Ok(());
             }
             if start.elapsed() > DOWN {
@@ -251,6 +254,7 @@ impl Remote {
     ) -> Result<()> {
         let boot = self.boot_id()?;
         self.scripted = Some(boot.clone());
+        self.machine.may_restart(may_reboot);
         // A script that restarts the machine is ended with everything else: how is not its exit code.
         let unless_down =
             if may_reboot { "[ \"$(systemctl is-system-running)\" = stopping ] || " } else { "" };

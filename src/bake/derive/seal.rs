@@ -287,7 +287,7 @@ impl Sealing<'_> {
             "packages='{}'\n\
              if command -v dpkg > /dev/null; then\n\
              there=$(dpkg-query -W -f '${{Package}}\\n' $packages 2> /dev/null || :)\n\
-             mkdir /run/rekiln-programs\nln -s /bin/true /run/rekiln-programs/systemctl\n\
+             mkdir -p /run/rekiln-programs\nln -sf /bin/true /run/rekiln-programs/systemctl\n\
              [ -z \"$there\" ] || PATH=/run/rekiln-programs:$PATH dpkg --purge --force-depends --force-remove-protected --force-unsafe-io $there > /run/rekiln-purge 2>&1 || {{ cat /run/rekiln-purge; exit 1; }}\n\
              else for package in $packages; do if rpm -q \"$package\" > /dev/null 2>&1; then rpm -e --nodeps \"$package\"; fi; done; fi\n",
             purged.join(" ")

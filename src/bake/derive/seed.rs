@@ -45,6 +45,8 @@ pub fn user_data(keys: &Keys, lifetime: Option<Duration>) -> Result<String> {
         // Set by cloud-init, at the end of its work and without us. A restart forgets it.
         let minutes = format!("+{}", lifetime.as_secs().div_ceil(60));
         config["power_state"] = json!({ "mode": "poweroff", "delay": minutes, "timeout": 1 });
+        config["cloud_final_modules"] = json!(["power_state_change"]);
+        config["bootcmd"] = json!(["systemctl --no-block stop cloud-config.service || :"]);
     }
     let text = serde_json::to_string_pretty(&config).doing(|| "writing the machine's user data")?;
     Ok(format!("#cloud-config\n{text}\n"))
