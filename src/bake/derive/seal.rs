@@ -232,7 +232,7 @@ impl Sealing<'_> {
             "if [ -e /etc/selinux/config ]; then args={}; else args={}; fi\n\
              made=/boot/grub/grub.cfg\n\
              if command -v update-grub > /dev/null; then\n\
-             if [ -e $made ]; then changed=$(find /etc/default/grub /etc/default/grub.d /etc/grub.d /boot -newer $made ! -type d 2> /dev/null | grep -v grubenv || :); else changed=all; fi\n\
+             if [ -e $made ]; then changed=$(find /etc/default/grub /etc/default/grub.d /etc/grub.d /boot -maxdepth 1 -newer $made ! -type d 2> /dev/null || :); else changed=all; fi\n\
              mkdir -p /etc/default/grub.d\n\
              printf 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX %s\"\\nGRUB_DISABLE_RECOVERY=true\\nGRUB_TIMEOUT=0\\nGRUB_DISABLE_OS_PROBER=true\\n' \
              \"$args\" > /etc/default/grub.d/99-rekiln.cfg\n\
