@@ -264,6 +264,13 @@ impl Sealing<'_> {
         end_services(&mut text);
         self.purge(&mut text);
         self.files(&mut text);
+        // What was removed while something still had it open stays on the disk, with its content, until that has ended: the SSH
+        // server's program, private directories of services. Nothing is left but systemd, this shell, and what systemd starts
+        // again, which finds nothing of that.
+        text.push_str(
+            "say 'ending what still runs'\nsystemctl stop systemd-logind.service dbus.socket dbus.service 2> /dev/null || :\n\
+             kill -KILL -1 || :\nsleep 1\nrm -rf /tmp/systemd-private-* /var/tmp/systemd-private-*\n",
+        );
         // Discarding while everything is still there to do it, and again what the file system gave back on the way.
         text.push_str(
             "say 'trimming free space'\nsync\nfor at in $(awk '$3 ~ /^(ext4|xfs|btrfs)$/ { print $2 }' /proc/mounts); do fstrim \"$at\" || :; done\n",
