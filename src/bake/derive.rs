@@ -103,6 +103,7 @@ impl Bake<'_> {
         let firmware = vendor::firmware(&disk)?;
         let start = Instant::now();
         let mut machine = self.start(image, &scratch, &disk, firmware)?;
+        timed("boot", start);
         let worked = self.work(image, &scratch, &mut machine, &mut timed);
         worked.map_err(|error| keep::after(self.keep, &mut machine, self.progress, &image.name, error))?;
         drop(machine);
@@ -191,7 +192,6 @@ impl Bake<'_> {
         timed: &mut dyn FnMut(&str, Instant),
     ) -> Result<()> {
         let link = image.links.last().ok_or_else(|| Error::failed("the image has no recipe"))?;
-        timed("boot", Instant::now());
         if let Some(script) = packages::install(&link.recipe.packages) {
             let start = Instant::now();
             let step = format!("installing {} packages", link.recipe.packages.len());

@@ -120,8 +120,8 @@ fn the_record_says_what_is_on_the_disk() {
     assert_eq!(start, ROOT_START);
     assert_eq!(disk.metadata().expect("there").len(), 3 << 30);
     assert!(size > (3 << 30) - start - (2 << 20), "the first boot grew the root: {size}");
-    let text = ground.site.done(&["inspect", &disk.display().to_string()]);
-    assert!(text.contains("findings    none"), "{text}");
+    // It ends with 1 where there are findings that no exception accepts, and there is none.
+    ground.site.done(&["inspect", NAME]);
 }
 
 #[test]

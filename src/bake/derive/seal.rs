@@ -234,7 +234,7 @@ impl Sealing<'_> {
             "if [ -e /etc/selinux/config ]; then args={}; else args={}; fi\n\
              made=/boot/grub/grub.cfg\n\
              if command -v update-grub > /dev/null; then\n\
-             if [ -e $made ]; then changed=$(find /etc/default/grub /etc/default/grub.d /etc/grub.d /boot -newer $made ! -type d 2> /dev/null | grep -v grubenv || :); else changed=all; fi\n\
+             if [ -e $made ]; then changed=$(find /etc/default/grub /etc/default/grub.d /etc/grub.d /boot -maxdepth 1 -newer $made ! -type d 2> /dev/null || :); else changed=all; fi\n\
              mkdir -p /etc/default/grub.d\n\
              printf 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX %s\"\\nGRUB_DISABLE_RECOVERY=true\\nGRUB_TIMEOUT=0\\nGRUB_DISABLE_OS_PROBER=true\\n' \
              \"$args\" > /etc/default/grub.d/99-rekiln.cfg\n\
@@ -266,6 +266,13 @@ impl Sealing<'_> {
         end_services(&mut text);
         self.purge(&mut text);
         self.files(&mut text);
+        // What was removed while something still had it open stays on the disk, with its content, until that has ended: the SSH
+        // server's program, private directories of services. Nothing is left but systemd, this shell, and what systemd starts
+        // again, which finds nothing of that.
+        text.push_str(
+            "say 'ending what still runs'\nsystemctl stop systemd-logind.service dbus.socket dbus.service 2> /dev/null || :\n\
+             kill -KILL -1 || :\nsleep 1\nrm -rf /tmp/systemd-private-* /var/tmp/systemd-private-*\n",
+        );
         // Discarding while everything is still there to do it, and again what the file system gave back on the way.
         text.push_str(
             "say 'trimming free space'\nsync\nfor at in $(awk '$3 ~ /^(ext4|xfs|btrfs)$/ { print $2 }' /proc/mounts); do fstrim \"$at\" || :; done\n",
