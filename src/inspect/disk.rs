@@ -47,12 +47,13 @@ impl Disk {
         ForeignDisk::open(&window, slots).map(Self::Foreign)
     }
 
-    /// Returns the image id that is sealed in it; a vendor's disk has none.
+    /// Returns the image id that is sealed in it. A derived one has it in its boot loader's configuration, where anybody
+    /// could have written it; a vendor's own disk has none.
     #[must_use]
     pub fn image(&self) -> Option<ImageId> {
         match self {
             Self::Sealed(disk) => disk.cmdline.image().ok(),
-            Self::Foreign(_) => None,
+            Self::Foreign(disk) => disk.contents().ok()?.cmdline?.image().ok(),
         }
     }
 }

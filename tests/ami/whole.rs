@@ -181,14 +181,14 @@ fn from_a_vendors_ami_to_ones_own_in_two_regions() {
     assert_eq!((ami, owner.as_str()), (&site.ami, VENDOR));
     assert!(recorded.findings.iter().all(|finding| finding.excepted.is_some()), "{:?}", recorded.findings);
     assert!(!recorded.packages.contains_key("openssh-server") && recorded.packages.contains_key("systemd"));
-    let state = stage.cloud.state();
-    assert_eq!(state["instances"][0]["state"], "terminated");
-    let groups = state["security_groups"].as_array().expect("a list");
+    let world = stage.cloud.state();
+    assert_eq!(world["instances"][0]["state"], "terminated");
+    let groups = world["security_groups"].as_array().expect("a list");
     assert!(groups.iter().all(|group| group["name"] == "web"), "{groups:?}");
     assert!(!site.ledger().exists());
     let find = |kind: &str, id: &str| -> Value {
-        let all = state[kind].as_array().expect("a list").iter();
-        all.cloned().find(|one| one["id"] == id).unwrap_or_else(|| panic!("no {id}"))
+        let mut all = world[kind].as_array().expect("a list").iter();
+        all.find(|one| one["id"] == id).cloned().unwrap_or_else(|| panic!("no {id}"))
     };
     let own = find("images", made);
     assert_eq!(own["name"], format!("rekiln/vendor/{}", &image.id.to_string()[..16]));
