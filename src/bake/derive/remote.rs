@@ -310,7 +310,7 @@ impl Remote {
         }
         let mut status = String::new();
         let _ = self.command(&format!("cat {STATUS}; rm -f {OUTPUT}"), &mut empty(), &mut |line| {
-            line.clone_into(&mut status)
+            line.clone_into(&mut status);
         })?;
         let code = status.trim().parse().doing(|| format!("reading how {} ended", argv.join(" ")))?;
         self.judge(&argv.join(" "), &Ended::Exit(code), &last)
