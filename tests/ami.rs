@@ -5,3 +5,4 @@ mod killed;
 mod launched;
 mod refused;
 mod site;
+mod whole;

@@ -8,3 +8,5 @@ mod interrupted;
 mod quick;
 mod search;
 mod whole;
+
+pub use ground::vendor;

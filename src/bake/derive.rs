@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use self::remote::Remote;
-use self::seal::{DONE, SAYS, Sealing};
+use self::seal::{DONE, FAILED, SAYS, Sealing};
 use super::accelerator;
 use super::builder::Builder as _;
 use super::identity::{Identity, files_plan};
@@ -243,7 +243,10 @@ impl Bake<'_> {
                 return Err(Error::failed(format!("the last step could not be started: {ended:?}")));
             }
             let off = machine.machine().wait_off(SEALING);
-            judge_seal(&machine.machine().final_words(DONE))?;
+            // One that does not switch itself off says nothing more.
+            let machine = machine.machine();
+            let words = if off.is_ok() { machine.final_words(&[DONE, FAILED]) } else { machine.console() };
+            judge_seal(&words)?;
             off
         })
     }

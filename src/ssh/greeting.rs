@@ -124,7 +124,9 @@ mod tests {
 
     fn after(parts: &[&[u8]]) -> Greeting {
         let mut greeting = Greeting::default();
-        parts.iter().for_each(|part| greeting.take(part));
+        for part in parts {
+            greeting.take(part);
+        }
         greeting
     }
 

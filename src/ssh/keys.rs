@@ -19,7 +19,7 @@ pub struct Keys {
 /// Who made the machine's key.
 enum Host {
     /// We did, and gave it to the machine.
-    Given(PrivateKey),
+    Given(Box<PrivateKey>),
     /// The machine did, and told us on a way that nobody else writes to.
     Told(PublicKey),
 }
@@ -36,7 +36,7 @@ impl Keys {
     /// # Errors
     /// The kernel has no random source.
     pub fn new() -> Result<Self> {
-        Ok(Self { client: Arc::new(key()?), host: Host::Given(key()?) })
+        Ok(Self { client: Arc::new(key()?), host: Host::Given(Box::new(key()?)) })
     }
 
     /// Returns the same key of ours, for a machine that made its host key itself: `host_public` is that as the machine told

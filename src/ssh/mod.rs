@@ -41,6 +41,8 @@ const ALIVE: Duration = Duration::from_secs(20);
 const ALIVE_MAX: usize = 6;
 /// How often an interruption is looked for while the machine is silent.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long a goodbye may take. Nobody answers it, so only a connection that takes nothing more makes it last.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// What is sent at once: as much as fits into one packet of every server (RFC 4253, 6.1).
 const CHUNK: usize = 32 * 1024;
 /// Characters of what a server says about itself that a message shows: a line of a terminal, with what stands around it.
@@ -171,9 +173,14 @@ impl Session {
 
     /// Says goodbye, where anyone still listens.
     pub fn close(self) {
-        let goodbye = self.handle.disconnect(Disconnect::ByApplication, "", "");
-        let _ = self.runtime.block_on(tokio::time::timeout(LOOK, goodbye));
-        self.runtime.shutdown_background();
+        let Self { runtime, handle, .. } = self;
+        let goodbye = async {
+            handle.disconnect(Disconnect::ByApplication, "", "").await?;
+            // Until it is sent.
+            handle.await
+        };
+        let _ = runtime.block_on(async { tokio::time::timeout(GOODBYE, goodbye).await });
+        runtime.shutdown_background();
     }
 }
 

@@ -111,7 +111,7 @@ fn an_answer_that_is_lost_makes_nothing_twice() {
     }
 }
 
-fn decoded(base64: &str) -> String {
+pub fn decoded(base64: &str) -> String {
     let mut python = std::process::Command::new("python3");
     python.args(["-c", "import base64,sys; sys.stdout.buffer.write(base64.b64decode(sys.argv[1]))", base64]);
     String::from_utf8(python.output().expect("python3 runs").stdout).expect("UTF-8")

@@ -2,7 +2,8 @@
 """Servers that an SSH client must survive, one a mode, on 127.0.0.1. `hostile.py MODE [PUBLIC-KEY]`.
 
 The first line of output is JSON with the `port` and, where OpenSSH's own sshd serves, with the public `host_key` to pin as
-in `known_hosts`, the `own_key` that the server shows, and the path of its `log`, at level DEBUG1. A server ends when its input ends, or by itself after two minutes; so do its children and files.
+in `known_hosts`, the `own_key` that the server shows, and the path of its `log`, which says who asked to be let in. A
+server ends when its input ends, or by itself after two minutes; so do its children and files.
 
 Without SSH, by itself:
     banner                64 MiB of lines before the version, which RFC 4253 allows, then the version and nothing
@@ -96,15 +97,17 @@ StrictModes no
 PermitRootLogin {root}
 AuthorizedKeysFile {work}/authorized
 PermitUserRC no
-LogLevel DEBUG1
+LogVerbose auth2.c:input_userauth_request():*
 """
 # sshd is the first process of a namespace: when it goes, so does whatever its sessions started. What it writes of logins
-# (wtmp, btmp) and wants below /run, and what it reads of passwords, is not this machine's.
+# (wtmp, btmp) and wants below /run, and what it reads of passwords, is not this machine's. Nor is root's home: a shell
+# would do what its .bashrc says, and be killed in the middle of that.
 CLOSED = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]
 PREPARE = """\
 mount -t tmpfs -o mode=755 none /run
 mkdir -m 755 /run/sshd
 mount -t tmpfs -o mode=755 none /var/log
+mount -t tmpfs -o mode=700 none /root
 mount --bind "$1" /etc/shadow
 shift
 exec "$@"

@@ -115,11 +115,12 @@ impl Machine for Instance {
         }
     }
 
-    fn final_words(&mut self, last: &str) -> String {
+    fn final_words(&mut self, last: &[&str]) -> String {
         let start = Instant::now();
         loop {
             let text = crate::vm::report::plain(&self.console());
-            let there = text.lines().any(|line| line.trim() == last);
+            let there =
+                text.lines().any(|line| last.iter().any(|start| line.trim_start().starts_with(start)));
             if there || start.elapsed() > SHOWN || pause(LOOK).is_err() {
                 return text;
             }

@@ -35,9 +35,9 @@ pub trait Machine: Send {
     /// It does not within `patience`, it fails, and we were interrupted.
     fn wait_off(&mut self, patience: Duration) -> Result<()>;
 
-    /// Returns everything that its console said, now that it is off. A cloud shows that late: it waits a while for the line
-    /// `last`.
-    fn final_words(&mut self, last: &str) -> String;
+    /// Returns everything that its console said, now that it is off. A cloud shows that late: it waits a while for a line
+    /// that begins with one of `last`.
+    fn final_words(&mut self, last: &[&str]) -> String;
 }
 
 impl Machine for Vm {
@@ -66,7 +66,7 @@ impl Machine for Vm {
         Self::wait_off(self, patience)
     }
 
-    fn final_words(&mut self, _last: &str) -> String {
+    fn final_words(&mut self, _last: &[&str]) -> String {
         Self::console(self)
     }
 }

@@ -13,6 +13,8 @@ use crate::recipe::render::Rendered;
 
 /// What the machine writes to its console before each of its last words.
 pub const SAYS: &str = "rekiln-seal: ";
+/// How its last word begins when something went wrong.
+pub const FAILED: &str = "rekiln-seal: failed";
 /// Its last word when all went well.
 pub const DONE: &str = "rekiln-seal: done";
 

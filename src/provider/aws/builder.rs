@@ -310,7 +310,7 @@ impl Aws {
     async fn builders_by(&self, filter: Filter) -> Result<Vec<Found>, CallError> {
         let found = self.ec2.describe_instances().filters(filter).into_paginator().items().send();
         let found = found.try_collect().await.map_err(|error| CallError::of("DescribeInstances", &error))?;
-        Ok(found.iter().flat_map(|one| one.instances()).filter_map(instance).collect())
+        Ok(found.iter().flat_map(aws_sdk_ec2::types::Reservation::instances).filter_map(instance).collect())
     }
 
     /// Has an instance be stopped, and keep its disks, when it is shut down from within.

@@ -1,0 +1,234 @@
+//! The whole way: the vendor's AMI is launched as a virtual machine of this computer with an address of the loopback, is
+//! changed over SSH, seals itself, becomes an AMI by `CreateImage`, is read back through EBS direct, and is published.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
+use std::time::Duration;
+
+use rekiln::catalog::{Firmware, Origin, Record};
+use rekiln::vm::accel::Accelerator;
+use rekiln::vm::builder::{Builder, Spec};
+use rekiln::vm::verdict::free_ports;
+use serde_json::{Value, json};
+
+use super::launched::decoded;
+use super::site::{ACCOUNT, Site, VENDOR};
+use crate::bake::{scratch, succeeded, turn};
+use crate::publish::stage::{Image, OTHER_REGION, REGION, Stage, verdict};
+use crate::rolls::real::relay;
+
+/// Between two looks at what the endpoint wants.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What EC2 has for running one instance after the other.
+struct Hypervisor<'a> {
+    stage: &'a Stage,
+    dir: &'a Path,
+    running: BTreeMap<String, Running>,
+}
+
+struct Running {
+    machine: Builder,
+    over: Arc<AtomicBool>,
+}
+
+impl Hypervisor<'_> {
+    fn work(&mut self) {
+        let state = self.stage.cloud.state();
+        for instance in state["instances"].as_array().expect("a list") {
+            let id = instance["id"].as_str().expect("an id");
+            let lives = matches!(instance["state"].as_str(), Some("pending" | "running"));
+            if lives && !self.running.contains_key(id) {
+                self.launch(&state, instance);
+            }
+            let Some(running) = self.running.get_mut(id) else { continue };
+            let text = running.machine.console();
+            // What AWS keeps of it.
+            let kept = text.char_indices().rev().nth(64 << 10).map_or(0, |(at, _)| at);
+            self.stage.cloud.control("console", &json!({ "instance": id, "text": &text[kept..] }));
+            if lives && running.machine.must_run().is_err() {
+                self.stage.cloud.control("off", &json!({ "instance": id }));
+            }
+            if !lives {
+                // Its end, if it did not switch itself off.
+                if let Some(Running { machine, over }) = self.running.remove(id) {
+                    over.store(true, Ordering::Relaxed);
+                    drop(machine);
+                }
+            }
+        }
+    }
+
+    fn launch(&mut self, state: &Value, instance: &Value) {
+        let text = |name: &str| instance[name].as_str().unwrap_or_else(|| panic!("no {name}: {instance}"));
+        let (id, address): (&str, IpAddr) = (text("id"), text("private_ip").parse().expect("an address"));
+        let disk = self.dir.join(format!("{id}.raw"));
+        let file = File::create(&disk).expect("made");
+        let mut images = state["images"].as_array().expect("a list").iter();
+        let image = images.find(|image| image["id"] == text("image")).expect("the AMI");
+        let snapshot = image["snapshots"][0].as_str().expect("a snapshot");
+        self.stage.cloud.read_snapshot(REGION, snapshot, &file);
+        file.set_len(instance["volumes"][0]["gib"].as_u64().expect("GiB") << 30).expect("grown");
+        self.stage.cloud.control("disk", &json!({ "instance": id, "path": disk }));
+        let [port] = free_ports(1).expect("a port")[..] else { panic!("one port") };
+        let dir = self.dir.join(id);
+        fs::create_dir_all(&dir).expect("made");
+        let seed = self.seed(id, &decoded(text("user_data")));
+        let spec = Spec { dir: &dir, disk: &disk, firmware: Firmware::Bios, seed, port, name: id };
+        let machine = spec.start(Accelerator::Tcg).expect("a machine");
+        let over: Arc<AtomicBool> = Arc::default();
+        relay(SocketAddr::new(address, 22), port, Arc::clone(&over));
+        self.running.insert(id.to_owned(), Running { machine, over });
+    }
+
+    /// What the metadata service has for cloud-init elsewhere.
+    fn seed(&self, id: &str, user_data: &str) -> OwnedFd {
+        let dir = self.dir.join(format!("{id}-seed"));
+        fs::create_dir_all(&dir).expect("made");
+        let seed = dir.join("seed.img");
+        fs::write(dir.join("user-data"), user_data).expect("written");
+        fs::write(dir.join("meta-data"), format!("instance-id: {id}\nlocal-hostname: localhost\n"))
+            .expect("written");
+        let mut make = Command::new("mkfs.vfat");
+        succeeded(
+            &make.args(["-C", "-n", "CIDATA"]).arg(&seed).arg("1024").output().expect("mkfs.vfat runs"),
+        );
+        for name in ["user-data", "meta-data"] {
+            let mut copy = Command::new("mcopy");
+            copy.arg("-i").arg(&seed).arg(dir.join(name)).arg(format!("::{name}"));
+            succeeded(&copy.output().expect("mcopy runs"));
+        }
+        File::open(&seed).expect("opened").into()
+    }
+}
+
+/// Ends a thread, whatever happens to the test.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs a command while instances run as machines.
+fn beside_machines<T>(stage: &Stage, dir: &Path, work: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    scope(|scope| {
+        let _end = End(&over);
+        scope.spawn(|| {
+            let mut hypervisor = Hypervisor { stage, dir, running: BTreeMap::new() };
+            while !over.load(Ordering::Relaxed) {
+                hypervisor.work();
+                sleep(LOOK);
+            }
+        });
+        work()
+    })
+}
+
+fn record(stage: &Stage) -> (Image, Record) {
+    let id = stage.run(&["id", "vendor"]).must(0).stdout;
+    let id: rekiln::digest::ImageId =
+        id.split('"').find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("no id: {id}"));
+    let record = rekiln::catalog::Catalog::new(stage.store()).load(id).expect("a record");
+    (Image { id, sha256: record.disk.sha256, blocks: BTreeMap::new() }, record)
+}
+
+#[test]
+fn from_a_vendors_ami_to_ones_own_in_two_regions() {
+    let place = scratch();
+    let raw: PathBuf = place.path().join("vendor.raw");
+    let mut convert = Command::new("qemu-img");
+    convert.args(["convert", "-O", "raw"]).arg(crate::derive::vendor()).arg(&raw);
+    succeeded(&convert.output().expect("qemu-img runs"));
+    // Beside other machines, this one would only be slower, and make them late.
+    let turn = turn();
+    let site = Site::of(Stage::new(), "127.41", &raw);
+    let stage = &site.stage;
+    let key = format!("arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-4333-8444-555555555555");
+    let publish = format!(
+        "[[run]]\nscript = \"vendor.sh.hbs\"\n[publish]\nregions = [\"{REGION}\", \"{OTHER_REGION}\"]\n\
+         accounts = [\"210987654321\"]\ntags = {{ team = \"edge\" }}\nkms = {{ {REGION} = \"{key}\" }}\n"
+    );
+    fs::write(
+        stage.repo().join("bootstrap/vendor.sh.hbs"),
+        "#!/bin/sh\nset -eu\necho baked here > /opt/baked\n",
+    )
+    .expect("written");
+    site.recipe("encrypt = true\nsize = \"3G\"\nssh_timeout = \"30m\"\n", &publish);
+    let baked = beside_machines(stage, place.path(), || {
+        let output = stage.command(&["bake", "--no-boot", "vendor"]).output().expect("rekiln runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
+    });
+    drop(turn);
+    for words in ["launching an instance", "making the AMI", "ending the instance", "read"] {
+        assert!(baked.contains(words), "{words}: {baked}");
+    }
+    // The record, and what is in EC2.
+    let (image, recorded) = record(stage);
+    let derived = recorded.derived.as_ref().expect("it is derived");
+    let Origin::Ami { ami, owner, made, .. } = &derived.origin else { panic!("{:?}", derived.origin) };
+    assert_eq!((ami, owner.as_str()), (&site.ami, VENDOR));
+    assert!(recorded.findings.iter().all(|finding| finding.excepted.is_some()), "{:?}", recorded.findings);
+    assert!(!recorded.packages.contains_key("openssh-server") && recorded.packages.contains_key("systemd"));
+    let state = stage.cloud.state();
+    assert_eq!(state["instances"][0]["state"], "terminated");
+    let groups = state["security_groups"].as_array().expect("a list");
+    assert!(groups.iter().all(|group| group["name"] == "web"), "{groups:?}");
+    assert!(!site.ledger().exists());
+    let find = |kind: &str, id: &str| -> Value {
+        let all = state[kind].as_array().expect("a list").iter();
+        all.cloned().find(|one| one["id"] == id).unwrap_or_else(|| panic!("no {id}"))
+    };
+    let own = find("images", made);
+    assert_eq!(own["name"], format!("rekiln/vendor/{}", &image.id.to_string()[..16]));
+    assert_eq!(own["imds"], "v2.0");
+    for (tag, value) in [
+        ("rekiln:image", image.id.to_string()),
+        ("rekiln:disk", image.sha256.to_string()),
+        ("team", "edge".to_owned()),
+    ] {
+        assert_eq!(own["tags"][tag], value, "{own}");
+    }
+    assert!(own["tags"].get("rekiln:expires").is_none());
+    let snapshot = own["snapshots"][0].as_str().expect("a snapshot");
+    assert_eq!(find("snapshots", snapshot)["kms_key"], key.as_str());
+    // What is in the catalog is what is in the snapshot, and no rule complains of it there either.
+    let copy = place.path().join("copy.raw");
+    let file = File::create(&copy).expect("made");
+    file.set_len(3 << 30).expect("grown");
+    stage.cloud.read_snapshot(REGION, snapshot, &file);
+    assert_eq!(rekiln::digest::Digest::of_file(&copy).expect("read"), image.sha256);
+    stage.run(&["inspect", made, "--region", REGION]).must(0);
+
+    // Published: the AMI there is the one that was made, and another region gets the same bytes.
+    stage.change_record(&image, |record| record.verdict = Some(verdict(true)));
+    stage.cloud.forget_calls();
+    let events = stage.publish(&image);
+    assert_eq!(events.len(), 2, "{events:?}");
+    let of = |region: &str| events.iter().find(|event| event["region"] == region).expect("the region");
+    assert_eq!(of(REGION)["ami"], made.as_str());
+    assert_eq!(of(REGION)["sent"], 0);
+    assert!(of(OTHER_REGION)["sent"].as_u64().expect("a number") > 0);
+    let shared = stage.cloud.state();
+    let shared = shared["images"].as_array().expect("a list").iter().find(|one| one["id"] == made.as_str());
+    assert_eq!(shared.expect("the AMI")["launch_permissions"], json!([{ "UserId": "210987654321" }]));
+
+    // Another computer, or the same one after its store was lost, finds it and launches nothing.
+    stage.forget_store();
+    stage.cloud.forget_calls();
+    let again = site.bake().must(0);
+    assert!(again.stderr.contains("is this image already"), "{}", again.stderr);
+    assert!(!stage.cloud.changes().contains(&"RunInstances".to_owned()));
+    assert_eq!(record(stage).0.sha256, image.sha256);
+}
