@@ -63,7 +63,7 @@ fn files(path: &str) -> Vec<PathBuf> {
 /// The lines that a step showed while it ran.
 fn lines<'a>(said: &'a str, step: &str) -> Vec<&'a str> {
     let lines = said.lines().filter_map(|line| line.strip_prefix(NAME)?.trim_start().strip_prefix(step));
-    lines.filter_map(|line| line.trim_start().strip_prefix('│')).map(|line| line.trim_start()).collect()
+    lines.filter_map(|line| line.trim_start().strip_prefix('│')).map(str::trim_start).collect()
 }
 
 #[test]
