@@ -9,4 +9,4 @@ mod quick;
 mod search;
 mod whole;
 
-pub use ground::vendor;
+pub use quick::disk as quick_disk;
