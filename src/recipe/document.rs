@@ -185,7 +185,10 @@ mod tests {
     fn exactly_one_source() {
         for (text, expected) in [
             ("", "0:0 missing key `source`"),
-            ("source = 'base'", "1:10 expected a table with one of `ami`, `debian`, `disk`, `image`, found text"),
+            (
+                "source = 'base'",
+                "1:10 expected a table with one of `ami`, `debian`, `disk`, `image`, found text",
+            ),
             ("source = {}", "1:10 [source] needs one of `ami`, `debian`, `disk`, `image`"),
             ("source = { imgae = 'x' }", "1:12 unknown key `imgae` in [source] (did you mean `image`?)"),
             (
