@@ -185,12 +185,15 @@ mod tests {
     fn exactly_one_source() {
         for (text, expected) in [
             ("", "0:0 missing key `source`"),
-            ("source = 'base'", "1:10 expected a table with one of `debian`, `disk`, `image`, found text"),
-            ("source = {}", "1:10 [source] needs one of `debian`, `disk`, `image`"),
+            (
+                "source = 'base'",
+                "1:10 expected a table with one of `ami`, `debian`, `disk`, `image`, found text",
+            ),
+            ("source = {}", "1:10 [source] needs one of `ami`, `debian`, `disk`, `image`"),
             ("source = { imgae = 'x' }", "1:12 unknown key `imgae` in [source] (did you mean `image`?)"),
             (
                 "[source]\nimage = 'x'\ndebian = 'y'",
-                "2:1 exactly one of `debian`, `disk`, `image` can be set in [source]",
+                "2:1 exactly one of `ami`, `debian`, `disk`, `image` can be set in [source]",
             ),
         ] {
             assert_eq!(found::<Recipe>(text), [expected], "{text}");

@@ -63,7 +63,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     // lines than a terminal has.
     (
         "noise.sh",
-        "#!/bin/sh\nset -eu\ncat /root/.ssh/authorized_keys /etc/ssh/ssh_host_ed25519_key.pub\n\
+        "#!/bin/sh\nset -eu\ncat /root/.ssh/authorized_keys /etc/ssh/ssh_host_ed25519_key.pub\necho\n\
          head -c 4096 /dev/urandom\nprintf '\\n\\033[2J\\033[31mred\\033[0m\\007\\n'\nseq -f 'line %g of 200' 200\n",
     ),
     ("before.sh", "#!/bin/sh\nset -eu\ncat /proc/sys/kernel/random/boot_id > /opt/boots\nsystemctl reboot\n"),
