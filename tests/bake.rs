@@ -14,7 +14,10 @@ mod machines;
 mod read_back;
 mod running;
 
-#[cfg_attr(not(feature = "ssh"), expect(unused_imports, reason = "images that are derived use all of it"))]
+#[cfg_attr(
+    not(feature = "ssh"),
+    expect(unused_imports, reason = "images that are derived use all of it")
+)]
 pub use ground::{Line, Site, baked, ground, names, scratch, succeeded, turn};
 #[cfg(feature = "ssh")]
 pub use interrupted::{assert_none, family, scratch_has};

@@ -153,7 +153,9 @@ fn from_a_vendors_ami_to_ones_own_in_two_regions() {
     let stage = &site.stage;
     let key = format!("arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-4333-8444-555555555555");
     let publish = format!(
-        "[[run]]\nscript = \"vendor.sh.hbs\"\n[publish]\nregions = [\"{REGION}\", \"{OTHER_REGION}\"]\n\
+        "[[run]]\nscript = \"vendor.sh.hbs\"\n\
+         [harden]\nallow = [{{ rule = \"kernel-cmdline\", path = \"init\", why = \"the quick disk's own\" }}]\n\
+         [publish]\nregions = [\"{REGION}\", \"{OTHER_REGION}\"]\n\
          accounts = [\"210987654321\"]\ntags = {{ team = \"edge\" }}\nkms = {{ {REGION} = \"{key}\" }}\n"
     );
     fs::write(
