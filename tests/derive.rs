@@ -10,3 +10,4 @@ mod search;
 mod whole;
 
 pub use quick::disk as quick_disk;
+pub use search::found;

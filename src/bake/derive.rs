@@ -162,7 +162,7 @@ impl Bake<'_> {
         let name = format!("derive-{}", image.id.short());
         let patience = patience(image)?;
         let dir = scratch.subdirectory("machine")?;
-        let spec = Spec { dir: &dir, disk, firmware, seed, port, name: &name };
+        let spec = Spec { dir: &dir, disk, firmware, discards: true, seed, port, name: &name };
         let address = Address {
             socket: std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port)),
             user: "root".to_owned(),

@@ -36,6 +36,8 @@ pub struct Spec<'a> {
     pub disk: &'a Path,
     /// How the disk's boot loader is started.
     pub firmware: Firmware,
+    /// Whether the machine may give space back; a volume in EC2 takes it none.
+    pub discards: bool,
     /// The seed: a small disk that is nowhere but in memory.
     pub seed: OwnedFd,
     /// The port of 127.0.0.1 that leads to the machine's SSH server.
@@ -80,7 +82,10 @@ impl Spec<'_> {
         // the machine flushes need not reach the host's disk before the bake itself flushes it.
         let how = "if=none,id=disk,format=raw,discard=unmap,detect-zeroes=unmap,cache=unsafe,file=";
         command.arg("-drive").arg(join(how, &quoted(self.disk.as_os_str()), ""));
-        command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
+        let discards = if self.discards { "on" } else { "off" };
+        command
+            .arg("-device")
+            .arg(format!("virtio-blk-pci,drive=disk,bootindex=1,discard={discards},write-zeroes={discards}"));
         // The seed is QEMU's standard input: no other process gets hold of it, and no path leads to it.
         command.args(["-drive", "if=none,id=seed,format=raw,readonly=on,file.locking=off,file=/dev/fd/0"]);
         command.args(["-device", "virtio-blk-pci,drive=seed"]);

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::launched::decoded;
 use super::site::{ACCOUNT, Site, VENDOR};
 use crate::bake::{scratch, succeeded, turn};
+use crate::derive::found;
 use crate::publish::stage::{Image, OTHER_REGION, REGION, Stage, verdict};
 use crate::rolls::real::relay;
 
@@ -81,7 +82,8 @@ impl Hypervisor<'_> {
         let dir = self.dir.join(id);
         fs::create_dir_all(&dir).expect("made");
         let seed = self.seed(id, &decoded(text("user_data")));
-        let spec = Spec { dir: &dir, disk: &disk, firmware: Firmware::Bios, seed, port, name: id };
+        let firmware = Firmware::Bios;
+        let spec = Spec { dir: &dir, disk: &disk, firmware, discards: false, seed, port, name: id };
         let machine = spec.start(Accelerator::Tcg).expect("a machine");
         let over: Arc<AtomicBool> = Arc::default();
         relay(SocketAddr::new(address, 22), port, Arc::clone(&over));
@@ -142,6 +144,14 @@ fn record(stage: &Stage) -> (Image, Record) {
     (Image { id, sha256: record.disk.sha256, blocks: BTreeMap::new() }, record)
 }
 
+/// What the recipe's script writes.
+const WORDS: &str = "these words were baked on an instance";
+
+/// The key itself, without its kind and its comment.
+fn key_of(line: &str) -> &str {
+    line.split(' ').nth(1).expect("a key")
+}
+
 #[test]
 fn from_a_vendors_ami_to_ones_own_in_two_regions() {
     let place = scratch();
@@ -160,7 +170,7 @@ fn from_a_vendors_ami_to_ones_own_in_two_regions() {
     );
     fs::write(
         stage.repo().join("bootstrap/vendor.sh.hbs"),
-        "#!/bin/sh\nset -eu\necho baked here > /opt/baked\n",
+        "#!/bin/sh\nset -eu\necho 'these words were baked on an instance' > /opt/baked\n",
     )
     .expect("written");
     site.recipe("encrypt = true\nsize = \"3G\"\nssh_timeout = \"30m\"\n", &publish);
@@ -210,6 +220,15 @@ fn from_a_vendors_ami_to_ones_own_in_two_regions() {
     stage.cloud.read_snapshot(REGION, snapshot, &file);
     assert_eq!(rekiln::digest::Digest::of_file(&copy).expect("read"), image.sha256);
     stage.run(&["inspect", made, "--region", REGION]).must(0);
+    // Nor are the keys of the bake anywhere on it, though an EBS volume takes back no space: what it had of a removed file
+    // is written over. The script's words are there: what is looked for is found.
+    let told = decoded(world["instances"][0]["user_data"].as_str().expect("text"));
+    let told: Value = serde_json::from_str(told.trim_start_matches("#cloud-config\n")).expect("JSON");
+    let client = told["users"][0]["ssh_authorized_keys"][0].as_str().expect("a key");
+    let host = told["ssh_keys"]["ed25519_public"].as_str().expect("a key");
+    // What every private key without a passphrase begins with, in the lines of OpenSSH's format.
+    let private = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmU";
+    assert_eq!(found(&copy, &[key_of(client), key_of(host), private, WORDS]), [WORDS]);
 
     // Published: the AMI there is the one that was made, and another region gets the same bytes.
     stage.change_record(&image, |record| record.verdict = Some(verdict(true)));

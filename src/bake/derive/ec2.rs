@@ -25,7 +25,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::notation;
 use crate::process::Run as _;
 use crate::provider::aws::{Aws, Launched, Launching, Phase, Subnet, VendorImage, insist};
-use crate::publish::plan::{DISK_TAG, EXPIRES_TAG, State};
+use crate::publish::plan::{DISK_TAG, EXPIRES_TAG, RUN_TAG, State};
 use crate::recipe::ami::AmiSource;
 use crate::scratch::Scratch;
 use crate::ssh::{ATTEMPT, Address, Keys};
@@ -416,6 +416,14 @@ impl OnEc2<'_, '_> {
         loop {
             look = (look * 2).min(LOOK.1);
             let found = self.runtime.block_on(insist(&region, || self.aws.image(&name)))?;
+            let run = Some(&self.entry.run);
+            if let Some(other) = found.as_ref().filter(|found| found.tags.get(RUN_TAG) != run) {
+                return Err(Error::failed(format!(
+                    "another computer made {} of this image at the same time",
+                    other.id
+                ))
+                .hint("bake again: when it is finished, it is used"));
+            }
             match found.map(|found| (found.state, found.id, found.snapshot)) {
                 Some((State::Ready, ami, Some(snapshot))) => {
                     self.runtime.block_on(insist(&region, || self.aws.require_tokens(&ami)))?;

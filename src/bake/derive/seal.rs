@@ -273,9 +273,12 @@ impl Sealing<'_> {
             "say 'ending what still runs'\nsystemctl stop systemd-logind.service dbus.socket dbus.service 2> /dev/null || :\n\
              kill -KILL -1 || :\nsleep 1\nrm -rf /tmp/systemd-private-* /var/tmp/systemd-private-*\n",
         );
-        // Discarding while everything is still there to do it, and again what the file system gave back on the way.
+        // What was removed is not to be found on the disk. A volume in EC2 discards nothing: it is filled with zeros, which
+        // ends when there is no room left.
         text.push_str(
-            "say 'trimming free space'\nsync\nfor at in $(awk '$3 ~ /^(ext4|xfs|btrfs)$/ { print $2 }' /proc/mounts); do fstrim \"$at\" || :; done\n",
+            "fill() { dd if=/dev/zero of=\"$1/.rekiln-zeros\" bs=1M 2> /dev/null || :; sync; rm -f \"$1/.rekiln-zeros\"; sync; }\n\
+             say 'trimming free space'\nsync\n\
+             for at in $(awk '$3 ~ /^(ext4|xfs|btrfs)$/ { print $2 }' /proc/mounts); do fstrim \"$at\" 2> /dev/null || fill \"$at\"; done\n",
         );
         let _ = write!(text, "trap - EXIT\necho; echo '{DONE}'\nend\n");
         text
