@@ -9,5 +9,6 @@ mod quick;
 mod search;
 mod whole;
 
+pub use ground::scratch;
 pub use quick::disk as quick_disk;
 pub use search::found;

@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 
 use super::launched::decoded;
 use super::site::{ACCOUNT, Site, VENDOR};
-use crate::bake::{scratch, succeeded, turn};
-use crate::derive::found;
+use crate::bake::{succeeded, turn};
+use crate::derive::{found, scratch};
 use crate::publish::stage::{Image, OTHER_REGION, REGION, Stage, verdict};
 use crate::rolls::real::relay;
 
