@@ -289,7 +289,7 @@ impl Sealing<'_> {
         // cloud-init makes, are in free space.
         text.push_str(
             "say 'removing ways in'\n\
-             find /root/.ssh /etc/ssh /var/lib/cloud -xdev -type f -exec shred -n 0 -z {} + 2> /dev/null || :\n",
+             find /root/.ssh /etc/ssh/ssh_host_* /var/lib/cloud -xdev -type f -exec shred -n 0 -z {} + 2> /dev/null || :\n",
         );
         let kept_rules: Vec<&str> = self.exceptions.iter().map(|exception| exception.rule.as_str()).collect();
         let purged: Vec<&str> = PURGED
