@@ -37,7 +37,7 @@ pub struct AmiSource {
     /// Whether the instance is reached at its private address, as from a runner in the same network; it gets no public one.
     #[serde(default)]
     pub private: bool,
-    /// Whether the instance's disk, and with it the image's snapshot, is encrypted: with the key that `kms` in [publish]
+    /// Whether the instance's disk, and with it the image's snapshot, is encrypted: with the key that `[publish] kms`
     /// has for the region, or the account's default key.
     #[serde(default)]
     pub encrypt: bool,
