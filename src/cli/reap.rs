@@ -48,24 +48,29 @@ pub fn run(context: &Context, _args: Args) -> Result<u8> {
 #[cfg(feature = "aws")]
 fn publications(context: &Context, store: &Store, removed: &mut Vec<String>) -> Result<Option<Error>> {
     let work = || context.block_on(crate::publish::reap::reap(store));
-    let mut reaped = crate::interrupt::stoppable(work)?;
+    Ok(told(context, crate::interrupt::stoppable(work)?, removed))
+}
+
+/// Says what was left alone and all but the last of what could not be removed, which is returned.
+#[cfg(feature = "aws")]
+fn told(
+    context: &Context,
+    mut reaped: crate::publish::reap::Reaped,
+    removed: &mut Vec<String>,
+) -> Option<Error> {
     reaped.left.iter().for_each(|line| context.output.line(line));
     removed.extend(reaped.removed);
     let last = reaped.failed.pop();
     reaped.failed.iter().for_each(|error| context.output.error(error));
-    Ok(last)
+    last
 }
 
 /// Removes what unfinished bakes made in EC2, and says what is left alone. Returns what could not be removed, when all else
 /// was.
 #[cfg(all(feature = "aws", feature = "ssh"))]
 fn builders(context: &Context, store: &Store, removed: &mut Vec<String>) -> Result<Option<Error>> {
-    let mut reaped = context.block_on(crate::bake::derive::building::reap(store))?;
-    reaped.left.iter().for_each(|line| context.output.line(line));
-    removed.extend(reaped.removed);
-    let last = reaped.failed.pop();
-    reaped.failed.iter().for_each(|error| context.output.error(error));
-    Ok(last)
+    let reaped = context.block_on(crate::bake::derive::building::reap(store))?;
+    Ok(told(context, reaped, removed))
 }
 
 /// Gives back what was changed of Auto Scaling groups for the time of rolls that are over.

@@ -12,7 +12,7 @@ use crate::store::Store;
 pub struct Reaped {
     /// A line for each thing that was removed.
     pub removed: Vec<String>,
-    /// A line for each publication that is left alone, and why.
+    /// A line for each publication or bake that is left alone, and why.
     pub left: Vec<String>,
     /// What could not be removed; what was removed until then is removed.
     pub failed: Vec<Error>,

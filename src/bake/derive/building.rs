@@ -25,6 +25,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::provider::aws::{Aws, CallError, Patience, Phase};
 use crate::publish::ledger::hold;
 use crate::publish::plan::{DISK_TAG, EXPIRES_TAG, GRACE, IMAGE_TAG, RECIPE_TAG, RUN_TAG, ami_name};
+use crate::publish::reap::Reaped;
 use crate::store::{Store, directories};
 
 /// The version of the format that this program writes.
@@ -298,17 +299,6 @@ async fn remove_ami(
         removed.insert(format!("{} {of}", snapshot.id));
     }
     Ok(())
-}
-
-/// What was removed, what was left, and what could not be removed.
-#[derive(Debug, Default)]
-pub struct Reaped {
-    /// A line for each thing that was removed.
-    pub removed: Vec<String>,
-    /// A line for each bake that is left alone, and why.
-    pub left: Vec<String>,
-    /// What could not be removed.
-    pub failed: Vec<Error>,
 }
 
 /// Removes everything that bakes of the store made in EC2 and did not finish. AWS is asked only when there are any, and one
