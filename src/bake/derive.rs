@@ -229,8 +229,8 @@ impl Bake<'_> {
         let stages: BTreeMap<String, PathBuf> = [("profile".to_owned(), stage)].into();
         self.live(image, "hardening it", |line| machine.carry_out(&stages, &sealing.steps(), line))?;
         self.live(image, "sealing it", |line| {
-            // In memory: it outlives everything that it removes.
             machine.machine().keep_disk()?;
+            // In memory: it outlives everything that it removes.
             let program = format!(
                 "cat > /run/rekiln-seal <<'END-OF-REKILN-SEAL'\n{}END-OF-REKILN-SEAL\nchmod 700 /run/rekiln-seal\n\
                  systemd-run --quiet --no-block --unit=rekiln-seal --property=DefaultDependencies=no \

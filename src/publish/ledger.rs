@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::blocks::Blocks;
@@ -24,7 +25,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::store::{Store, directories};
 
 /// The version of the format that this program writes.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// One image in one account and region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -315,7 +316,7 @@ pub fn entries(store: &Store) -> Result<Vec<Entry>> {
     for account in directories(&published(store))? {
         for region in directories(&account)? {
             for image in directories(&region)? {
-                found.extend(read(&image)?);
+                found.extend(read::<Entry>(&image)?);
             }
         }
     }
@@ -336,7 +337,7 @@ pub fn newest(
     let dir = published(store).join(account).join(region);
     let mut published = Vec::new();
     for image in directories(&dir)? {
-        let entry = read(&image)?.filter(|entry| entry.recipe == recipe && entry.image != but);
+        let entry = read::<Entry>(&image)?.filter(|entry| entry.recipe == recipe && entry.image != but);
         if let Some((at, entry)) = entry.and_then(|entry| Some((entry.published?, entry))) {
             published.push((at, image, entry));
         }
@@ -364,7 +365,11 @@ fn published(store: &Store) -> PathBuf {
     store.root().join("published")
 }
 
-fn read(dir: &Path) -> Result<Option<Entry>> {
+/// Reads the entry in a directory of a ledger; `None` when nothing was begun.
+///
+/// # Errors
+/// It does not read, or is of another format.
+pub fn read<T: DeserializeOwned>(dir: &Path) -> Result<Option<T>> {
     let path = dir.join("entry.json");
     let doing = || format!("reading the ledger entry {}", path.display());
     let text = match fs::read(&path) {

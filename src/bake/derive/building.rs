@@ -23,13 +23,10 @@ use crate::atomic_write::atomic_write;
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
 use crate::provider::aws::{Aws, CallError, Patience, Phase};
-use crate::publish::ledger::hold;
+use crate::publish::ledger::{VERSION, hold, read};
 use crate::publish::plan::{DISK_TAG, EXPIRES_TAG, GRACE, IMAGE_TAG, RECIPE_TAG, RUN_TAG, ami_name};
 use crate::publish::reap::Reaped;
 use crate::store::{Store, directories};
-
-/// The version of the format that this program writes.
-const VERSION: u32 = 1;
 
 /// The first wait between two looks at an instance that ends; doubled after each, up to the longest.
 const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
@@ -146,23 +143,7 @@ impl Held {
     /// # Errors
     /// It does not read, or is of a newer format.
     pub fn entry(&self) -> Result<Option<Building>> {
-        let path = self.dir.join("entry.json");
-        let doing = || format!("reading the ledger entry {}", path.display());
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).doing(doing),
-        };
-        let value: serde_json::Value = serde_json::from_slice(&text).doing(doing)?;
-        if value["version"] != VERSION {
-            return Err(Error::failed(format!(
-                "{} has format {}, and this rekiln reads format {VERSION}",
-                path.display(),
-                value["version"]
-            ))
-            .hint("use the rekiln that wrote it, or a newer one"));
-        }
-        serde_json::from_value(value).map(Some).doing(doing)
+        read(&self.dir)
     }
 
     /// Writes the entry; before what it speaks of is done.
