@@ -14,8 +14,11 @@ mod ec2;
 mod instance;
 mod keep;
 mod machine;
+#[cfg(feature = "aws")]
+mod own_address;
 mod packages;
 mod remote;
+mod removed;
 mod seal;
 mod seed;
 mod vendor;
@@ -235,19 +238,19 @@ impl Bake<'_> {
                 "cat > /run/rekiln-seal <<'END-OF-REKILN-SEAL'\n{}END-OF-REKILN-SEAL\nchmod 700 /run/rekiln-seal\n\
                  systemd-run --quiet --no-block --unit=rekiln-seal --property=DefaultDependencies=no \
                  --property=KillMode=process sh /run/rekiln-seal\n",
-                sealing.program()
+                sealing.program(machine.machine().rest())
             );
             let ended = machine.shell(&program, line)?;
             // The last step ends the SSH server: that may be before we hear how it was started.
             if !matches!(ended, Ended::Exit(0) | Ended::Lost(_)) {
                 return Err(Error::failed(format!("the last step could not be started: {ended:?}")));
             }
-            let off = machine.machine().wait_off(SEALING);
-            // One that does not switch itself off says nothing more.
             let machine = machine.machine();
-            let words = if off.is_ok() { machine.final_words(&[DONE, FAILED]) } else { machine.console() };
+            let rests = machine.wait_at_rest(SEALING, DONE);
+            // One that does not come to rest says nothing more.
+            let words = if rests.is_ok() { machine.final_words(&[DONE, FAILED]) } else { machine.console() };
             judge_seal(&words)?;
-            off
+            rests
         })
     }
 

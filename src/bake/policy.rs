@@ -77,13 +77,16 @@ pub fn policy(recipes: &BTreeMap<&str, (&AmiSource, Option<&str>)>) -> Option<Va
     };
     let here = || json!({ "aws:RequestedRegion": regions });
     let made = ["instance", "volume", "network-interface", "security-group", "image", "snapshot"];
+    let spot = recipes.values().any(|(source, _)| source.spot);
+    // What is not ours: an AMI of a vendor's, a subnet, a group that a recipe names; and a request that has no tags.
+    let mut from = vec!["image", "security-group", "subnet"];
+    from.extend(spot.then_some("spot-instances-request"));
     let mut tag_at_once = tagged("Request");
     tag_at_once["ec2:CreateAction"] = json!(["RunInstances", "CreateSecurityGroup", "CreateImage"]);
     let mut statements = vec![
         statement("Look", &LOOK, vec!["*".to_owned()], here()),
         statement("Make", &MAKE, arns(&made), tagged("Request")),
-        // What is not ours: an AMI of a vendor's, a subnet, a group that a recipe names.
-        statement("From", &["ec2:RunInstances"], arns(&["image", "security-group", "subnet"]), here()),
+        statement("From", &["ec2:RunInstances"], arns(&from), here()),
         statement("In", &["ec2:CreateSecurityGroup"], arns(&["vpc"]), here()),
         statement("TagAtOnce", &["ec2:CreateTags"], arns(&made), tag_at_once),
         statement("Change", &CHANGE, arns(&made), tagged("Resource")),
@@ -95,6 +98,19 @@ pub fn policy(recipes: &BTreeMap<&str, (&AmiSource, Option<&str>)>) -> Option<Va
             "Effect": "Allow",
             "Action": KEY,
             "Resource": keys,
+        }));
+    }
+    if spot {
+        // AWS makes this role for an account's first spot instance, in the name of who asks for that (EC2 user guide,
+        // "Service-linked role for Spot Instance requests").
+        statements.push(json!({
+            "Sid": "FirstSpot",
+            "Effect": "Allow",
+            "Action": ["iam:CreateServiceLinkedRole"],
+            "Resource": partitions.iter().map(|partition| {
+                format!("arn:{partition}:iam::*:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot")
+            }).collect::<Vec<_>>(),
+            "Condition": { "StringEquals": { "iam:AWSServiceName": "spot.amazonaws.com" } },
         }));
     }
     Some(json!({ "Version": "2012-10-17", "Statement": statements }))
@@ -164,6 +180,7 @@ mod tests {
                 assert!(tag("Request") || tag("Resource"), "{statement}");
             }
         }
+        assert!(!policy.to_string().contains("spot"), "{policy}");
         assert_eq!(super::policy(&BTreeMap::new()), None);
         // A managed policy may have 6,144 characters, blanks not counted (IAM's quotas).
         assert!(policy.to_string().len() < 6144);

@@ -23,6 +23,10 @@ pub struct AmiSource {
     /// Types of instances, the best first; where there is no capacity for one, the next is tried.
     #[serde(default = "default_types")]
     pub types: Vec<String>,
+    /// Whether a spot instance is asked for first. Where there is none anywhere, or AWS takes it back, an ordinary one does
+    /// the work. Its types must be of AWS's Nitro system: the console of others is not shown while they run.
+    #[serde(default)]
+    pub spot: bool,
     /// Subnets, the best first; for each type, all are tried. Without any: those of the default VPC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<String>,

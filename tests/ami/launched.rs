@@ -82,6 +82,62 @@ fn where_there_is_no_room_the_next_place_is_tried() {
     assert_eq!(site.nothing_is_left().len(), 1);
 }
 
+/// Which instances there were: whether for spot, of which type and in which zone.
+fn launched(instances: &[Value]) -> Vec<(bool, String, String)> {
+    let text = |one: &Value, name: &str| one[name].as_str().expect("text").to_owned();
+    instances.iter().map(|one| (one["lifecycle"] == "spot", text(one, "type"), text(one, "zone"))).collect()
+}
+
+#[test]
+fn where_there_is_no_spot_an_ordinary_instance_does_it() {
+    let site = Site::new("127.42");
+    site.recipe(&format!("{WAIT}spot = true\ntypes = [\"m7i.large\"]\n"), "");
+    let ended = site.bake().must(1);
+    assert!(ended.stderr.contains("did not let us in within 1 s"), "{}", ended.stderr);
+    let first = (true, "m7i.large".to_owned(), format!("{REGION}a"));
+    assert_eq!(launched(&site.nothing_is_left()), [first]);
+    // It cannot be stopped, so it must not be told to; and its disk goes with it.
+    assert!(!site.stage.cloud.changes().contains(&"ModifyInstanceAttribute".to_owned()));
+    for zone in ["a", "b"] {
+        let zone = format!("{REGION}{zone}");
+        site.stage.cloud.control("capacity", &json!({ "zone": zone, "type": "spot", "until": 3600 }));
+    }
+    let ended = site.bake().must(1);
+    assert!(ended.stderr.contains("no m7i.large for spot in"), "{}", ended.stderr);
+    let second = (false, "m7i.large".to_owned(), format!("{REGION}a"));
+    assert_eq!(launched(&site.nothing_is_left())[1..], [second]);
+}
+
+#[test]
+fn a_spot_instance_that_is_taken_back_is_followed_by_an_ordinary_one() {
+    let site = Site::new("127.43");
+    site.recipe("ssh_timeout = \"10m\"\nspot = true\ntypes = [\"m7i.large\"]\n", "");
+    let mut baking = site.stage.begin(&["bake", "--no-boot", "vendor"]);
+    let mut there = |count: usize| loop {
+        assert!(baking.child.try_wait().expect("its state").is_none(), "it ended early");
+        let calls = site.stage.cloud.changes();
+        if calls.iter().filter(|call| *call == "AuthorizeSecurityGroupIngress").count() == count {
+            break site.stage.cloud.state()["instances"].as_array().expect("a list").clone();
+        }
+        std::thread::sleep(crate::publish::cloud::LOOK);
+    };
+    let first = there(1);
+    site.stage.cloud.control("instances", &json!({ "instance": first[0]["id"], "kill": "spot" }));
+    let both = there(2);
+    let spot: Vec<bool> = launched(&both).iter().map(|(spot, ..)| *spot).collect();
+    assert_eq!(spot, [true, false]);
+    let pid = rustix::process::Pid::from_child(&baking.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("sent");
+    let ended = baking.end();
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("AWS took the spot instance back: begun again on demand"),
+        "{}",
+        ended.stderr
+    );
+    site.nothing_is_left();
+}
+
 #[test]
 fn groups_that_the_recipe_names_are_used_and_stay() {
     let site = Site::new("127.36");

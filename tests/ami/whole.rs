@@ -173,7 +173,7 @@ fn from_a_vendors_ami_to_ones_own_in_two_regions() {
         "#!/bin/sh\nset -eu\necho 'these words were baked on an instance' > /opt/baked\n",
     )
     .expect("written");
-    site.recipe("encrypt = true\nsize = \"3G\"\nssh_timeout = \"30m\"\n", &publish);
+    site.recipe("spot = true\nencrypt = true\nsize = \"3G\"\nssh_timeout = \"30m\"\n", &publish);
     let baked = beside_machines(stage, place.path(), || {
         let output = stage.command(&["bake", "--no-boot", "vendor"]).output().expect("rekiln runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

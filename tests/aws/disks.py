@@ -64,14 +64,15 @@ def root_volume(machine: Machine) -> tuple[str, Any]:
 
 
 def create_image(self: Any) -> ActionResult:
-    """CreateImage, of a stopped instance: what a running one has on its disk is never known."""
+    """CreateImage, of a stopped instance, or of a running one that is not to be restarted: what has been written to its disk."""
     self.error_on_dryrun()
     backend, given = self.ec2_backend, dict(self.params)
     cell = cell_of(backend)
     machine = cell.machines.get(given.get("InstanceId"))
     if machine is None:
         raise InvalidInstanceIdError(given.get("InstanceId"))
-    if machine.state != "stopped":
+    still = machine.state == "running" and given.get("NoReboot")
+    if machine.state != "stopped" and not still:
         raise AwsError("IncorrectState", f"Instance '{machine.id}' is not in a state from which images are made here")
     check_name(backend, given["Name"])
     tags = specified_tags(given.get("TagSpecifications"), {"image", "snapshot"})
@@ -109,6 +110,8 @@ def modify_instance_attribute(self: Any) -> EmptyResult:
     wanted = (self.params.get("InstanceInitiatedShutdownBehavior") or {}).get("Value")
     if wanted not in ("stop", "terminate"):
         raise AwsError("InvalidParameterValue", f"Value ({wanted}) for instanceInitiatedShutdownBehavior is invalid")
+    if machine.lifecycle == "spot":
+        raise AwsError("UnsupportedOperation", "The attribute is not supported for spot instances of one-time requests")
     machine.instance_initiated_shutdown_behavior = wanted
     return EmptyResult()
 

@@ -19,7 +19,8 @@ prints `listening PORT`, and ends when its standard input is closed. Beside the 
     POST /control/instances {"instance": id or "*", "health": …}  the health that targets show: "healthy",
                                         "unhealthy", "initial", "unknown", or null for what follows from the rest
     POST /control/instances {"instance": id, "kill": "crash" or "spot"}  the instance ends by itself
-    POST /control/capacity {"zone": z, "until": seconds, "type": t or none}  there is no capacity, for so long
+    POST /control/capacity {"zone": z, "until": seconds, "type": t or none}  there is no capacity, for so long;
+                                        of the type "spot": none for spot instances
     POST /control/boot {"image": ami, "bad": true}  its instances never become healthy targets; or a "type"'s
     POST /control/times {"boot": s, "terminate": s, "initial": s, "proceed": s, "retry": s}  how long things take
     POST /control/stale {"seconds": s}  Describe calls of groups, instances and targets answer what was true before

@@ -192,6 +192,7 @@ def state_of_machine(cell: Cell, machine: Machine) -> dict[str, Any]:
         "state": machine.state,
         "image": machine.image_id,
         "type": machine.instance_type,
+        "lifecycle": machine.lifecycle,
         "private_ip": machine.private_ip,
         "group": tags.get("aws:autoscaling:groupName"),
         "client_token": machine.client_token,

@@ -169,8 +169,10 @@ def run(cell: Cell, given: dict[str, Any], token: str) -> list[Machine]:
     if data.get("NetworkInterfaces") and given.get("SubnetId"):
         raise AwsError("InvalidParameterCombination", "Network interfaces and a subnet cannot both be given")
     place = place_of(cell, data)
-    if lacks(place.zone, data.get("InstanceType") or "m1.small"):
-        raise shortage(place.zone, data.get("InstanceType") or "m1.small")
+    kind = data.get("InstanceType") or "m1.small"
+    spot = (data.get("InstanceMarketOptions") or {}).get("MarketType") == "spot"
+    if lacks(place.zone, kind) or spot and lacks(place.zone, "spot"):
+        raise shortage(place.zone, kind)
     machines = launch(cell, data, int(given["MaxCount"]), place, tags, token)
     for machine in machines:
         machine.boot()

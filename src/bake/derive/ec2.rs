@@ -6,8 +6,7 @@
 //! becomes of us. An AMI without the tag of its disk's digest was checked by nobody, and is never used.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::process::Command;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,14 +15,15 @@ use tokio::runtime::Runtime;
 
 use super::building::{Building, Held, Remains, remove};
 use super::instance::{Instance, pause};
+use super::own_address::own_address;
 use super::remote::{LIFETIME, Remote};
 use super::{keep, patience, seed, settle, vendor};
 use crate::bake::identity::Identity;
 use crate::bake::image::Bake;
 use crate::catalog::{Origin, Record};
 use crate::error::{Doing as _, Error, Result};
+use crate::interrupt;
 use crate::notation;
-use crate::process::Run as _;
 use crate::provider::aws::{Aws, Launched, Launching, Phase, Subnet, VendorImage, insist};
 use crate::publish::plan::{DISK_TAG, EXPIRES_TAG, RUN_TAG, State};
 use crate::recipe::ami::AmiSource;
@@ -36,8 +36,6 @@ const STARTING: Duration = Duration::from_mins(5);
 const SNAPSHOT: Duration = Duration::from_hours(1);
 /// The first wait between two looks at something that AWS works at; doubled after each, up to the longest.
 const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// Where AWS says which address one's connections come from.
-const WHO_AM_I: &str = "https://checkip.amazonaws.com";
 /// Bytes of a GiB, in which volumes are measured.
 const GIB: u64 = 1 << 30;
 
@@ -72,29 +70,36 @@ impl Bake<'_> {
                 .step(&image.name, what, || runtime.block_on(remove(&aws, &left, Remains::Unfinished)))?;
             held.clear()?;
         }
-        let mut entry =
-            Building::new(image.id, &image.name, &aws, source.assume_role.as_deref(), Timestamp::now());
+        let begin =
+            || Building::new(image.id, &image.name, &aws, source.assume_role.as_deref(), Timestamp::now());
+        let entry = begin();
+        let aws = aws.clone();
         let mut on_ec2 =
-            OnEc2 { bake: self, image, source, vendor, aws, runtime, held: &held, entry: &mut entry };
-        let result = on_ec2.derive();
-        let (aws, runtime) = (on_ec2.aws, on_ec2.runtime);
-        if let Err(error) = result {
+            OnEc2 { bake: self, image, source, vendor, aws, runtime, held: &held, entry, spot: source.spot };
+        let mut result = on_ec2.derive();
+        if let Err(error) = &result
+            && on_ec2.spot
+            && interrupt::check().is_ok()
+            && on_ec2.taken_back()
+        {
+            self.progress.note(&image.name, error.chain());
+            self.progress
+                .note(&image.name, "AWS took the spot instance back: begun again on demand".to_owned());
+            on_ec2.clean()?;
+            (on_ec2.spot, on_ec2.entry) = (false, begin());
+            result = on_ec2.derive();
+        }
+        match result {
+            Ok(record) => held.clear().map(|()| record),
             // Whatever it is that failed, nothing of it stays.
-            let what = "removing the instance and what is its";
-            let removed = self
-                .progress
-                .step(&image.name, what, || runtime.block_on(remove(&aws, &entry, Remains::Unfinished)));
-            return Err(match removed.and_then(|_| held.clear()) {
+            Err(error) => Err(match on_ec2.clean() {
                 Ok(()) => error,
                 Err(left) => error.hint(format!(
                     "not everything could be removed ({}): `rekiln reap` tries again",
                     left.chain()
                 )),
-            });
+            }),
         }
-        let record = result?;
-        held.clear()?;
-        Ok(record)
     }
 }
 
@@ -107,10 +112,28 @@ struct OnEc2<'a, 'b> {
     aws: Aws,
     runtime: Arc<Runtime>,
     held: &'a Held,
-    entry: &'a mut Building,
+    entry: Building,
+    /// Whether a spot instance is asked for first.
+    spot: bool,
 }
 
 impl OnEc2<'_, '_> {
+    /// Removes everything that was made, and forgets it.
+    fn clean(&self) -> Result<()> {
+        let what = "removing the instance and what is its";
+        self.bake.progress.step(&self.image.name, what, || {
+            self.runtime.block_on(remove(&self.aws, &self.entry, Remains::Unfinished))
+        })?;
+        self.held.clear()
+    }
+
+    /// Tells whether AWS took the instance back. When it cannot be seen, it is not known, and the error that there is stands.
+    fn taken_back(&self) -> bool {
+        let Some(id) = &self.entry.instance else { return false };
+        let found = self.runtime.block_on(insist(&self.aws.region, || self.aws.builder(id)));
+        found.ok().flatten().is_some_and(|found| found.taken_back)
+    }
+
     fn derive(&mut self) -> Result<Record> {
         let mut timings = BTreeMap::new();
         let mut timed = |name: &str, start: Instant| {
@@ -202,7 +225,7 @@ impl OnEc2<'_, '_> {
         timed("capture", start);
         // It is paid for by the second, and the AMI stands on its own.
         bake.progress.step(&image.name, "ending the instance", || {
-            self.runtime.block_on(remove(&self.aws, self.entry, Remains::Machine))
+            self.runtime.block_on(remove(&self.aws, &self.entry, Remains::Machine))
         })?;
         Ok(made)
     }
@@ -213,7 +236,7 @@ impl OnEc2<'_, '_> {
         let subnets =
             self.runtime.block_on(insist(&self.aws.region, || self.aws.subnets(&source.subnets)))?;
         let gib = self.gib()?;
-        self.held.write(self.entry)?;
+        self.held.write(&self.entry)?;
         let groups = if source.security_groups.is_empty() {
             vec![self.security_group(&subnets)?]
         } else {
@@ -221,13 +244,15 @@ impl OnEc2<'_, '_> {
         };
         let user_data = seed::user_data(keys, Some(LIFETIME))?;
         let mut refused = Vec::new();
-        for (number, (kind, subnet)) in
-            source.types.iter().flat_map(|kind| subnets.iter().map(move |subnet| (kind, subnet))).enumerate()
-        {
+        let places = source.types.iter().flat_map(|kind| subnets.iter().map(move |subnet| (kind, subnet)));
+        let spot = places.clone().filter(|_| self.spot).map(|place| (true, place));
+        let all = spot.chain(places.map(|place| (false, place)));
+        for (number, (spot, (kind, subnet))) in all.enumerate() {
             let launching = Launching {
                 token: format!("rekiln-{}-{number}", self.entry.run),
                 ami: source.id.clone(),
                 kind: kind.clone(),
+                spot,
                 subnet: subnet.id.clone(),
                 groups: groups.clone(),
                 public: !source.private,
@@ -239,19 +264,20 @@ impl OnEc2<'_, '_> {
                 tags: self.tags(),
             };
             self.entry.asked = Some(Timestamp::now());
-            self.held.write(self.entry)?;
+            self.held.write(&self.entry)?;
             let launched =
                 self.runtime.block_on(insist(&self.aws.region, || self.aws.launch_builder(&launching)))?;
             match launched {
                 Launched::Instance(id) => {
                     self.entry.instance = Some(id.clone());
-                    self.held.write(self.entry)?;
-                    return Ok(Instance::new(self.aws.clone(), Arc::clone(&self.runtime), id));
+                    self.held.write(&self.entry)?;
+                    return Ok(Instance::new(self.aws.clone(), Arc::clone(&self.runtime), id, spot));
                 }
                 Launched::NoCapacity(words) => {
                     // Nothing was launched, so nothing may come to be listed.
                     self.entry.asked = None;
-                    let place = format!("{kind} in {} ({})", subnet.zone, subnet.id);
+                    let market = if spot { " for spot" } else { "" };
+                    let place = format!("{kind}{market} in {} ({})", subnet.zone, subnet.id);
                     self.bake.progress.note(&self.image.name, format!("no {place}: {words}"));
                     refused.push(format!("{place}: {words}"));
                 }
@@ -308,7 +334,7 @@ impl OnEc2<'_, '_> {
             .runtime
             .block_on(insist(&self.aws.region, || self.aws.make_security_group(&name, &vpc, &tags)))?;
         self.entry.group = Some(made.clone());
-        self.held.write(self.entry)?;
+        self.held.write(&self.entry)?;
         Ok(made)
     }
 
@@ -344,53 +370,14 @@ impl OnEc2<'_, '_> {
             look = (look * 2).min(LOOK.1);
         };
         if let Some(group) = self.entry.group.clone() {
-            let from = self.own_address(ip)?;
+            let from = own_address(self.source, ip)?;
             self.runtime.block_on(insist(&self.aws.region, || self.aws.admit_ssh(&group, from)))?;
             self.bake.progress.note(&self.image.name, format!("{group} admits {from} to port 22"));
         }
         Ok(SocketAddr::from((ip, 22)))
     }
 
-    /// Finds out which address this computer's connections to the instance come from.
-    fn own_address(&self, to: IpAddr) -> Result<Ipv4Addr> {
-        if let Some(from) = self.source.from {
-            return Ok(from);
-        }
-        let hint = "say it: `from = \"203.0.113.7\"` in [source] ami";
-        if self.source.private {
-            // Connecting sends nothing; it only chooses the way.
-            let local = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-                socket.connect((to, 22))?;
-                socket.local_addr()
-            });
-            return match local.doing(|| format!("finding the way to {to}"))?.ip() {
-                IpAddr::V4(from) => Ok(from),
-                IpAddr::V6(from) => {
-                    Err(Error::failed(format!("the way to {to} begins at {from}")).hint(hint))
-                }
-            };
-        }
-        // Without proxies: SSH does not use them either.
-        let said = Command::new("curl")
-            .args([
-                "--silent",
-                "--show-error",
-                "--fail",
-                "--ipv4",
-                "--noproxy",
-                "*",
-                "--max-time",
-                "10",
-                WHO_AM_I,
-            ])
-            .run_text();
-        let said = said.map_err(|error| error.during("asking AWS for this computer's address").hint(hint))?;
-        said.trim().parse().map_err(|_| {
-            Error::failed(format!("{WHO_AM_I} says {:?}, which is no address", said.trim())).hint(hint)
-        })
-    }
-
-    /// Makes the AMI of the stopped instance, and waits until it is available.
+    /// Makes the AMI of the instance, whose disk is at rest, and waits until it is available.
     fn capture(&mut self, instance: &str) -> Result<Made> {
         let name = self.entry.ami_name();
         let description = format!("rekiln image {} of {}", self.image.id.short(), self.image.name);
@@ -411,7 +398,7 @@ impl OnEc2<'_, '_> {
             }
         }))?;
         self.entry.ami = made;
-        self.held.write(self.entry)?;
+        self.held.write(&self.entry)?;
         let mut look = LOOK.0 / 2;
         loop {
             look = (look * 2).min(LOOK.1);

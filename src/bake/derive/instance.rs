@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
-use super::machine::Machine;
+use super::machine::{Machine, Rest};
+use super::remote::LIFETIME;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::provider::aws::{Aws, Found, Phase, insist};
@@ -25,14 +26,15 @@ pub struct Instance {
     aws: Aws,
     runtime: Arc<Runtime>,
     id: String,
+    spot: bool,
     looked: Instant,
 }
 
 impl Instance {
-    /// Takes an instance that was launched.
+    /// Takes an instance that was launched, for `spot` or on demand.
     #[must_use]
-    pub fn new(aws: Aws, runtime: Arc<Runtime>, id: String) -> Self {
-        Self { aws, runtime, id, looked: Instant::now() }
+    pub fn new(aws: Aws, runtime: Arc<Runtime>, id: String, spot: bool) -> Self {
+        Self { aws, runtime, id, spot, looked: Instant::now() }
     }
 
     /// Looks at it. One that is not listed yet is starting.
@@ -55,6 +57,11 @@ impl Instance {
     fn said(&self) -> Result<String> {
         self.runtime.block_on(insist(&self.aws.region, || self.aws.console(&self.id)))
     }
+}
+
+/// Tells whether a line of a console begins with one of these.
+fn says(text: &str, starts: &[&str]) -> bool {
+    text.lines().any(|line| starts.iter().any(|start| line.trim_start().starts_with(start)))
 }
 
 /// Waits, unless someone interrupts the program.
@@ -92,21 +99,31 @@ impl Machine for Instance {
         if last.is_empty() { "(nothing yet)".to_owned() } else { last.join("\n") }
     }
 
+    /// One for spot cannot be stopped (EC2 user guide, "Stop an interrupted Spot Instance": only those of persistent requests).
+    fn rest(&self) -> Rest {
+        if self.spot { Rest::ReadOnly(LIFETIME) } else { Rest::Off }
+    }
+
     fn keep_disk(&mut self) -> Result<()> {
+        if self.spot {
+            return Ok(());
+        }
         self.runtime.block_on(insist(&self.aws.region, || self.aws.stop_on_shutdown(&self.id)))
     }
 
-    fn wait_off(&mut self, patience: Duration) -> Result<()> {
+    fn wait_at_rest(&mut self, patience: Duration, done: &str) -> Result<()> {
         let start = Instant::now();
         loop {
             match self.look()? {
                 Some(found) if found.phase == Phase::Stopped => return Ok(()),
                 Some(found) if found.phase == Phase::Terminated => return Err(self.ended(&found)),
+                _ if self.spot && says(&self.said()?, &[done]) => return Ok(()),
                 _ if start.elapsed() > patience => {
                     let words = self.last_words();
                     return Err(Error::failed(format!(
-                        "instance {} did not switch itself off within {} s; its console ends with:\n{words}",
+                        "instance {} did not {} within {} s; its console ends with:\n{words}",
                         self.id,
+                        if self.spot { "put its disk to rest" } else { "switch itself off" },
                         patience.as_secs(),
                     )));
                 }
@@ -119,9 +136,7 @@ impl Machine for Instance {
         let start = Instant::now();
         loop {
             let text = crate::vm::report::plain(&self.console());
-            let there =
-                text.lines().any(|line| last.iter().any(|start| line.trim_start().starts_with(start)));
-            if there || start.elapsed() > SHOWN || pause(LOOK).is_err() {
+            if says(&text, last) || start.elapsed() > SHOWN || pause(LOOK).is_err() {
                 return text;
             }
         }

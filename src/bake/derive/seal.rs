@@ -1,8 +1,10 @@
-//! The last step: the machine gives up every way in and everything that is its own, and switches itself off. What it says of
+//! The last step: the machine gives up every way in and everything that is its own, and puts its disk to rest. What it says of
 //! itself is not believed: the bytes are inspected afterwards, with the rules and exceptions of every image.
 
 use std::fmt::Write as _;
 
+use super::machine::Rest;
+use super::removed::{EMPTIED, KEPT, NO_MODULES, NOT_WRITTEN, PURGED, REMOVED, RESOLVED, STATE, UNMASKED};
 use crate::bake::files::tidy;
 use crate::bake::sandbox::{STAGE, Step};
 use crate::bake::{shell, trim};
@@ -18,130 +20,8 @@ pub const FAILED: &str = "rekiln-seal: failed";
 /// Its last word when all went well.
 pub const DONE: &str = "rekiln-seal: done";
 
-/// Patterns of [`trim::EXCLUDED`] that stay on a vendor's disk: it boots by its own kernel, initrd and boot loader, mounts
-/// what its fstab says, and loads modules for the hardware that it finds.
-const KEPT: &[&str] = &[
-    "/boot/*",
-    "/vmlinuz*",
-    "/initrd.img*",
-    "/usr/lib/linux-image-*",
-    "/etc/fstab",
-    "/etc/kernel",
-    "/usr/lib/systemd/system-generators/*",
-    "/usr/lib/udev/hwdb.d",
-    "/usr/lib/udev/hwdb.bin",
-    "/usr/lib/systemd/system/sysinit.target.wants/*",
-    "/usr/lib/systemd/system/sockets.target.wants/systemd-*",
-    "/usr/lib/systemd/system/initrd*.wants",
-    "/usr/lib/tmpfiles.d/static-nodes-permissions.conf",
-    "/etc/init.d",
-];
-
-/// Units of [`trim::MASKED_UNITS`] that a writable root and modules on demand need.
-const UNMASKED: &[&str] = &["systemd-remount-fs.service", "modprobe@.service"];
-
-/// Profile files that a vendor's disk does not get: coldplugging is the vendor's, and its resolver may be a service.
-const NOT_WRITTEN: &[&str] =
-    &["/usr/lib/systemd/system/systemd-udev-trigger.service.d/50-rekiln.conf", "/etc/resolv.conf"];
-
-/// systemd-resolved, where a vendor has it, answers its neighbours' questions on port 5355 unless it is told not to.
-const RESOLVED: (&str, &str) =
-    ("/usr/lib/systemd/resolved.conf.d/50-rekiln.conf", "[Resolve]\nLLMNR=no\nMulticastDNS=no\n");
-
-/// A line of the profile's kernel settings that a machine which loads modules on demand cannot have.
-const NO_MODULES: &str = "kernel.modules_disabled = 1";
-
-/// Packages that let someone in or carry out what the cloud says. With their files gone but their entries left, scanners
-/// would go on reporting them.
-const PURGED: &[(&str, &str)] = &[
-    ("openssh-server", "ssh-server"),
-    ("openssh-sftp-server", "ssh-server"),
-    ("dropbear", "ssh-server"),
-    ("cloud-init", "cloud-agent"),
-    ("cloud-guest-utils", "cloud-agent"),
-    ("cloud-initramfs-growroot", "cloud-agent"),
-    ("amazon-ssm-agent", "cloud-agent"),
-    ("ec2-instance-connect", "cloud-agent"),
-    ("ec2-hibinit-agent", "cloud-agent"),
-    ("qemu-guest-agent", "cloud-agent"),
-    ("walinuxagent", "cloud-agent"),
-    ("google-guest-agent", "cloud-agent"),
-    ("open-vm-tools", "cloud-agent"),
-    ("sudo", "privilege-tool"),
-    ("unattended-upgrades", "package-manager"),
-];
-
-/// Programs besides those of [`trim::EXCLUDED`] that rules refuse: other families of Linux have them elsewhere or more.
-const REMOVED: &[&str] = &[
-    "/usr/bin/sudo*",
-    "/usr/bin/pkexec",
-    "/usr/bin/runuser",
-    "/usr/sbin/runuser",
-    "/usr/bin/newuidmap",
-    "/usr/bin/newgidmap",
-    "/usr/bin/yum*",
-    "/usr/bin/dnf*",
-    "/usr/bin/rpm*",
-    "/usr/bin/microdnf",
-    "/usr/bin/snap*",
-    "/usr/bin/unattended-upgrade*",
-    "/var/lib/snapd",
-    "/var/lib/dnf",
-    "/sbin/agetty",
-    "/usr/sbin/agetty",
-];
-
-/// What the first boot left, and what belongs to one machine.
-const STATE: &[&str] = &[
-    "/var/lib/cloud",
-    "/etc/cloud",
-    // Ours: a cloud-init that an exception keeps would never run.
-    "/etc/cloud/cloud-init.disabled",
-    "/run/cloud-init",
-    "/etc/netplan/50-cloud-init.yaml",
-    "/etc/network/interfaces.d/50-cloud-init*",
-    "/etc/sudoers.d/90-cloud-init-users",
-    "/etc/sudoers.d",
-    "/etc/sudoers",
-    "/var/lib/dhcp/*",
-    "/var/lib/dhclient/*",
-    "/var/lib/NetworkManager/*",
-    "/var/lib/systemd/random-seed",
-    "/var/lib/systemd/credential.secret",
-    "/var/lib/systemd/network/*",
-    "/var/lib/systemd/timesync/*",
-    "/var/lib/systemd/timers/*",
-    "/var/lib/systemd/linger/*",
-    "/var/lib/systemd/deb-systemd-user-helper-enabled",
-    "/var/lib/private/*",
-    "/etc/ssh/ssh_host_*",
-    "/etc/ssh/sshd_config*",
-    "/etc/udev/rules.d/70-persistent-net.rules",
-    "/etc/hostid",
-    "/root/.ssh",
-    "/root/.bash_history",
-    "/home/*/.ssh",
-    "/home/*/.bash_history",
-    "/home/*/.cache",
-    "/root/.cache",
-    "/tmp/*",
-    "/tmp/.[!.]*",
-    "/var/tmp/*",
-    "/var/tmp/.[!.]*",
-    "/var/spool/mail/*",
-    "/var/crash/*",
-    "/var/log/journal",
-    "/var/lib/ucf",
-    "/var/lib/apt",
-    "/var/cache/apt",
-    "/swapfile.rekiln",
-];
-
 /// See [`drop_ins`]. A recipe loosens it with a file of a higher number.
 const PROTECT_ROOT: &str = "[Service]\nProtectSystem=full\n";
-
-/// Directories in which files are removed and directories stay: services do not start without theirs.
-const EMPTIED: &[&str] = &["/var/log", "/var/cache", "/var/backups"];
 
 /// Returns what the profile puts into a derived image before its last step: files staged below `stage` by number.
 #[must_use]
@@ -252,9 +132,10 @@ impl Sealing<'_> {
     }
 
     /// Returns the program of the last step. It runs apart from every connection, says each part on the console, and ends by
-    /// switching the machine off, whatever happens: after [`DONE`] when all went well.
+    /// putting the disk to rest: after [`DONE`] when that is switching the machine off, before it otherwise. Whatever fails
+    /// switches the machine off.
     #[must_use]
-    pub fn program(&self) -> String {
+    pub fn program(&self, rest: Rest) -> String {
         let mut text = format!(
             "#!/bin/sh\nexec > /dev/console 2>&1 < /dev/null\n\
              end() {{ sync; echo s > /proc/sysrq-trigger; echo u > /proc/sysrq-trigger; sleep 2; echo o > /proc/sysrq-trigger; sleep 60; }}\n\
@@ -280,7 +161,22 @@ impl Sealing<'_> {
              say 'trimming free space'\nsync\n\
              for at in $(awk '$3 ~ /^(ext4|xfs|btrfs)$/ { print $2 }' /proc/mounts); do fstrim \"$at\" 2> /dev/null || fill \"$at\"; done\n",
         );
-        let _ = write!(text, "trap - EXIT\necho; echo '{DONE}'\nend\n");
+        match rest {
+            Rest::Off => {
+                let _ = write!(text, "trap - EXIT\necho; echo '{DONE}'\nend\n");
+            }
+            // The kernel does it later than it says so; its own log of a file system is empty afterwards.
+            Rest::ReadOnly(time) => {
+                let _ = write!(
+                    text,
+                    "say 'making it read-only'\nsync\necho u > /proc/sysrq-trigger\nleft=60\n\
+                     while awk '$3 ~ /^(ext[234]|xfs|btrfs|vfat)$/ && $4 ~ /^rw/ {{ found = 1 }} END {{ exit !found }}' /proc/mounts; do\n\
+                     left=$((left - 1))\n[ $left -gt 0 ] || exit 1\nsleep 1\ndone\n\
+                     trap - EXIT\necho; echo '{DONE}'\nsleep {}\nend\n",
+                    time.as_secs()
+                );
+            }
+        }
         text
     }
 
@@ -437,7 +333,8 @@ fn glob(pattern: &str) -> String {
 pub fn digest() -> Digest {
     let none = Sealing { id: Digest::of(b""), kernel_args: &[], exceptions: &[] };
     Digest::of(
-        format!("{:?} {:?} {} {PROTECT_ROOT}", profile_files(), none.steps(), none.program()).as_bytes(),
+        format!("{:?} {:?} {} {PROTECT_ROOT}", profile_files(), none.steps(), none.program(Rest::Off))
+            .as_bytes(),
     )
 }
 
@@ -454,9 +351,16 @@ mod tests {
     }
 
     #[test]
-    fn the_last_step_is_a_program_that_always_switches_off() {
+    fn the_last_step_is_a_program_that_always_puts_the_disk_to_rest() {
         let sealing = Sealing { id: Digest::of(b"x"), kernel_args: &["quiet".to_owned()], exceptions: &[] };
-        let text = sealing.program();
+        let stays = sealing.program(Rest::ReadOnly(std::time::Duration::from_secs(5)));
+        shell_reads(&stays);
+        let (before, after) = stays.split_once(DONE).expect("its last word");
+        assert!(
+            before.contains("echo u > /proc/sysrq-trigger\n") && after.contains("sleep 5\nend\n"),
+            "{stays}"
+        );
+        let text = sealing.program(Rest::Off);
         shell_reads(&text);
         shell_reads(&sealing.boot_loader());
         assert!(text.trim_end().ends_with("end") && text.contains("trap 'failed"), "{text}");
@@ -478,7 +382,7 @@ mod tests {
             exception("getty", Some("serial-getty@.service")),
         ];
         let sealing = Sealing { id: Digest::of(b"x"), kernel_args: &[], exceptions: &exceptions };
-        let text = sealing.program();
+        let text = sealing.program(Rest::Off);
         assert!(!text.contains("'/usr/bin/apt'*"), "{text}");
         assert!(text.contains("'/usr/bin/dpkg'*"), "{text}");
         assert!(!text.contains(" cloud-init ") && text.contains(" sudo"), "{text}");

@@ -5,9 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use aws_sdk_ec2::types::{
     ArchitectureValues, AttributeValue, BlockDeviceMapping, BootModeValues, DeviceType, EbsBlockDevice,
-    Filter, HttpTokensState, Image, ImdsSupportValues, InstanceMetadataEndpointState,
-    InstanceMetadataOptionsRequest, InstanceNetworkInterfaceSpecification, InstanceStateName, InstanceType,
-    IpPermission, IpRange, ResourceType, ShutdownBehavior, Tag, TagSpecification, VolumeType,
+    Filter, HttpTokensState, Image, ImdsSupportValues, InstanceInterruptionBehavior,
+    InstanceMarketOptionsRequest, InstanceMetadataEndpointState, InstanceMetadataOptionsRequest,
+    InstanceNetworkInterfaceSpecification, InstanceStateName, InstanceType, IpPermission, IpRange,
+    MarketType, ResourceType, ShutdownBehavior, SpotInstanceType, SpotMarketOptions, Tag, TagSpecification,
+    VolumeType,
 };
 
 use super::error::Kind;
@@ -20,7 +22,7 @@ const SSH: i32 = 22;
 
 /// What a launch fails with where there is no room, in this zone or for this type; the next may have some (EC2 API
 /// reference, "Error codes").
-const NO_CAPACITY: [&str; 5] = [
+const NO_CAPACITY: [&str; 7] = [
     "InsufficientInstanceCapacity",
     "InsufficientHostCapacity",
     "InsufficientFreeAddressesInSubnet",
@@ -28,6 +30,9 @@ const NO_CAPACITY: [&str; 5] = [
     "Unsupported",
     // Of the type's family; another one has a quota of its own.
     "VcpuLimitExceeded",
+    // Spot's: it costs more than on demand, which is the most that is paid; and its own quota.
+    "SpotMaxPriceTooLow",
+    "MaxSpotInstanceCountExceeded",
 ];
 
 /// A vendor's AMI, as far as a bake needs to know it.
@@ -73,6 +78,8 @@ pub struct Launching {
     pub ami: String,
     /// The type.
     pub kind: String,
+    /// Whether it is a spot instance, of a request that ends with it.
+    pub spot: bool,
     /// The subnet.
     pub subnet: String,
     /// Its security groups.
@@ -130,6 +137,8 @@ pub struct Found {
     pub public: Option<IpAddr>,
     /// Why it is in this state, in AWS's words.
     pub reason: String,
+    /// Whether AWS took it back: it was a spot instance.
+    pub taken_back: bool,
 }
 
 impl Aws {
@@ -268,6 +277,7 @@ impl Aws {
             .min_count(1)
             .max_count(1)
             .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate)
+            .set_instance_market_options(launching.spot.then(spot))
             .metadata_options(metadata.build())
             .block_device_mappings(
                 BlockDeviceMapping::builder().device_name(&launching.root).ebs(disk).build(),
@@ -336,7 +346,8 @@ impl Aws {
         }
     }
 
-    /// Makes an AMI of a stopped instance, with tags on it and its snapshots, and returns its id.
+    /// Makes an AMI of an instance that is stopped or whose disk is at rest, with tags on it and its snapshots, and returns
+    /// its id.
     ///
     /// # Errors
     /// It was not made, or whether it was cannot be told; its name keeps a second one from being made.
@@ -347,7 +358,9 @@ impl Aws {
         description: &str,
         tags: &BTreeMap<String, String>,
     ) -> Result<String, CallError> {
-        let mut call = self.ec2.create_image().instance_id(instance).name(name).description(description);
+        // One whose disk is at rest must not be restarted: it would begin a life of its own on it.
+        let call = self.ec2.create_image().instance_id(instance).no_reboot(true);
+        let mut call = call.name(name).description(description);
         for kind in [ResourceType::Image, ResourceType::Snapshot] {
             call = call.tag_specifications(specification(kind, tags));
         }
@@ -364,6 +377,17 @@ impl Aws {
         let call = self.ec2.modify_image_attribute().image_id(ami).imds_support(value);
         call.send().await.map(drop).map_err(|error| CallError::of("ModifyImageAttribute", &error))
     }
+}
+
+/// A spot instance that ends for good when it is taken back, at no more than it costs on demand.
+fn spot() -> InstanceMarketOptionsRequest {
+    let options = SpotMarketOptions::builder()
+        .spot_instance_type(SpotInstanceType::OneTime)
+        .instance_interruption_behavior(InstanceInterruptionBehavior::Terminate);
+    InstanceMarketOptionsRequest::builder()
+        .market_type(MarketType::Spot)
+        .spot_options(options.build())
+        .build()
 }
 
 fn specification(kind: ResourceType, tags: &BTreeMap<String, String>) -> TagSpecification {
@@ -398,7 +422,8 @@ fn vendor(image: &Image) -> Option<VendorImage> {
 
 fn instance(instance: &aws_sdk_ec2::types::Instance) -> Option<Found> {
     let address = |text: Option<&str>| text.and_then(|text| text.parse().ok());
-    let reason = instance.state_reason().and_then(|reason| reason.message());
+    let why = instance.state_reason();
+    let reason = why.and_then(|reason| reason.message());
     Some(Found {
         id: instance.instance_id()?.to_owned(),
         phase: match instance.state().and_then(|state| state.name()) {
@@ -411,5 +436,9 @@ fn instance(instance: &aws_sdk_ec2::types::Instance) -> Option<Found> {
         private: address(instance.private_ip_address()),
         public: address(instance.public_ip_address()),
         reason: reason.or(instance.state_transition_reason()).unwrap_or_default().to_owned(),
+        // EC2 API reference, `StateReason`: one code for each behaviour.
+        taken_back: why
+            .and_then(|reason| reason.code())
+            .is_some_and(|code| code.starts_with("Server.SpotInstance")),
     })
 }
