@@ -60,6 +60,17 @@ impl Diagnostic {
         }
     }
 
+    /// Returns it as one line, without the text of the file.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let file = self.file.display();
+        match (self.line, self.column) {
+            (0, _) => format!("{file}: {}", self.message),
+            (line, 0) => format!("{file}:{line}: {}", self.message),
+            (line, column) => format!("{file}:{line}:{column}: {}", self.message),
+        }
+    }
+
     /// Adds the nearest right spelling or the next step.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::process::Run as _;
 
 /// What of a repository reaches images and fleets: a change elsewhere leaves the tree clean for a bake.
@@ -29,6 +29,41 @@ pub fn revision(root: &Path) -> Result<Revision> {
     let changes =
         git(root).args(["status", "--porcelain", "--untracked-files=all", "--"]).args(OURS).run_text()?;
     Ok(Revision { commit: Some(commit.trim().to_owned()), clean: changes.is_empty() })
+}
+
+/// Returns the commit that `name` means in the repository at `root`.
+///
+/// # Errors
+/// It means none.
+pub fn commit(root: &Path, name: &str) -> Result<String> {
+    // What begins so is no name, and must not become an option.
+    let found = (!name.starts_with('-')).then(|| {
+        git(root).args(["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")]).run_text().ok()
+    });
+    match found.flatten() {
+        Some(commit) => Ok(commit.trim().to_owned()),
+        None => Err(Error::invalid(format!("there is no commit `{name}` in {}", root.display())).hint(
+            "name a branch, a tag or a commit that `git log` shows; a shallow clone has only the last ones: `git fetch --unshallow`",
+        )),
+    }
+}
+
+/// Returns the last commit that both have; `None` when they have none, or history here does not reach so far.
+#[must_use]
+pub fn merge_base(root: &Path, one: &str, other: &str) -> Option<String> {
+    let found = git(root).args(["merge-base", one, other]).run_text().ok()?;
+    Some(found.trim().to_owned()).filter(|found| !found.is_empty())
+}
+
+/// Returns the paths in `images/`, `bootstrap/` and `fleets/` of a commit at which other repositories begin.
+///
+/// # Errors
+/// A failing `git`.
+pub fn submodules(root: &Path, commit: &str) -> Result<Vec<String>> {
+    // Relative to `root`, as a path given to `ls-tree` is; with NUL, no name is quoted.
+    let listed = git(root).args(["ls-tree", "-r", "-z", commit, "--"]).args(OURS).run_text()?;
+    let entries = listed.split('\0').filter_map(|entry| entry.split_once('\t'));
+    Ok(entries.filter(|(about, _)| about.starts_with("160000 ")).map(|(_, path)| path.to_owned()).collect())
 }
 
 /// Tells whether the repository at `root` knows a commit by this name.

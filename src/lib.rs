@@ -130,6 +130,7 @@ pub mod load;
 pub mod lock;
 pub mod notation;
 pub mod objects;
+pub mod pipeline;
 pub mod process;
 pub mod progress;
 pub mod provider;

@@ -203,7 +203,7 @@ class Rekiln:
         # It ends with 1 when anything is missing; what it found is said all the same.
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         rows = [json.loads(line) for line in done.stdout.splitlines()]
-        return "kvm" if any(row["what"] == "KVM" and row["state"] == "good" for row in rows) else "tcg"
+        return "kvm" if any(row.get("what") == "KVM" and row.get("state") == "good" for row in rows) else "tcg"
 
     def build(self):
         """Returns wall-clock seconds, processor seconds, and bytes of the image."""

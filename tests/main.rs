@@ -5,6 +5,7 @@ mod ami;
 #[cfg(feature = "aws")]
 mod audit;
 mod bake;
+mod change;
 mod check;
 mod commands;
 mod convergence;

@@ -375,11 +375,15 @@ fn check_tools(images: &[&Identity]) -> Result<()> {
     links.try_for_each(|link| tools::check(&link.name, &link.lock, &host))
 }
 
-pub(super) fn services(image: &Identity) -> Vec<String> {
+/// Returns the units that the recipes enable, from the ground up.
+#[must_use]
+pub fn services(image: &Identity) -> Vec<String> {
     image.inputs.recipes.iter().flat_map(|recipe| recipe.files.enable.iter().cloned()).collect()
 }
 
-pub(super) fn exceptions(image: &Identity) -> Vec<Exception> {
+/// Returns what the recipes accept of what rules find.
+#[must_use]
+pub fn exceptions(image: &Identity) -> Vec<Exception> {
     image.links.iter().flat_map(|link| link.recipe.harden.allow.iter().cloned()).collect()
 }
 
@@ -395,7 +399,9 @@ fn expected(image: &Identity, assembled: &Assembled) -> Expected {
     }
 }
 
-pub(super) fn ports(image: &Identity) -> Vec<String> {
+/// Returns the ports that the recipes open, such as `80/tcp`.
+#[must_use]
+pub fn ports(image: &Identity) -> Vec<String> {
     image.links.iter().flat_map(|link| link.recipe.services.ports.iter().cloned()).collect()
 }
 

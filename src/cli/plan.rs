@@ -1,5 +1,7 @@
 //! `rekiln plan`.
 
+mod change;
+
 use std::collections::BTreeMap;
 
 use super::Context;
@@ -16,14 +18,29 @@ use crate::provider::Action;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The fleet; all fleets when none is named.
+    #[arg(conflicts_with_all = ["from", "to"])]
     fleet: Option<String>,
+    /// Says instead what a change does: which images differ since this revision, and which fleets a merge rolls. Needs
+    /// nothing but Git and the store. Where both have gone on, it is compared with where they parted.
+    #[arg(long, value_name = "REV")]
+    from: Option<String>,
+    /// The revision with the change.
+    #[arg(long, value_name = "REV", requires = "from", default_value = "HEAD")]
+    to: String,
+    /// How the change is told; `markdown` fits a comment on a pull request.
+    #[arg(long, value_enum, requires = "from", default_value_t = change::Format::Text)]
+    format: change::Format,
 }
 
-/// Runs the command and returns the exit code: 0 when nothing is to be done or work can go on, 3 when it is held.
+/// Runs the command and returns the exit code: 0 when nothing is to be done or work can go on, 3 when it is held; of a change,
+/// 2 when what it leads to is not valid.
 ///
 /// # Errors
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
+    if let Some(from) = &args.from {
+        return change::show(context, from, &args.to, args.format);
+    }
     let fleets = args.fleet.map_or_else(|| names(context), |name| Ok(vec![name]))?;
     let mut code = 0;
     for name in fleets {
