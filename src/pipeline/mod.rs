@@ -1,0 +1,7 @@
+//! What automation runs: each one command, safe to run twice, with Git as the record of what was decided.
+//!
+//! The work tree is never read for it: everything is of a commit, in a checkout of its own.
+
+pub mod message;
+pub mod nightly;
+mod settle;
