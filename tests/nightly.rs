@@ -1,6 +1,7 @@
 //! Nights: locks, failures, commits, branches and pushes, with real Git and a signed archive on disk. Bakes take no time
 //! but in one test.
 
+mod baked;
 mod push;
 mod site;
 

@@ -269,3 +269,70 @@ pub fn push(root: &Path, remote: &str, branch: &str, how: &Push) -> Result<()> {
 fn full(branch: &str) -> String {
     format!("refs/heads/{branch}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{commit_all, init};
+    use super::*;
+
+    #[test]
+    fn a_commit_is_made_beside_the_work_tree() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // Deep in a repository of something else, in folders that Git quotes.
+        let (top, root) = (dir.path(), dir.path().join("tief \"unten\"/ünser"));
+        std::fs::create_dir_all(root.join("images")).expect("a folder");
+        init(top).expect("init");
+        std::fs::write(root.join("images/web.lock"), "old").expect("a file");
+        std::fs::write(root.join("images/web.toml"), "recipe").expect("a file");
+        let base = commit_all(top, "base").expect("commit");
+        let files = BTreeMap::from([(PathBuf::from("images/web.lock"), "new".to_owned())]);
+        let tree = tree_with(&root, &base, &top.join(".git/other"), &files).expect("a tree");
+        let made = commit(&root, &tree, &base, "new locks\n\nRekiln-Nightly: x y\n").expect("a commit");
+        let paths = git(top).args(["diff", "--name-only", "-z", &base, &made]).run_text().expect("diff");
+        assert_eq!(paths, "tief \"unten\"/ünser/images/web.lock\0");
+        assert_eq!(super::tree(&root, &made).expect("its tree"), tree);
+        assert_eq!(parent(&root, &made).as_deref(), Some(base.as_str()));
+        assert_eq!(parent(&root, &base), None);
+        assert_eq!(trailer(&root, &made, "Rekiln-Nightly").expect("read").as_deref(), Some("x y"));
+        assert_eq!(trailer(&root, &base, "Rekiln-Nightly").expect("read"), None);
+        assert!(is_before(&root, &base, &made) && !is_before(&root, &made, &base));
+        assert_eq!(changed(&root, "images/*.lock").expect("status"), [""; 0], "the index is as it was");
+
+        assert_eq!(tip(&root, "night"), None);
+        advance(&root, "night", &base, None).expect("made");
+        assert!(advance(&root, "night", &made, None).is_err(), "it is there already");
+        assert!(advance(&root, "night", &base, Some(&made)).is_err(), "it is elsewhere");
+        assert_eq!(tip(&root, "night").as_deref(), Some(base.as_str()));
+        advance(&root, "night", &made, Some(&base)).expect("moved");
+        assert_eq!(tip(&root, "night"), Some(made));
+        for bad in ["", "-x", "a b", "a..b", "a.lock"] {
+            assert!(check_name(&root, bad).is_err(), "{bad}");
+        }
+        check_name(&root, "rekiln/nächtlich").expect("a name");
+    }
+
+    #[test]
+    fn files_follow_a_branch_that_is_checked_out() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().join("ours");
+        std::fs::create_dir_all(root.join("images")).expect("a folder");
+        init(dir.path()).expect("init");
+        std::fs::write(root.join("images/web.lock"), "old").expect("a file");
+        std::fs::write(dir.path().join(".gitignore"), "hidden.lock\n").expect("a file");
+        let base = commit_all(dir.path(), "base").expect("commit");
+        let here = work_trees(&root, "main").expect("listed");
+        assert!(here.len() == 1 && is_work_tree(&root, &here[0]).expect("asked"), "{here:?}");
+        assert_eq!(work_trees(&root, "mai").expect("listed"), [PathBuf::new(); 0]);
+        let files: BTreeMap<_, _> =
+            ["images/web.lock", "images/new.lock"].map(|name| (PathBuf::from(name), "new".to_owned())).into();
+        let tree = tree_with(&root, &base, &dir.path().join(".git/other"), &files).expect("a tree");
+        let made = commit(&root, &tree, &base, "new").expect("a commit");
+        advance(&root, "main", &made, Some(&base)).expect("moved");
+        assert_eq!(changed(&root, "images/*.lock").expect("status").len(), 2);
+        follow(&root, &files).expect("followed");
+        assert_eq!(git(&root).args(["status", "--porcelain"]).run_text().expect("status"), "");
+        // One that Git is told not to see would be overwritten all the same.
+        std::fs::write(root.join("images/hidden.lock"), "mine").expect("a file");
+        assert_eq!(changed(&root, "images/*.lock").expect("status"), ["ours/images/hidden.lock"]);
+    }
+}
