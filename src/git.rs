@@ -1,5 +1,7 @@
 //! The repository's history, through the `git` program.
 
+pub mod branch;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -31,39 +33,11 @@ pub fn revision(root: &Path) -> Result<Revision> {
     Ok(Revision { commit: Some(commit.trim().to_owned()), clean: changes.is_empty() })
 }
 
-/// Returns the commit that `name` means in the repository at `root`.
-///
-/// # Errors
-/// It means none.
-pub fn commit(root: &Path, name: &str) -> Result<String> {
-    // What begins so is no name, and must not become an option.
-    let found = (!name.starts_with('-')).then(|| {
-        git(root).args(["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")]).run_text().ok()
-    });
-    match found.flatten() {
-        Some(commit) => Ok(commit.trim().to_owned()),
-        None => Err(Error::invalid(format!("there is no commit `{name}` in {}", root.display())).hint(
-            "name a branch, a tag or a commit that `git log` shows; a shallow clone has only the last ones: `git fetch --unshallow`",
-        )),
-    }
-}
-
 /// Returns the last commit that both have; `None` when they have none, or history here does not reach so far.
 #[must_use]
 pub fn merge_base(root: &Path, one: &str, other: &str) -> Option<String> {
     let found = git(root).args(["merge-base", one, other]).run_text().ok()?;
     Some(found.trim().to_owned()).filter(|found| !found.is_empty())
-}
-
-/// Returns the paths in `images/`, `bootstrap/` and `fleets/` of a commit at which other repositories begin.
-///
-/// # Errors
-/// A failing `git`.
-pub fn submodules(root: &Path, commit: &str) -> Result<Vec<String>> {
-    // Relative to `root`, as a path given to `ls-tree` is; with NUL, no name is quoted.
-    let listed = git(root).args(["ls-tree", "-r", "-z", commit, "--"]).args(OURS).run_text()?;
-    let entries = listed.split('\0').filter_map(|entry| entry.split_once('\t'));
-    Ok(entries.filter(|(about, _)| about.starts_with("160000 ")).map(|(_, path)| path.to_owned()).collect())
 }
 
 /// Tells whether the repository at `root` knows a commit by this name.
@@ -72,6 +46,49 @@ pub fn knows(root: &Path, name: &str) -> bool {
     // What begins so is no name, and must not become an option.
     !name.starts_with('-')
         && git(root).args(["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")]).run().is_ok()
+}
+
+/// Returns the commit that the revision `name` means.
+///
+/// # Errors
+/// No Git repository, none with a commit, and a name that it does not know.
+pub fn commit_of(root: &Path, name: &str) -> Result<String> {
+    let unknown = || Error::invalid(format!("{} knows no revision `{name}`", root.display()));
+    if name.starts_with('-') {
+        return Err(unknown());
+    }
+    if git(root).args(["rev-parse", "--git-dir"]).run().is_err() {
+        return Err(Error::invalid(format!("{} is in no Git repository", root.display()))
+            .hint("make it one with `git init`, and commit your images/"));
+    }
+    let commit =
+        git(root).args(["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")]).run_text();
+    match commit {
+        Ok(commit) => Ok(commit.trim().to_owned()),
+        Err(_) if name == "HEAD" => Err(Error::invalid(format!("{} has no commit yet", root.display()))
+            .hint("commit your images/ with `git add images bootstrap fleets && git commit`")),
+        Err(_) => {
+            Err(unknown().hint("a shallow clone knows the newest commits only: fetch the one that is meant"))
+        }
+    }
+}
+
+/// Refuses a revision that has submodules where recipes, templates or fleets are: what is in them is in no commit of this
+/// repository, so that no commit would say what an image is made of.
+///
+/// # Errors
+/// There is a submodule, or a failing `git`.
+pub fn refuse_submodules(root: &Path, name: &str) -> Result<()> {
+    let listed = git(root).args(["ls-tree", "-r", "-z", name, "--"]).args(OURS).run_text()?;
+    // `<mode> <type> <object>\t<path>`; 160000 is the mode of a commit of another repository.
+    let submodule = listed.split('\0').find_map(|entry| entry.strip_prefix("160000 ")?.split_once('\t'));
+    let Some((_, path)) = submodule else { return Ok(()) };
+    Err(Error::invalid(format!(
+        "`{path}` is a submodule in {name}: what is in it is in no commit of this repository"
+    ))
+    .hint(
+        "put its files into this repository, as with `git subtree add`; submodules elsewhere are left alone",
+    ))
 }
 
 /// Writes `images/`, `bootstrap/` and `fleets/` as a checkout of the revision `name` has them into the empty directory
@@ -127,11 +144,19 @@ pub fn commit_all(root: &Path, message: &str) -> Result<String> {
 
 /// A `git` that needs no configuration of the user's and obeys none that would change what it does.
 fn git(root: &Path) -> Command {
+    let mut git = bare(root);
+    git.args(["-c", "user.name=rekiln", "-c", "user.email=rekiln@localhost"]);
+    // A repository of another user, as under sudo or in a container, is read and never run.
+    git.args(["-c", "safe.directory=*"]);
+    git
+}
+
+/// A `git` that runs nothing by itself: no hooks. It takes identity and keys from the user's configuration, and works
+/// only where Git itself trusts the repository, since that configuration may name programs to run.
+fn bare(root: &Path) -> Command {
     let mut git = Command::new("git");
     git.arg("-C").arg(root);
-    git.args(["-c", "user.name=rekiln", "-c", "user.email=rekiln@localhost"]);
-    // A repository of another user, as under sudo or in a container, is read and never run: no hooks.
-    git.args(["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]);
+    git.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]);
     // Inside a hook or a rebase these point at another repository than the one that is named.
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
         git.env_remove(name);
@@ -170,6 +195,30 @@ mod tests {
         assert_eq!(status(), before);
         assert!(knows(&root, &old) && knows(&root, "main"));
         assert!(!knows(&root, "nowhere") && !knows(&root, "--all") && !knows(&root, "HEAD:deep"));
+    }
+
+    #[test]
+    fn a_submodule_among_our_files_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path();
+        assert!(commit_of(root, "HEAD").expect_err("no git").chain().contains("in no Git repository"));
+        init(root).expect("init");
+        assert!(commit_of(root, "HEAD").expect_err("no commit").chain().contains("no commit yet"));
+        std::fs::write(root.join("README.md"), "elsewhere").expect("a file");
+        let first = commit_all(root, "first").expect("commit");
+        assert_eq!(commit_of(root, "main").expect("known"), first);
+        assert!(commit_of(root, "--all").is_err() && commit_of(root, "nowhere").is_err());
+        let link = |path: &str| {
+            let entry = format!("160000,{first},{path}");
+            git(root).args(["update-index", "--add", "--cacheinfo", &entry]).run().expect("added");
+            git(root).args(["commit", "--quiet", "--message", path]).run().expect("commit");
+        };
+        link("elsewhere");
+        refuse_submodules(root, "HEAD").expect("not ours");
+        link("bootstrap/wörter und mehr");
+        let error = refuse_submodules(root, "HEAD").expect_err("it is one");
+        assert!(error.chain().contains("`bootstrap/wörter und mehr` is a submodule"), "{error:?}");
+        refuse_submodules(root, &first).expect("not there yet");
     }
 
     #[test]

@@ -39,6 +39,7 @@
 //! * [`fleet`]: `Fleet`, census, plan (decide); the roll loop and the journal (do).
 //! * [`provider`]: the seam to where instances live: this computer, Auto Scaling groups, and simulated worlds. Only
 //!   `provider::aws` knows AWS's SDK.
+//! * [`pipeline`]: what automation runs, from a commit to a commit; the message and who waits for whom decide.
 //! * [`gc`]: what of the store nothing reaches (decide), looked up and removed (do).
 //! * [`cli`]: one file a command (tell).
 //!

@@ -270,7 +270,7 @@ fn what_others_merged_meanwhile_is_no_part_of_a_change() {
     git(site.dir.path(), &["clone", "-q", "--depth", "1", "--branch", "feature", &url, "clone"]);
     let ended = plan(&clone, &site.dir.path().join("store"), &["--from", "origin/main"]);
     assert_eq!(ended.code, Some(2));
-    assert!(ended.stderr.contains("git fetch --unshallow"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("a shallow clone knows the newest commits only"), "{}", ended.stderr);
     // With both ends and no history between them, it is said what that means.
     git(&clone, &["fetch", "-q", "--depth", "1", "origin", "main:refs/remotes/origin/main"]);
     let ended = plan(&clone, &site.dir.path().join("store"), &["--from", "origin/main"]);
@@ -282,8 +282,8 @@ fn what_others_merged_meanwhile_is_no_part_of_a_change() {
 fn revisions_that_are_none_and_submodules_are_refused() {
     let site = Site::new();
     for (args, words) in [
-        (vec!["--from", "nowhere"], "there is no commit `nowhere`"),
-        (vec!["--from=--upload-pack=x"], "there is no commit `--upload-pack=x`"),
+        (vec!["--from", "nowhere"], "knows no revision `nowhere`"),
+        (vec!["--from=--upload-pack=x"], "knows no revision `--upload-pack=x`"),
         (vec!["--to", "HEAD"], "--from"),
         (vec!["web", "--from", "HEAD"], "cannot be used with"),
     ] {
@@ -306,7 +306,7 @@ fn revisions_that_are_none_and_submodules_are_refused() {
     let ended = site.plan(&["--from", "HEAD~1"]);
     assert_eq!(ended.code, Some(2));
     assert!(
-        ended.stderr.contains("bootstrap/shared of ") && ended.stderr.contains("is a submodule"),
+        ended.stderr.contains("`bootstrap/shared` is a submodule in "),
         "{}",
         ended.stderr
     );

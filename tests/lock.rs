@@ -1,6 +1,6 @@
 //! Locks and the vault against a signed archive on disk.
 
-mod archive;
+pub mod archive;
 mod fetch;
 mod layout;
 

@@ -19,6 +19,7 @@ mod fleet;
 mod foreign;
 mod images;
 mod lock;
+mod nightly;
 #[cfg(feature = "aws")]
 mod publish;
 mod replay;

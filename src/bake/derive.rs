@@ -40,7 +40,6 @@ use super::layers::files_steps;
 use crate::catalog::{self, Derived, Disk, Distribution, Firmware, Origin, PackageKind, Record};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
-use crate::git;
 use crate::inspect::disk::Disk as OpenDisk;
 use crate::inspect::{Expected, Inspection, inspect_disk};
 use crate::notation;
@@ -99,9 +98,8 @@ impl Bake<'_> {
         let scratch = Scratch::new(self.store, "derive")?;
         let disk = scratch.dir().join("disk.raw");
         let start = Instant::now();
-        self.progress.step(&image.name, "copying the vendor's disk", || {
-            vendor::copy(self.repository.root(), source, &disk)
-        })?;
+        self.progress
+            .step(&image.name, "copying the vendor's disk", || vendor::copy(self.vendors(), source, &disk))?;
         timed("copy", start);
         let firmware = vendor::firmware(&disk)?;
         let start = Instant::now();
@@ -280,7 +278,7 @@ impl Bake<'_> {
         finished: &Finished,
         timings: BTreeMap<String, f64>,
     ) -> Record {
-        let revision = git::revision(self.repository.root()).ok();
+        let revision = self.revision();
         Record {
             version: catalog::VERSION,
             id: image.id,

@@ -17,7 +17,7 @@ use crate::catalog::{self, Catalog, Layer, Record, sbom};
 use crate::claim::{Claim, Claimed};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
-use crate::git;
+use crate::git::{self, Revision};
 use crate::inspect::{Expected, Finding, inspect_disk};
 use crate::interrupt;
 use crate::lock::settings::Settings;
@@ -55,6 +55,17 @@ pub struct Bake<'a> {
     pub boot: bool,
     /// Whether the machine of a derived image whose bake failed is kept for a while.
     pub keep: Option<&'a Keep>,
+    /// Whose files `repository` has, when it lies elsewhere than the one that they are from.
+    pub checkout: Option<&'a Checkout<'a>>,
+}
+
+/// Whose files a repository has that was written beside the one that they are from.
+#[derive(Debug, Clone)]
+pub struct Checkout<'a> {
+    /// The root of that one: paths of vendors' disks start there.
+    pub of: &'a Path,
+    /// What the records of images say.
+    pub revision: Revision,
 }
 
 /// For how long the machine of a failed bake is kept, and who may look at it.
@@ -87,14 +98,54 @@ impl Bake<'_> {
     /// # Errors
     /// The first image that failed; the others are baked all the same.
     pub fn all(&self, images: &[Identity]) -> Result<Vec<Baked>> {
+        let _until_all_are_done = self.begin(images)?;
+        let missing: Vec<&Identity> = images.iter().filter(|image| self.known(image).is_none()).collect();
+        self.prepare(&missing)?;
+        self.make_each(images).into_iter().collect()
+    }
+
+    /// Bakes the images as [`Bake::all`] does, and returns what became of each: one that lacks something keeps no other
+    /// from being baked.
+    ///
+    /// # Errors
+    /// The store cannot be used.
+    pub fn each(&self, images: &[Identity]) -> Result<Vec<Result<Baked>>> {
+        let _until_all_are_done = self.begin(images)?;
+        let missing: Vec<&Identity> = images.iter().filter(|image| self.known(image).is_none()).collect();
+        if self.prepare(&missing).is_ok() {
+            return Ok(self.make_each(images));
+        }
+        // One of them lacks something, and which one is found by asking for each by itself.
+        let prepare = |image: &Identity| match self.known(image) {
+            Some(_) => Ok(()),
+            None => self.prepare(&[image]).map_err(|error| error.during(format!("baking {}", image.name))),
+        };
+        let prepared: Vec<Result<()>> = images.iter().map(prepare).collect();
+        let ready = images.iter().zip(&prepared).filter(|(_, prepared)| prepared.is_ok());
+        let ready: Vec<Identity> = ready.map(|(image, _)| image.clone()).collect();
+        let mut made = self.make_each(&ready).into_iter();
+        let lost = || Err(Error::failed("an image was not baked"));
+        Ok(prepared
+            .into_iter()
+            .map(|prepared| prepared.and_then(|()| made.next().unwrap_or_else(lost)))
+            .collect())
+    }
+
+    fn begin(&self, images: &[Identity]) -> Result<Claim> {
         // The permissions of a tree's first directories are bytes of the image. What a stricter umask protects
         // stays protected: the store's own directories were made before.
         rustix::process::umask(rustix::fs::Mode::from_bits_retain(0o022));
-        let _until_all_are_done = self.claim(images)?;
-        let missing: Vec<&Identity> = images.iter().filter(|image| self.known(image).is_none()).collect();
-        check_tools(&missing)?;
+        self.claim(images)
+    }
+
+    /// Checks this computer's tools and fetches the inputs of images that are to be made.
+    fn prepare(&self, missing: &[&Identity]) -> Result<()> {
+        check_tools(missing)?;
         let locks: Vec<_> = missing.iter().flat_map(|image| &image.links).map(|link| &link.lock).collect();
-        fetch::fetch_all(self.store, self.settings, &locks, self.progress)?;
+        fetch::fetch_all(self.store, self.settings, &locks, self.progress)
+    }
+
+    fn make_each(&self, images: &[Identity]) -> Vec<Result<Baked>> {
         let layers = Layers::new(self.store, self.rekiln, self.progress);
         let results: Vec<Result<Baked>> = std::thread::scope(|scope| {
             let tasks: Vec<_> = images.iter().map(|image| scope.spawn(|| self.one(image, &layers))).collect();
@@ -105,11 +156,21 @@ impl Bake<'_> {
                 })
                 .collect()
         });
-        results
-            .into_iter()
-            .zip(images)
+        let named = results.into_iter().zip(images);
+        named
             .map(|(result, image)| result.map_err(|error| error.during(format!("baking {}", image.name))))
             .collect()
+    }
+
+    /// Returns the directory that paths of vendors' disks start from.
+    pub(super) fn vendors(&self) -> &Path {
+        self.checkout.map_or_else(|| self.repository.root(), |checkout| checkout.of)
+    }
+
+    /// Returns at which revision the images are baked; nothing where Git cannot tell.
+    pub(super) fn revision(&self) -> Option<Revision> {
+        let there = || git::revision(self.repository.root()).ok();
+        self.checkout.map_or_else(there, |checkout| Some(checkout.revision.clone()))
     }
 
     /// Claims all that the images are made from, and themselves.
@@ -232,7 +293,7 @@ impl Bake<'_> {
         timings: BTreeMap<String, f64>,
     ) -> Result<Record> {
         // A repository without Git, or without a commit, still bakes; its record says so.
-        let revision = git::revision(self.repository.root()).ok();
+        let revision = self.revision();
         let owners = image.links.iter().flat_map(|link| [(&link.name, "packages"), (&link.name, "files")]);
         let layers = owners
             .zip(sealed)

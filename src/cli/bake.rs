@@ -151,6 +151,7 @@ fn bake_keeping(
         progress: context.progress(),
         boot,
         keep,
+        checkout: None,
     };
     bake.all(&identities)
 }

@@ -35,6 +35,7 @@ mod journals;
 pub mod lock;
 pub mod man;
 mod marks;
+pub mod nightly;
 mod output;
 pub mod pause;
 pub mod plan;
@@ -86,6 +87,8 @@ enum Command {
     Id(id::Args),
     /// Bakes images from their locks, inspects them and boots each once.
     Bake(bake::Args),
+    /// Brings all locks up to date with the archive, bakes and boots what changes, and commits it to a branch.
+    Nightly(nightly::Args),
     /// Opens a sealed disk: findings by rule, and the inventory.
     Inspect(inspect::Args),
     /// Boots an image to look at; there is no way to log in.
@@ -247,6 +250,7 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Lock(args) => lock::run(&context, args),
         Command::Id(args) => id::run(&context, args),
         Command::Bake(args) => bake::run(&context, args),
+        Command::Nightly(args) => nightly::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Boot(args) => boot::run(&context, args),
         Command::Images(args) => images::run(&context, args),

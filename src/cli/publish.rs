@@ -50,6 +50,24 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     })
 }
 
+/// Publishes one image where its recipe says; nowhere, when it says nothing.
+///
+/// # Errors
+/// As `rekiln publish`.
+pub(super) fn image(context: &Context, store: &Store, record: &Record, settings: Publish) -> Result<()> {
+    let regions: Vec<String> = settings.regions.iter().cloned().collect();
+    if regions.is_empty() {
+        return Ok(());
+    }
+    let targets = Targets(vec![Target { record: record.clone(), settings, regions }]);
+    let _claim = targets.claim(store, "a publication")?;
+    let quarantine = Quarantine::new(&[store.objects()]);
+    for target in &targets.0 {
+        target.may_be_published(context.block_on(quarantine.get(target.record.id))?)?;
+    }
+    context.block_on(publish_all(context, store, &targets)).map(drop)
+}
+
 /// Everything at once; one that fails keeps no other from its end.
 async fn publish_all(context: &Context, store: &Store, targets: &Targets) -> Result<u8> {
     let mut work = tokio::task::JoinSet::new();

@@ -8,6 +8,7 @@ pub mod derived;
 mod download;
 pub mod fetch;
 pub mod places;
+pub mod refresh;
 pub mod resolve;
 pub mod settings;
 pub mod sources;

@@ -1,5 +1,10 @@
-//! What a commit sets off: short compositions of locks, bakes, publications and rolls.
+//! What automation runs: each one command, safe to run twice, with Git as the record of what was decided.
+//!
+//! The work tree is never read for it: everything is of a commit, in a checkout of its own.
 
 pub mod change;
 pub mod comment;
+pub mod message;
+pub mod nightly;
 pub mod revision;
+mod settle;

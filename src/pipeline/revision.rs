@@ -24,17 +24,8 @@ impl Revision {
     /// # Errors
     /// No such revision, one with submodules where recipes are, and one without `images/`.
     pub fn read(root: &Path, name: &str, store: &Store) -> Result<Self> {
-        let commit = git::commit(root, name)?;
-        let inside = git::submodules(root, &commit)?;
-        if let Some(first) = inside.first() {
-            return Err(Error::invalid(format!(
-                "{first} of {} is a submodule, and what it holds is not in this repository",
-                short(&commit)
-            ))
-            .hint(
-                "keep recipes, templates and fleets in the repository itself: an image id covers their bytes",
-            ));
-        }
+        let commit = git::commit_of(root, name)?;
+        git::refuse_submodules(root, &commit)?;
         let dir = Scratch::new(store, "revision")?;
         git::export(root, &commit, dir.dir())?;
         let reading = |error: Error| error.during(format!("reading {name} ({})", short(&commit)));

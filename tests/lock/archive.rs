@@ -24,10 +24,16 @@ struct Deb {
 }
 
 impl Archive {
+    /// An archive without a package.
+    pub fn empty() -> Self {
+        let archive = Self { dir: tempfile::tempdir().expect("a directory"), packages: BTreeMap::new() };
+        archive.make_key("home", "keyring.gpg");
+        archive
+    }
+
     /// An archive with what every image needs, and `web` that depends on `libweb` and on `libc6`.
     pub fn new() -> Self {
-        let mut archive = Self { dir: tempfile::tempdir().expect("a directory"), packages: BTreeMap::new() };
-        archive.make_key("home", "keyring.gpg");
+        let mut archive = Self::empty();
         let kernel = "linux-image-6.1.0-1-cloud-amd64";
         for (name, version, fields) in [
             ("base-files", "12", "Essential: yes\nPre-Depends: libc6"),
@@ -96,6 +102,19 @@ impl Archive {
         let stanza =
             format!("{}Filename: {file}\nSize: {}\nSHA256: {}\n\n", control, bytes.len(), Digest::of(&bytes));
         self.packages.insert(name.to_owned(), Deb { archive, file, stanza });
+    }
+
+    /// Lists the package `deb` of another archive as the file `file`. Its bytes are not copied.
+    pub fn list(&mut self, archive: &'static str, deb: &Path, file: &str) {
+        let output = Command::new("dpkg-deb").arg("--field").arg(deb).output().expect("dpkg-deb starts");
+        assert!(output.status.success(), "{}", deb.display());
+        let control = String::from_utf8(output.stdout).expect("UTF-8");
+        let name =
+            control.lines().find_map(|line| line.strip_prefix("Package: ")).expect("a name").to_owned();
+        let bytes = fs::read(deb).expect("read");
+        let stanza =
+            format!("{control}Filename: {file}\nSize: {}\nSHA256: {}\n\n", bytes.len(), Digest::of(&bytes));
+        self.packages.insert(name, Deb { archive, file: file.to_owned(), stanza });
     }
 
     /// Writes and signs the indexes of all suites.

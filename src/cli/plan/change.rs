@@ -80,7 +80,7 @@ pub fn show(context: &Context, from: &str, to: &str, format: Format) -> Result<u
 /// Returns the revision that a change is compared with: where it parted from `from`, so that what others merged meanwhile is
 /// not told as if the change undid it.
 fn parted(context: &Context, from: &str, to: &str) -> Result<(String, Option<String>)> {
-    let (older, newer) = (git::commit(&context.repo, from)?, git::commit(&context.repo, to)?);
+    let (older, newer) = (git::commit_of(&context.repo, from)?, git::commit_of(&context.repo, to)?);
     Ok(match git::merge_base(&context.repo, &older, &newer) {
         Some(base) if base == older => (older, None),
         Some(base) => {
