@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
 use crate::lock::{self, Lock};
+use crate::pipeline::order::After;
 use crate::recipe::Recipe;
 use crate::recipe::document::Document;
 use crate::recipe::inputs::Link;
@@ -125,6 +126,13 @@ impl Repository {
             .value
             .as_ref()
             .ok_or_else(|| Error::invalid(format!("{} is not a fleet", document.file.display())))
+    }
+
+    /// Returns after which others each fleet is rolled; of one whose file is not understood, nothing is known.
+    #[must_use]
+    pub fn after(&self) -> After<'_> {
+        let known = self.fleets.iter().filter_map(|(name, document)| Some((name, document.value.as_ref()?)));
+        known.map(|(name, fleet)| (name.as_str(), fleet.after.as_slice())).collect()
     }
 
     /// Returns how many instances all fleets are to have together; one whose file is not understood counts none.

@@ -89,7 +89,7 @@ fn plan(repo: &Path, store: &Path, args: &[&str]) -> Ended {
     }
 }
 
-fn git(dir: &Path, args: &[&str]) -> String {
+pub fn git(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("git").arg("-C").arg(dir).args(IDENTITY).args(args).output().expect("git runs");
     assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
@@ -305,9 +305,5 @@ fn revisions_that_are_none_and_submodules_are_refused() {
     site.commit("a submodule");
     let ended = site.plan(&["--from", "HEAD~1"]);
     assert_eq!(ended.code, Some(2));
-    assert!(
-        ended.stderr.contains("`bootstrap/shared` is a submodule in "),
-        "{}",
-        ended.stderr
-    );
+    assert!(ended.stderr.contains("`bootstrap/shared` is a submodule in "), "{}", ended.stderr);
 }

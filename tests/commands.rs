@@ -102,7 +102,7 @@ impl Desk {
 
     fn opened(&self, name: &str) -> Event {
         let (target, reason) = (self.target(name), "a test".to_owned());
-        Event::Opened { target, reason, emergency: false, fleet: None }
+        Event::Opened { target, reason, emergency: false, fleet: None, commit: None }
     }
 
     /// Writes into the journal of `web`, as a process that does not live any more or, with `lives`, as this one.

@@ -186,8 +186,13 @@ async fn a_live_holder_is_not_taken_over() {
     let target = run.target("first");
     let objects = std::sync::Arc::clone(&run.journal);
     let mut holder = Journal::over(objects, "web", Writer::this("holder")).await.expect("a journal");
-    let opened =
-        Event::Opened { target: target.clone(), reason: "test".to_owned(), emergency: false, fleet: None };
+    let opened = Event::Opened {
+        target: target.clone(),
+        reason: "test".to_owned(),
+        emergency: false,
+        fleet: None,
+        commit: None,
+    };
     holder.record(Timestamp::UNIX_EPOCH, opened).await.expect("open");
     let refused = failed(run.plain(&target));
     assert_eq!(refused.exit_code(), 4);

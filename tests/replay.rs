@@ -74,7 +74,7 @@ fn journal(seed: u64) -> Vec<Entry> {
         let emergency = chance.below(6) == 0;
         let wish =
             (chance.below(4) == 0).then(|| Wish { instances: Vec::new(), reason: "a test".to_owned() });
-        let order = Order { reason: format!("turn {turn}"), wish, emergency };
+        let order = Order { reason: format!("turn {turn}"), wish, emergency, commit: None };
         let crash =
             (chance.below(2) == 0).then(|| Crash { act: chance.below(12), after: chance.below(2) == 0 });
         let what = match chance.below(8) {

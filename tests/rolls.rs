@@ -7,6 +7,7 @@ mod faults;
 mod judge;
 mod killed;
 mod many;
+mod merged;
 pub mod real;
 mod refused;
 mod rivals;

@@ -165,7 +165,7 @@ impl Story {
             progress: &Silent,
             stop,
         };
-        roll.run(Order { reason, wish, emergency }).await
+        roll.run(Order { reason, wish, emergency, commit: None }).await
     }
 
     async fn roll(&mut self, wish: Option<Wish>) {

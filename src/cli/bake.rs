@@ -156,7 +156,8 @@ fn bake_keeping(
     bake.all(&identities)
 }
 
-fn show(context: &Context, baked: &Baked) {
+/// Tells of an image that was baked, or was there already.
+pub(super) fn show(context: &Context, baked: &Baked) {
     let record = &baked.record;
     let passed = record.verdict.as_ref().map(|verdict| verdict.passed);
     let state = match (baked.cached, passed) {

@@ -4,6 +4,7 @@ use super::Context;
 use super::inspect::mib;
 use crate::catalog::{Catalog, Listing, Record};
 use crate::error::Result;
+use crate::pipeline::tree::short;
 
 /// Arguments of `rekiln images`.
 #[derive(Debug, clap::Args)]
@@ -72,7 +73,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 fn commit(record: &Record) -> String {
     let commit = record.commit.as_deref().unwrap_or("none");
     let changed = if record.clean || record.commit.is_none() { "" } else { " (changed)" };
-    format!("{}{changed}", commit.get(..12).unwrap_or(commit))
+    format!("{}{changed}", short(commit))
 }
 
 /// Says in a word whether a fleet may run it.

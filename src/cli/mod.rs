@@ -9,7 +9,8 @@ use crate::error::{Doing as _, Result};
 use crate::progress::Progress;
 use crate::store::Store;
 
-pub mod audit;
+pub mod apply;
+mod audit;
 pub mod aws;
 pub mod bake;
 pub mod boot;
@@ -109,6 +110,8 @@ enum Command {
     Aws(aws::Args),
     /// Says for each instance what it is and what will happen, changing nothing.
     Plan(plan::Args),
+    /// Carries out a merge: bakes and publishes what a commit changes, and rolls the fleets that it touches.
+    Apply(apply::Args),
     /// Rolls a fleet to the image that Git asks for, or to another one.
     Roll(roll::Args),
     /// Replaces instances although nothing changed.
@@ -262,6 +265,7 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::VerifyAmi(args) => verify_ami::run(&context, args),
         Command::Aws(args) => aws::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
+        Command::Apply(args) => apply::run(&context, args),
         Command::Roll(args) => roll::run(&context, args),
         Command::Rotate(args) => rotate::run(&context, args),
         Command::Simulate(args) => simulate::run(&context, args),

@@ -10,6 +10,7 @@ use crate::interrupt;
 use crate::lock::settings::Settings;
 use crate::pipeline::message::{Updated, lines};
 use crate::pipeline::nightly::{Delivered, Night, Nightly};
+use crate::pipeline::tree::short;
 use crate::repository::Repository;
 use crate::store::Store;
 
@@ -97,6 +98,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 }
 
 /// What images are made from.
+#[derive(Clone, Copy)]
 struct Inputs<'a> {
     repository: &'a Repository,
     revision: &'a Revision,
@@ -143,7 +145,9 @@ fn show(context: &Context, night: &Night) {
         output.line(format!("nothing changed: {count} {are} up to date with the archive"));
     }
     for image in &night.updated {
-        lines(image).iter().for_each(|line| output.line(line));
+        for line in lines(image) {
+            output.line(line);
+        }
         json(context, image);
     }
     for left in &night.left {
@@ -174,13 +178,12 @@ fn json(context: &Context, image: &Updated) {
 /// Says where the commit is.
 fn told(context: &Context, args: &Args, base: &str, delivered: Delivered) -> Result<()> {
     let Delivered { commit, new, pushed } = delivered;
-    // As many digits as Git shows of a commit in a repository of some size.
-    let short = commit.get(..12).unwrap_or(&commit);
+    let commit = short(&commit);
     let (branch, output) = (&args.branch, &context.output);
     output.line(if new {
-        format!("committed {short} on {branch}")
+        format!("committed {commit} on {branch}")
     } else {
-        format!("{branch} has this already as {short}")
+        format!("{branch} has this already as {commit}")
     });
     match (pushed, &args.push) {
         (Some(Ok(true)), Some(remote)) => output.line(format!("pushed to {remote}")),
@@ -188,8 +191,9 @@ fn told(context: &Context, args: &Args, base: &str, delivered: Delivered) -> Res
         (Some(Err(error)), _) => return Err(error),
         _ => {}
     }
-    let base = base.get(..12).unwrap_or(base);
-    output.hint(format!("look at it with `git diff {base} {short}`; no fleet is rolled before it is merged"));
+    let base = short(base);
+    output
+        .hint(format!("look at it with `git diff {base} {commit}`; no fleet is rolled before it is merged"));
     Ok(())
 }
 

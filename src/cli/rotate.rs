@@ -247,7 +247,7 @@ impl Work<'_> {
         }
         let instances = if selection.is_all() { Vec::new() } else { chosen.ids };
         let wish = Wish { instances, reason: reason.to_owned() };
-        let order = Order { reason: reason.to_owned(), wish: Some(wish), emergency };
+        let order = Order { reason: reason.to_owned(), wish: Some(wish), emergency, commit: None };
         let summary = site.roll(context, "rotate", target.clone(), order)?;
         context.output.json(&serde_json::json!({
             "event": "rotated", "fleet": fleet, "summary": summary, "calls": site.provider.calls(),

@@ -126,7 +126,13 @@ mod tests {
     }
 
     fn opened(image: &str) -> Event {
-        Event::Opened { target: target(image), reason: String::new(), emergency: false, fleet: None }
+        Event::Opened {
+            target: target(image),
+            reason: String::new(),
+            emergency: false,
+            fleet: None,
+            commit: None,
+        }
     }
 
     fn why() -> String {

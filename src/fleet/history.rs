@@ -140,6 +140,8 @@ pub struct History {
     pub halted: Option<String>,
     /// Whether the last rollout reached its end.
     pub completed: bool,
+    /// The commit that was applied last.
+    pub commit: Option<String>,
 }
 
 impl History {
@@ -190,8 +192,11 @@ impl History {
     /// Adds the next event.
     pub fn add(&mut self, at: Timestamp, event: &Event) {
         match event {
-            Event::Opened { target, emergency, .. } => {
+            Event::Opened { target, emergency, commit, .. } => {
                 self.emergency = *emergency;
+                if commit.is_some() {
+                    self.commit.clone_from(commit);
+                }
                 if self.emergency {
                     // Who calls an emergency knows better than who paused before; not than who pauses it.
                     self.paused = None;

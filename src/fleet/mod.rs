@@ -49,6 +49,9 @@ pub struct Fleet {
     /// An EC2 Auto Scaling group; this or `local`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aws: Option<AutoScaling>,
+    /// Fleets that `rekiln apply` rolls before this one, such as `["db"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
     /// When an instance is healthy.
     pub health: Health,
     /// How it is rolled.

@@ -52,6 +52,8 @@ pub struct Order {
     pub wish: Option<Wish>,
     /// Skips soak, canary, waves, gates, windows and rate, and takes over a running roll.
     pub emergency: bool,
+    /// The commit that asks for it, where a merge is applied.
+    pub commit: Option<String>,
 }
 
 /// What to replace although nothing changed.
@@ -216,6 +218,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             reason: order.reason.clone(),
             emergency: order.emergency,
             fleet: Some(Box::new(self.fleet.clone())),
+            commit: order.commit.clone(),
         };
         if order.emergency {
             // Whoever rolls finds this in its way at its next word, and stops.

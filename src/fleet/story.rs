@@ -131,7 +131,7 @@ fn begins(history: &History, event: &Event) -> bool {
 impl Story {
     fn begun(entry: &Entry) -> Self {
         let (target, reason, emergency, fleet) = match &entry.event {
-            Event::Opened { target, reason, emergency, fleet } => {
+            Event::Opened { target, reason, emergency, fleet, .. } => {
                 (Some(target.image), reason.as_str(), *emergency, fleet.as_ref())
             }
             _ => (None, "", false, None),

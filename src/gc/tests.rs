@@ -234,6 +234,7 @@ fn a_journal_reaches_its_rollback_set_and_its_members() {
         reason: "a test".to_owned(),
         emergency: false,
         fleet: None,
+        commit: None,
     };
     let id = |number| InstanceId::new("web", number);
     let launch = |name: &str, number| Action::Launch {

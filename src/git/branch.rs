@@ -322,7 +322,7 @@ mod tests {
         let base = commit_all(dir.path(), "base").expect("commit");
         let here = work_trees(&root, "main").expect("listed");
         assert!(here.len() == 1 && is_work_tree(&root, &here[0]).expect("asked"), "{here:?}");
-        assert_eq!(work_trees(&root, "mai").expect("listed"), [PathBuf::new(); 0]);
+        assert!(work_trees(&root, "mai").expect("listed").is_empty());
         let files: BTreeMap<_, _> =
             ["images/web.lock", "images/new.lock"].map(|name| (PathBuf::from(name), "new".to_owned())).into();
         let tree = tree_with(&root, &base, &dir.path().join(".git/other"), &files).expect("a tree");

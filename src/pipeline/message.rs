@@ -1,6 +1,7 @@
 //! What a nightly commit says: for each image what changed, in words that a reviewer reads in a minute.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use crate::catalog::Record;
 use crate::digest::ImageId;
@@ -126,7 +127,7 @@ pub fn message(
     let security: BTreeSet<&str> =
         updated.iter().flat_map(|image| &image.security).map(String::as_str).collect();
     if !security.is_empty() {
-        text += &format!(" ({} security)", security.len());
+        let _ = write!(text, " ({} security)", security.len());
     }
     text.push('\n');
     for image in updated {
@@ -140,11 +141,11 @@ pub fn message(
         text.push('\n');
     }
     for Left { image, why, .. } in left {
-        text += &format!("not updated: {image}: {}\n", brief(why));
+        let _ = writeln!(text, "not updated: {image}: {}", brief(why));
     }
-    text += &format!("\n{NIGHTLY}: {base}\n");
+    let _ = writeln!(text, "\n{NIGHTLY}: {base}");
     if let Some(branch) = branch {
-        text += &format!("{BRANCH}: {branch}\n");
+        let _ = writeln!(text, "{BRANCH}: {branch}");
     }
     text
 }
@@ -191,7 +192,7 @@ fn looks(old: Option<&Seen>, new: &Seen) -> String {
     if let Some(now) = seconds(boot) {
         let comparable = |old: &&Booted| old.accelerator == boot.accelerator;
         let then = old.and_then(|old| old.boot.as_ref()).filter(comparable).and_then(seconds);
-        text += &format!(", boot {}{now}", before(then));
+        let _ = write!(text, ", boot {}{now}", before(then));
     }
     text + if boot.passed { ", passed" } else { ", did not pass" }
 }

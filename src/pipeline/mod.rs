@@ -2,9 +2,11 @@
 //!
 //! The work tree is never read for it: everything is of a commit, in a checkout of its own.
 
+pub mod apply;
 pub mod change;
 pub mod comment;
 pub mod message;
 pub mod nightly;
-pub mod revision;
+pub mod order;
 mod settle;
+pub mod tree;

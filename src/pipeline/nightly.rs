@@ -33,15 +33,15 @@ use delivery::Place;
 use rounds::Rounds;
 
 use super::message::{Left, Updated};
+use super::tree::Tree;
 use crate::bake::identity::Identity;
 use crate::catalog::Record;
-use crate::error::{Error, Result};
-use crate::git::{self, Revision};
+use crate::error::Result;
+use crate::git::Revision;
 use crate::interrupt;
 use crate::lock::settings::Settings;
 use crate::progress::Progress;
 use crate::repository::Repository;
-use crate::scratch::Scratch;
 use crate::store::Store;
 
 /// Bakes, tries and publishes images, and returns what became of each.
@@ -96,17 +96,9 @@ impl Nightly<'_> {
     /// No commit to begin with, submodules among our files, a branch that is not to be touched, and a store, an index or a
     /// remote that cannot be used. What fails for single images, and delivering, are in the [`Night`].
     pub fn run(&self) -> Result<Night> {
-        let base = git::commit_of(self.repo, self.base)?;
-        git::refuse_submodules(self.repo, &base)?;
-        let place = Place::find(self, &base)?;
-        let scratch = Scratch::new(self.store, "nightly")?;
-        let dir = scratch.subdirectory("checkout")?;
-        git::export(self.repo, &base, &dir)?;
-        if !dir.join("images").is_dir() {
-            return Err(Error::invalid(format!("the commit {base} has no images/"))
-                .hint("commit the repository's images/, or name another revision with `--base`"));
-        }
-        let rounds = Rounds::new(self, &dir, &base)?;
+        let tree = Tree::read(self.repo, self.base, self.store)?;
+        let place = Place::find(self, &tree.commit)?;
+        let rounds = Rounds::new(self, &tree)?;
         let (made, left) = rounds.run()?;
         // Whatever failed from now on would not be known as interrupted.
         interrupt::check()?;
@@ -116,11 +108,10 @@ impl Nightly<'_> {
             place.nothing(self)
         } else {
             let files = made.into_iter().map(|made| (made.file, made.text)).collect();
-            let index = scratch.dir().join("index");
-            place.deliver(self, &index, &files, |branch| {
-                super::message::message(&base, branch, images, &updated, &left)
+            place.deliver(self, &tree.beside("index"), &files, |branch| {
+                super::message::message(&tree.commit, branch, images, &updated, &left)
             })
         };
-        Ok(Night { base, images, updated, left, delivered })
+        Ok(Night { base: tree.commit, images, updated, left, delivered })
     }
 }

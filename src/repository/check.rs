@@ -8,6 +8,7 @@ use crate::diagnostic::{Diagnostic, nearest};
 use crate::fleet::specification::{any_image, too_large, vars};
 use crate::fleet::{self, Fleet};
 use crate::notation;
+use crate::pipeline::order::circle;
 use crate::recipe::Recipe;
 use crate::recipe::document::Document;
 use crate::recipe::render::{is_template, merged_vars};
@@ -32,6 +33,7 @@ impl Repository {
             found.extend(fleet::validate::validate(document, &names));
             found.extend(self.check_fleet_ports(document));
             found.extend(self.check_user_data(name, document));
+            found.extend(self.check_order(name, document));
         }
         let key = |found: &Diagnostic| (found.file.clone(), found.line, found.column, found.message.clone());
         found.sort_by_key(key);
@@ -101,6 +103,25 @@ impl Repository {
                 document.at(pointer, message).help(help)
             })
             .collect()
+    }
+
+    /// Checks that the fleets exist after which one is rolled, and that it is not rolled after itself.
+    fn check_order(&self, name: &str, document: &Document<Fleet>) -> Vec<Diagnostic> {
+        let Some(fleet) = &document.value else { return Vec::new() };
+        let unknown = fleet.after.iter().enumerate().filter(|(_, after)| !self.fleets.contains_key(*after));
+        let mut found: Vec<Diagnostic> = unknown
+            .map(|(index, after)| {
+                let found = document.at(&format!("/after/{index}"), format!("there is no fleet `{after}`"));
+                match nearest(after, self.fleets.keys().map(String::as_str)) {
+                    Some(meant) => found.help(format!("did you mean `{meant}`?")),
+                    None => found,
+                }
+            })
+            .collect();
+        if let Some(circle) = circle(name, &self.after()) {
+            found.push(document.at("/after", format!("the fleet is rolled after itself: {circle}")));
+        }
+        found
     }
 
     /// Checks that the user data of a fleet's instances are a template that renders to something that EC2 takes.

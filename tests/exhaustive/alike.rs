@@ -66,6 +66,8 @@ impl<'a> Alike<'a> {
             size,
             other_size,
             taken,
+            // No decision is made from it.
+            commit: _,
         } = history;
         // The fleets here have the size that their file says.
         self.add((added, size, other_size, taken));

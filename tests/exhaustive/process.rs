@@ -384,7 +384,12 @@ impl Process {
                 let came = run(roll.turn(&mut running), &mut sure);
                 came.map(|came| came.map(|done| (done, running)))
             } else {
-                let order = Order { reason: "a model".to_owned(), wish: None, emergency: self.emergency };
+                let order = Order {
+                    reason: "a model".to_owned(),
+                    wish: None,
+                    emergency: self.emergency,
+                    commit: None,
+                };
                 let came = run(roll.begin(order), &mut sure);
                 came.map(|came| came.map(|running| (false, running)))
             };

@@ -208,7 +208,7 @@ impl Order {
             progress: &Silent,
             stop: &AtomicBool::new(false),
         };
-        roll.run(Wanted { reason: "a test".to_owned(), wish, emergency: self.emergency }).await
+        roll.run(Wanted { reason: "a test".to_owned(), wish, emergency: self.emergency, commit: None }).await
     }
 }
 

@@ -130,7 +130,7 @@ impl Fragile<'_> {
                 let mut since = other.entries().iter().skip(self.before);
                 self.lost.set(since.any(|entry| matches!(entry.event, Event::Opened { .. })));
                 self.sim.order(|orders| orders.emergency = true);
-                Event::Opened { target, reason: reason(), emergency: true, fleet: None }
+                Event::Opened { target, reason: reason(), emergency: true, fleet: None, commit: None }
             }
             Meanwhile::Kill(_) | Meanwhile::Touch(_) | Meanwhile::ScaleIn(_) | Meanwhile::Resize(_) => return,
         };

@@ -129,7 +129,8 @@ impl Ground<'_> {
         (it.gates, it.bad_hooks, it.patience) = (gates, bad_hooks, PATIENCE);
         *it.meanwhile.borrow_mut() = meanwhile;
         let wish = episode.rotate.then(|| Wish { instances: Vec::new(), reason: "a schedule".to_owned() });
-        let order = Order { reason: "a schedule".to_owned(), wish, emergency: episode.emergency };
+        let order =
+            Order { reason: "a schedule".to_owned(), wish, emergency: episode.emergency, commit: None };
         let end = it.roll(&target, order, crash);
         it.meanwhile.borrow_mut().clear();
         self.sound(fleet)?;

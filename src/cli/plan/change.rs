@@ -14,7 +14,7 @@ use crate::git;
 use crate::inspect::diff::Diff;
 use crate::pipeline::change::{Baked, Change, Effect, FleetChange, ImageChange, Rehearsed};
 use crate::pipeline::comment::Ends;
-use crate::pipeline::revision::{Revision, short};
+use crate::pipeline::tree::{Tree, short};
 use crate::provider::sim::rehearsal::{Ending, Rehearsal, Trouble};
 use crate::store::Store;
 
@@ -39,8 +39,8 @@ pub enum Format {
 pub fn show(context: &Context, from: &str, to: &str, format: Format) -> Result<u8> {
     let store = context.store()?;
     let (from, note) = parted(context, from, to)?;
-    let old = Revision::read(&context.repo, &from, &store)?;
-    let new = Revision::read(&context.repo, to, &store)?;
+    let old = Tree::read(&context.repo, &from, &store)?;
+    let new = Tree::read(&context.repo, to, &store)?;
     let mut change = Change::between(&old.repository, &new.repository);
     let catalog = Catalog::new(store.clone());
     for image in &mut change.images {

@@ -24,6 +24,9 @@ pub enum Event {
         /// The fleet file at that time, so that every decision can be made again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fleet: Option<Box<Fleet>>,
+        /// The commit that asks for it, where a merge is applied.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commit: Option<String>,
     },
     /// What the next decisions were made from: what is new since the last time.
     Seen {

@@ -14,7 +14,7 @@ fn id(number: u64) -> InstanceId {
 fn opened(name: &str) -> Event {
     let (image, parts) = (Digest::of(name.as_bytes()), Arc::default());
     let target = Target { image, generation: Generation { id: image, parts } };
-    Event::Opened { target, reason: "a test".to_owned(), emergency: false, fleet: None }
+    Event::Opened { target, reason: "a test".to_owned(), emergency: false, fleet: None, commit: None }
 }
 
 fn launch(number: u64) -> Action {
@@ -183,7 +183,7 @@ fn a_roll_to_come_begins_with_the_first_wave_unless_it_goes_on() {
 fn an_emergency_lifts_a_pause_from_before_it_and_none_from_within_it() {
     let emergency = |name| match opened(name) {
         Event::Opened { target, reason, fleet, .. } => {
-            Event::Opened { target, reason, emergency: true, fleet }
+            Event::Opened { target, reason, emergency: true, fleet, commit: None }
         }
         other => panic!("{other:?}"),
     };

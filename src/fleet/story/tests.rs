@@ -42,7 +42,13 @@ fn target(name: &str) -> Target {
 }
 
 fn opened(name: &str) -> Event {
-    Event::Opened { target: target(name), reason: "a fix".to_owned(), emergency: false, fleet: None }
+    Event::Opened {
+        target: target(name),
+        reason: "a fix".to_owned(),
+        emergency: false,
+        fleet: None,
+        commit: None,
+    }
 }
 
 fn launch(number: u64) -> Action {

@@ -102,13 +102,12 @@ impl Place {
         let tree = branch::tree_with(repo, &self.base, index, files)?;
         let known = [&self.tip, &self.remote].into_iter().flatten();
         let mut same = known.filter(|commit| self.is_same(repo, commit, &tree));
-        let (commit, new) = match same.next() {
-            Some(commit) => (commit.clone(), false),
-            None => {
-                let named = (self.way == Way::Anew).then_some(branch);
-                let commit = branch::commit(repo, &tree, &self.base, &message(named));
-                (commit.map_err(|error| error.during("committing the new locks"))?, true)
-            }
+        let (commit, new) = if let Some(commit) = same.next() {
+            (commit.clone(), false)
+        } else {
+            let named = (self.way == Way::Anew).then_some(branch);
+            let commit = branch::commit(repo, &tree, &self.base, &message(named));
+            (commit.map_err(|error| error.during("committing the new locks"))?, true)
         };
         if self.tip.as_ref() != Some(&commit) {
             if self.checked_out {

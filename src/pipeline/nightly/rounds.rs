@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::message::{Face, Left, Seen, Updated, below_changed, compare};
 use super::super::settle::{Family, Held, settle};
+use super::super::tree::Tree;
 use super::Nightly;
 use crate::atomic_write::atomic_write;
 use crate::bake::identity::Identity;
@@ -31,7 +32,7 @@ pub(super) struct Rounds<'a> {
     dir: &'a Path,
     revision: Revision,
     /// As it is in the commit.
-    before: Repository,
+    before: &'a Repository,
     /// The locks' texts in the commit.
     texts: BTreeMap<String, String>,
     /// Images that are looked at, those below before those above.
@@ -65,8 +66,8 @@ impl Round {
 
 impl<'a> Rounds<'a> {
     /// Reads the checkout in `dir`, as it was made of the commit `base`.
-    pub(super) fn new(night: &'a Nightly<'a>, dir: &'a Path, base: &str) -> Result<Self> {
-        let before = Repository::open(dir)?;
+    pub(super) fn new(night: &'a Nightly<'a>, tree: &'a Tree) -> Result<Self> {
+        let (before, dir) = (&tree.repository, tree.dir());
         let (mut images, mut family, mut broken) = (Vec::new(), Family::default(), Held::new());
         for name in before.recipe_names() {
             match before.chain(name) {
@@ -97,7 +98,7 @@ impl<'a> Rounds<'a> {
             texts.insert(name.to_owned(), text);
         }
         // The locks that images are baked from are in no commit yet.
-        let revision = Revision { commit: Some(base.to_owned()), clean: false };
+        let revision = Revision { commit: Some(tree.commit.clone()), clean: false };
         Ok(Self { night, dir, revision, before, texts, images, family, broken })
     }
 
@@ -110,7 +111,7 @@ impl<'a> Rounds<'a> {
     pub(super) fn run(&self) -> Result<(Vec<Made>, Vec<Left>)> {
         let Nightly { store, settings, progress, repo, .. } = *self.night;
         let mut refresh = Refresh::new(Scope {
-            repository: &self.before,
+            repository: self.before,
             vendors: repo,
             store,
             settings,
@@ -242,7 +243,7 @@ impl<'a> Rounds<'a> {
             let seen = catalog.get(id).ok().flatten();
             Face { id, seen: seen.as_ref().map(Seen::of) }
         };
-        let before = Identity::of(&self.before, image, false).ok().map(|identity| face(identity.id));
+        let before = Identity::of(self.before, image, false).ok().map(|identity| face(identity.id));
         let (changes, security) = compare(old.as_ref(), &new);
         let below = self.family.parents.get(image).filter(|_| below_changed(old.as_ref(), &new)).cloned();
         let updated = Updated {

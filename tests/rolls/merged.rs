@@ -1,0 +1,193 @@
+//! `rekiln apply`: what a merge touches is rolled, in order, once, and never back by accident.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::stage::{Group, Setup, members};
+use crate::change::git;
+use crate::publish::stage::{Ended, Stage};
+
+/// Which fleets are rolled after which.
+const ORDER: [(&str, &str); 3] =
+    [("api", ""), ("web", "after = [\"api\"]\n"), ("edge", "after = [\"web\"]\n")];
+
+/// Three groups that run the old image, in a repository whose last commit asks for the new one.
+struct Site<'a> {
+    group: Group<'a>,
+    old: String,
+    new: String,
+}
+
+impl<'a> Site<'a> {
+    fn on(stage: &'a Stage) -> Self {
+        let group = Group::on(stage, Setup { size: 1, zones: 1, ..Setup::default() });
+        let launches = "LaunchTemplate.LaunchTemplateName=web&LaunchTemplate.Version=1";
+        let file = stage.repo().join("fleets/web.toml");
+        let text = fs::read_to_string(&file).expect("a file");
+        for (name, after) in ORDER {
+            if name != "web" {
+                group.make(name, &format!("MinSize=0&MaxSize=20&DesiredCapacity=1&{launches}"));
+            }
+            let own = format!("auto_scaling_group = \"{name}\"");
+            let text = text.replace("auto_scaling_group = \"web\"", &own);
+            fs::write(file.with_file_name(format!("{name}.toml")), format!("{after}{text}"))
+                .expect("written");
+        }
+        group.waits_until(|| {
+            ORDER.iter().all(|(name, _)| images(&stage.cloud.state(), name) == [group.old.id.clone()])
+        });
+        git(&stage.repo(), &["init", "-q", "-b", "main"]);
+        page(stage, "an old page");
+        let old = commit(stage, "as it was");
+        page(stage, "the page that is asked for");
+        let new = commit(stage, "another page");
+        stage.cloud.forget_calls();
+        Self { group, old, new }
+    }
+
+    /// The AMIs that the members of the groups run, in the order of [`ORDER`].
+    fn run(&self) -> Vec<Vec<String>> {
+        let state = self.group.stage.cloud.state();
+        ORDER.iter().map(|(name, _)| images(&state, name)).collect()
+    }
+
+    fn apply(&self, args: &[&str]) -> Ended {
+        self.group.run(&[&["apply"], args].concat())
+    }
+}
+
+fn page(stage: &Stage, text: &str) {
+    fs::write(stage.repo().join("bootstrap/web/index.html.hbs"), text).expect("written");
+}
+
+fn commit(stage: &Stage, message: &str) -> String {
+    git(&stage.repo(), &["add", "images", "bootstrap", "fleets"]);
+    git(&stage.repo(), &["commit", "-q", "-m", message]);
+    git(&stage.repo(), &["rev-parse", "HEAD"])
+}
+
+fn images(state: &Value, name: &str) -> Vec<String> {
+    let mut groups = state["groups"].as_array().expect("a list").iter();
+    let group = groups.find(|group| group["name"] == name).expect("the group");
+    let image = |member: &Value| member["image"].as_str().expect("an AMI").to_owned();
+    let mut all: Vec<String> = members(group).iter().map(|member| image(member)).collect();
+    all.sort();
+    all
+}
+
+fn rolled(ended: &Ended) -> Vec<String> {
+    ended.events("rolled").iter().map(|event| event["fleet"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn a_merge_rolls_what_it_touches_in_order_and_never_back_by_accident() {
+    let stage = Stage::new();
+    let site = Site::on(&stage);
+    let (old, new) = ([site.group.old.id.clone()], [site.group.wanted.id.clone()]);
+    let ended = site.apply(&["--from", &site.old]).must(0);
+    assert_eq!(rolled(&ended), ["api", "web", "edge"], "{}", ended.stderr);
+    let applied = &ended.events("applied")[0];
+    assert_eq!(applied["waves"], json!([["api"], ["web"], ["edge"]]));
+    assert_eq!((&applied["images"], &applied["commit"]), (&json!(["web"]), &json!(site.new)));
+    assert_eq!(site.run(), [&new; 3]);
+    // Again, as a job that is run a second time: nothing is done.
+    stage.cloud.forget_calls();
+    site.apply(&["--from", &site.old]).must(0);
+    assert_eq!(stage.cloud.changes(), [""; 0]);
+    // A job of an earlier merge that comes late takes nothing back.
+    let late = site.apply(&["--to", &site.old]).must(2);
+    assert!(
+        late.stderr.contains("does not come after it") && late.stderr.contains("--older"),
+        "{}",
+        late.stderr
+    );
+    assert_eq!(stage.cloud.changes(), [""; 0]);
+    // What touches one fleet rolls that one, and only if it has to.
+    let file = stage.repo().join("fleets/edge.toml");
+    let text = fs::read_to_string(&file).expect("a file");
+    fs::write(&file, text.replace("deadline = \"60s\"", "deadline = \"61s\"")).expect("written");
+    // What is in no commit is not applied, and nobody takes it for that.
+    let dirty = site.apply(&["--from", &site.old]).must(2);
+    assert!(dirty.stderr.contains("changes that are in no commit"), "{}", dirty.stderr);
+    let next = commit(&stage, "more patience");
+    let ended = site.apply(&["--from", &site.new, "--to", "main"]).must(0);
+    assert_eq!(ended.events("applied")[0]["waves"], json!([["edge"]]));
+    assert_eq!(stage.cloud.changes(), [""; 0]);
+    // A revert is a commit like any other.
+    page(&stage, "an old page");
+    commit(&stage, "back");
+    let ended = site.apply(&["--from", &next]).must(0);
+    assert_eq!(rolled(&ended), ["api", "web", "edge"]);
+    assert_eq!(site.run(), [&old; 3]);
+    // And who says that an older one is meant gets it: all fleets, since nothing says what was before.
+    site.apply(&["--to", &site.new, "--older"]).must(0);
+    assert_eq!(site.run(), [&new; 3]);
+}
+
+#[test]
+fn after_a_failure_nothing_is_begun_and_the_same_commit_goes_on() {
+    let stage = Stage::new();
+    let site = Site::on(&stage);
+    let (old, new) = ([site.group.old.id.clone()], [site.group.wanted.id.clone()]);
+    site.group.run(&["pause", "web", "--reason", "a talk"]).must(0);
+    let held = site.apply(&["--from", &site.old]).must(3);
+    assert_eq!(rolled(&held), ["api"]);
+    assert!(held.stderr.contains("fleet web is paused: a talk"), "{}", held.stderr);
+    assert!(held.stderr.contains("not begun: edge"), "{}", held.stderr);
+    assert_eq!(site.run(), [&new, &old, &old]);
+    site.group.run(&["resume", "web"]).must(0);
+    // Killed in the middle of a roll, and run again.
+    stage.cloud.forget_calls();
+    let mut running = stage.begin(&["apply", "--from", &site.old]);
+    assert!(site.group.comes(&mut running, || {
+        stage.cloud.changes().iter().any(|call| call == "LaunchInstances" || call == "SetDesiredCapacity")
+    }));
+    running.child.kill().expect("killed");
+    assert_eq!(running.end().code, None);
+    let ended = site.apply(&["--from", &site.old]).must(0);
+    assert_eq!(rolled(&ended), ["api", "web", "edge"], "{}", ended.stderr);
+    assert_eq!(site.run(), [&new; 3]);
+    assert_eq!(crate::bake::names(&stage.path("store/tmp")), [""; 0]);
+}
+
+#[test]
+fn what_is_not_valid_is_refused_before_anything_is_done() {
+    let stage = Stage::new();
+    let site = Site::on(&stage);
+    let edit = |path: &str, from: &str, to: &str| {
+        let text = fs::read_to_string(stage.repo().join(path)).expect("a file");
+        assert!(text.contains(from), "{path}: {text}");
+        fs::write(stage.repo().join(path), text.replacen(from, to, 1)).expect("written");
+    };
+    for (path, from, to, words) in [
+        (
+            "images/web.toml",
+            "\"nginx-light\"",
+            "\"nginx-light\", \"curl\"",
+            "images/web.lock does not fit its recipe",
+        ),
+        ("fleets/edge.toml", "after = [\"web\"]", "after = [\"wep\"]", "did you mean `web`?"),
+        (
+            "fleets/api.toml",
+            "image = ",
+            "after = [\"edge\"]\nimage = ",
+            "the fleet is rolled after itself: api → edge → web → api",
+        ),
+    ] {
+        edit(path, from, to);
+        commit(&stage, "a slip");
+        let ended = site.apply(&["--from", &site.new]).must(2);
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+        git(&stage.repo(), &["reset", "-q", "--hard", &site.new]);
+    }
+    // An image that did not pass is baked, and rolled nowhere.
+    stage.change_record(&site.group.wanted.image, |record| {
+        record.verdict = Some(crate::publish::stage::verdict(false));
+    });
+    let ended = site.apply(&["--from", &site.old]).must(1);
+    assert!(ended.stderr.contains("no fleet was rolled"), "{}", ended.stderr);
+    assert_eq!(stage.cloud.changes(), [""; 0]);
+    let old = [site.group.old.id.clone()];
+    assert_eq!(site.run(), [&old; 3]);
+}
