@@ -121,6 +121,9 @@ impl Nightly<'_> {
                 super::message::message(&base, branch, images, &updated, &left)
             })
         };
+        if delivered.is_err() {
+            interrupt::check()?;
+        }
         Ok(Night { base, images, updated, left, delivered })
     }
 }
