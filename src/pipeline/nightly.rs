@@ -106,7 +106,14 @@ impl Nightly<'_> {
             return Err(Error::invalid(format!("the commit {base} has no images/"))
                 .hint("commit the repository's images/, or name another revision with `--base`"));
         }
-        let rounds = Rounds::new(self, &dir, &base)?;
+        // A branch that nobody has merged yet is not made anew only since the archive has newer dates.
+        let earlier = place.earlier(self.repo)?.map(|commit| {
+            let dir = scratch.subdirectory("earlier")?;
+            git::export(self.repo, commit, &dir)?;
+            Ok::<_, Error>(dir)
+        });
+        let earlier = earlier.transpose()?;
+        let rounds = Rounds::new(self, &dir, &base, earlier.as_deref())?;
         let (made, left) = rounds.run()?;
         // Whatever failed from now on would not be known as interrupted.
         interrupt::check()?;

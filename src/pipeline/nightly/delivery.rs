@@ -82,6 +82,17 @@ impl Place {
         Ok(Self { base: base.to_owned(), tip, remote, way, checked_out })
     }
 
+    /// Returns what an earlier night made of the same base, if that is where the branch is.
+    pub(super) fn earlier(&self, repo: &Path) -> Result<Option<&str>> {
+        for commit in [&self.tip, &self.remote].into_iter().flatten() {
+            let base = branch::trailer(repo, commit, NIGHTLY)?;
+            if base.as_ref() == Some(&self.base) && branch::parent(repo, commit) == base {
+                return Ok(Some(commit));
+            }
+        }
+        Ok(None)
+    }
+
     /// Delivers a night in which nothing is to be committed: what an earlier one could not push.
     pub(super) fn nothing(&self, night: &Nightly<'_>) -> Result<Option<Delivered>> {
         let (Some(_), Some(tip), Way::OnTop) = (night.remote, &self.tip, self.way) else { return Ok(None) };
