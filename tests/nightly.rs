@@ -78,14 +78,18 @@ fn an_update_becomes_a_commit_beside_the_work_tree() {
     });
     site.assert_changes(&site.repo, &next.commit, &["images/own.lock", "images/web.lock"]);
 
-    // Someone's own commit on it is not thrown away.
+    // What someone added to it is not thrown away, as a commit or in that of the night.
     git(&site.repo, &["stash", "--quiet", "--include-untracked"]);
-    git(&site.repo, &["switch", "--quiet", "rekiln/nightly"]);
-    fs::write(site.repo.join("note"), "mine").expect("written");
-    let mine = commit(&site.repo, "mine");
-    git(&site.repo, &["switch", "--quiet", "main"]);
-    assert_says(site.night(|_| {}), &["rekiln/nightly has commits that no nightly made", "--branch"]);
-    assert_eq!(git(&site.repo, &["rev-parse", "rekiln/nightly"]), mine);
+    for how in [&["--message", "mine"][..], &["--amend", "--no-edit"]] {
+        git(&site.repo, &["switch", "--quiet", "--force-create", "rekiln/nightly", &next.commit]);
+        fs::write(site.repo.join("note"), "mine").expect("written");
+        git(&site.repo, &["add", "note"]);
+        git(&site.repo, &[&["commit", "--quiet"], how].concat());
+        let mine = git(&site.repo, &["rev-parse", "HEAD"]);
+        git(&site.repo, &["switch", "--quiet", "main"]);
+        assert_says(site.night(|_| {}), &["rekiln/nightly has commits that no nightly made", "--branch"]);
+        assert_eq!(git(&site.repo, &["rev-parse", "rekiln/nightly"]), mine);
+    }
 }
 
 #[test]
@@ -122,7 +126,20 @@ fn a_failure_stops_no_other() {
         "{message}"
     );
 
+    // The same when it already fails to be resolved: nothing is baked in vain.
+    site.archive.add("debian", "db", "16", "Depends: no-such");
+    site.archive.publish();
+    site.baked.borrow_mut().clear();
+    let night = site.night(|_| {}).expect("a night");
+    assert_eq!(names(&night), (vec!["own", "web"], vec![("base", false), ("db", true)]));
+    assert!(night.left[1].why.contains("no-such"), "{:?}", night.left);
+    assert_eq!(*site.baked.borrow(), ["own", "web"]);
+    // The archive has newer dates, and for what is committed nothing else: that is no news.
+    let again = delivered(night);
+    assert_eq!((again.commit, again.new), (commit, false));
+
     // One that is not even baked takes those on it with it, and they are not baked in vain.
+    site.update("debian", "db", "17");
     site.unbaked.insert("base");
     site.baked.borrow_mut().clear();
     let night = site.night(|_| {}).expect("a night");
@@ -243,6 +260,11 @@ fn what_cannot_be_begun_says_so() {
     site.refused(repo, &["nightly", "--base", "nowhere"], 2, &["knows no revision `nowhere`"]);
     site.refused(repo, &["nightly", "--branch", "a..b"], 2, &["`a..b` cannot be a branch's name"]);
     site.refused(repo, &["nightly", "--push", "nowhere"], 1, &["asking `nowhere`", "git remote -v"]);
+    let owner = |uid| std::os::unix::fs::chown(repo.join(".git"), Some(uid), None).expect("as root");
+    // Anyone but root, whose the tests are.
+    owner(65_534);
+    site.refused(repo, &["nightly"], 2, &["a repository that Git does not trust", "dubious ownership"]);
+    owner(0);
     let head = git(repo, &["rev-parse", "HEAD"]);
     git(repo, &["update-index", "--add", "--cacheinfo", &format!("160000,{head},bootstrap/other")]);
     git(repo, &["commit", "--quiet", "--message", "a submodule"]);

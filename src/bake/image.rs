@@ -163,6 +163,7 @@ impl Bake<'_> {
     }
 
     /// Returns the directory that paths of vendors' disks start from.
+    #[cfg(feature = "ssh")]
     pub(super) fn vendors(&self) -> &Path {
         self.checkout.map_or_else(|| self.repository.root(), |checkout| checkout.of)
     }

@@ -1,5 +1,7 @@
 //! `rekiln lock`.
 
+use std::collections::BTreeMap;
+
 use super::{Context, Output};
 use crate::error::Result;
 use crate::lock::Lock;
@@ -34,6 +36,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let images = if args.all { repository.recipe_names().map(str::to_owned).collect() } else { args.images };
     let (store, settings) = (context.store()?, Settings::load(&context.repo)?);
     let tell = |image: &str, outcome: &Outcome<'_>| tell(&context.output, image, outcome);
+    let made = BTreeMap::new();
     let mut refresh = Refresh::new(Scope {
         repository: &repository,
         vendors: &context.repo,
@@ -41,6 +44,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         settings: &settings,
         progress: context.progress(),
         update: args.update,
+        made: &made,
         tell: &tell,
     });
     images.iter().try_for_each(|image| refresh.lock(image))?;

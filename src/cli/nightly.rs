@@ -43,15 +43,6 @@ pub struct Args {
     no_boot: bool,
 }
 
-impl Args {
-    const fn publishes(&self) -> bool {
-        #[cfg(feature = "aws")]
-        return self.publish;
-        #[cfg(not(feature = "aws"))]
-        return false;
-    }
-}
-
 /// Runs the command and returns the exit code.
 ///
 /// # Errors
@@ -60,7 +51,7 @@ impl Args {
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let (store, settings) = (context.store()?, Settings::load(&context.repo)?);
     let make = |repository: &Repository, revision: &Revision, images: &[Identity]| {
-        make(context, &args, Inputs { repository, revision, store: &store, settings: &settings }, images)
+        make(context, &args, &Inputs { repository, revision, store: &store, settings: &settings }, images)
     };
     let nightly = Nightly {
         repo: &context.repo,
@@ -110,7 +101,7 @@ struct Inputs<'a> {
 fn make(
     context: &Context,
     args: &Args,
-    inputs: Inputs<'_>,
+    inputs: &Inputs<'_>,
     images: &[Identity],
 ) -> Result<Vec<Result<Record>>> {
     let rekiln = std::env::current_exe().doing(|| "finding this program")?;
@@ -126,16 +117,32 @@ fn make(
         checkout: Some(&checkout),
     };
     let baked = bake.each(images)?;
-    let publish = |image: &Identity, record: Record| {
-        #[cfg(feature = "aws")]
-        if args.publishes() && record.may_be_target() {
-            let settings = image.links.last().map(|link| link.recipe.publish.clone()).unwrap_or_default();
-            super::publish::image(context, inputs.store, &record, settings)?;
-        }
-        let _ = image;
-        Ok(record)
-    };
-    Ok(baked.into_iter().zip(images).map(|(baked, image)| publish(image, baked?.record)).collect())
+    let each = baked.into_iter().zip(images);
+    Ok(each.map(|(baked, image)| published(context, args, inputs.store, image, baked?.record)).collect())
+}
+
+/// Publishes an image where that is asked for.
+#[cfg(feature = "aws")]
+fn published(
+    context: &Context,
+    args: &Args,
+    store: &Store,
+    image: &Identity,
+    record: Record,
+) -> Result<Record> {
+    // One that did not pass is told of as that, and not as one that is refused.
+    if args.publish && record.may_be_target() {
+        let settings = image.links.last().map(|link| link.recipe.publish.clone()).unwrap_or_default();
+        super::publish::image(context, store, &record, settings)?;
+    }
+    Ok(record)
+}
+
+/// Without AWS, images are published nowhere.
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unnecessary_wraps, reason = "with AWS, it can fail")]
+fn published(_: &Context, _: &Args, _: &Store, _: &Identity, record: Record) -> Result<Record> {
+    Ok(record)
 }
 
 fn show(context: &Context, night: &Night) {

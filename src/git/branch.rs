@@ -21,6 +21,21 @@ pub fn check_name(root: &Path, branch: &str) -> Result<()> {
     if good { Ok(()) } else { Err(Error::invalid(format!("`{branch}` cannot be a branch's name"))) }
 }
 
+/// Checks that Git trusts the repository: committing and pushing run what its configuration names, such as a program that
+/// signs.
+///
+/// # Errors
+/// Git does not, since the repository is another user's.
+pub fn check_trusted(root: &Path) -> Result<()> {
+    bare(root).args(["rev-parse", "--git-dir"]).run().map(drop).map_err(|error| {
+        Error::invalid(format!(
+            "no commit is made in a repository that Git does not trust: {}",
+            error.chain()
+        ))
+        .hint("work as its owner, or tell Git that you trust it, as it says")
+    })
+}
+
 /// Returns the commit that `branch` is at, if there is such a branch.
 #[must_use]
 pub fn tip(root: &Path, branch: &str) -> Option<String> {
@@ -53,6 +68,25 @@ pub fn parent(root: &Path, commit: &str) -> Option<String> {
     let parent =
         git(root).args(["rev-parse", "--verify", "--quiet", &format!("{commit}^1")]).run_text().ok()?;
     Some(parent.trim().to_owned())
+}
+
+/// Returns the files that differ between two commits, named from the top of the work tree.
+///
+/// # Errors
+/// A failing `git`.
+pub fn differing(root: &Path, old: &str, new: &str) -> Result<Vec<String>> {
+    let text =
+        git(root).args(["diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new]).run_text()?;
+    Ok(text.split_terminator('\0').map(str::to_owned).collect())
+}
+
+/// Returns where `root` lies below the top of the work tree, with a slash at the end; nothing at the top.
+///
+/// # Errors
+/// A failing `git`.
+pub fn prefix(root: &Path) -> Result<String> {
+    let prefix = git(root).args(["rev-parse", "--show-prefix"]).run_text()?;
+    Ok(prefix.trim_end_matches('\n').to_owned())
 }
 
 /// Tells whether `old` is `new` or among the commits before it, as far as this clone knows.
@@ -127,9 +161,8 @@ fn stage(root: &Path, index: Option<&Path>, blobs: &[(&Path, String)]) -> Result
     if blobs.is_empty() {
         return Ok(());
     }
-    // Names in an index start at the top of the work tree, which may be above ours.
-    let prefix = git(root).args(["rev-parse", "--show-prefix"]).run_text()?;
-    let prefix = prefix.trim_end_matches('\n');
+    // Names in an index start there.
+    let prefix = prefix(root)?;
     let line = |(path, blob): &(&Path, String)| format!("100644 {blob}\t{prefix}{}\0", path.display());
     let lines: String = blobs.iter().map(line).collect();
     let mut update = git(root);
@@ -290,6 +323,9 @@ mod tests {
         let made = commit(&root, &tree, &base, "new locks\n\nRekiln-Nightly: x y\n").expect("a commit");
         let paths = git(top).args(["diff", "--name-only", "-z", &base, &made]).run_text().expect("diff");
         assert_eq!(paths, "tief \"unten\"/ünser/images/web.lock\0");
+        assert_eq!(differing(&root, &base, &made).expect("listed"), ["tief \"unten\"/ünser/images/web.lock"]);
+        assert_eq!(prefix(&root).expect("asked"), "tief \"unten\"/ünser/");
+        check_trusted(&root).expect("it is ours");
         assert_eq!(super::tree(&root, &made).expect("its tree"), tree);
         assert_eq!(parent(&root, &made).as_deref(), Some(base.as_str()));
         assert_eq!(parent(&root, &base), None);

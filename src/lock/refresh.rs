@@ -38,6 +38,9 @@ pub struct Scope<'a> {
     pub progress: &'a dyn Progress,
     /// Whether also locks that fit are resolved anew.
     pub update: bool,
+    /// Locks that were made from the same ones before and are not there any more, by image. One with the same inputs is taken
+    /// instead of one that says the same with newer dates.
+    pub made: &'a BTreeMap<String, String>,
     /// Is told of every lock that was looked at.
     pub tell: &'a dyn Fn(&str, &Outcome<'_>),
 }
@@ -242,6 +245,11 @@ impl<'a> Refresh<'a> {
                 (self.scope.tell)(image, &Outcome::Unchanged);
                 return Ok((old, text));
             }
+            if let Some((made, text)) = self.made(image, &new) {
+                (self.scope.tell)(image, &Outcome::Locked { old: Some(&old), new: &made, vendor: None });
+                atomic_write(&self.path(image), text.as_bytes())?;
+                return Ok((made, text));
+            }
             new.layout = self.layout(&old, &new)?;
             new.version = new.format();
             (self.scope.tell)(image, &Outcome::Locked { old: Some(&old), new: &new, vendor: None });
@@ -249,6 +257,13 @@ impl<'a> Refresh<'a> {
             (self.scope.tell)(image, &Outcome::Locked { old: None, new: &new, vendor: None });
         }
         self.write(image, new)
+    }
+
+    /// Returns the lock that was made before, if it has the inputs of `new`.
+    fn made(&self, image: &str, new: &Lock) -> Option<(Lock, String)> {
+        let text = self.scope.made.get(image)?;
+        let made = Lock::parse(text).ok().filter(|made| same_inputs(made, new))?;
+        Some((made, text.clone()))
     }
 
     fn write(&self, image: &str, new: Lock) -> Result<(Lock, String)> {

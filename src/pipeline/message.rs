@@ -1,7 +1,6 @@
 //! What a nightly commit says: for each image what changed, in words that a reviewer reads in a minute.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use crate::catalog::Record;
 use crate::digest::ImageId;
@@ -122,32 +121,24 @@ pub fn message(
     updated: &[Updated],
     left: &[Left],
 ) -> String {
-    let of = if images == 1 { "image has" } else { "images have" };
-    let mut text = format!("images: {} of {images} {of} updates", updated.len());
     let security: BTreeSet<&str> =
         updated.iter().flat_map(|image| &image.security).map(String::as_str).collect();
+    let of = if images == 1 { "image has" } else { "images have" };
+    let mut subject = vec![format!("images: {} of {images} {of} updates", updated.len())];
     if !security.is_empty() {
-        let _ = write!(text, " ({} security)", security.len());
+        subject.push(format!("({} security)", security.len()));
     }
-    text.push('\n');
-    for image in updated {
-        text.push('\n');
-        for line in lines(image) {
-            text += &line;
-            text.push('\n');
-        }
-    }
+    let mut paragraphs = vec![subject.join(" ")];
+    paragraphs.extend(updated.iter().map(|image| lines(image).join("\n")));
+    let left: Vec<String> =
+        left.iter().map(|Left { image, why, .. }| format!("not updated: {image}: {}", brief(why))).collect();
     if !left.is_empty() {
-        text.push('\n');
+        paragraphs.push(left.join("\n"));
     }
-    for Left { image, why, .. } in left {
-        let _ = writeln!(text, "not updated: {image}: {}", brief(why));
-    }
-    let _ = writeln!(text, "\n{NIGHTLY}: {base}");
-    if let Some(branch) = branch {
-        let _ = writeln!(text, "{BRANCH}: {branch}");
-    }
-    text
+    let mut trailers = vec![format!("{NIGHTLY}: {base}")];
+    trailers.extend(branch.map(|branch| format!("{BRANCH}: {branch}")));
+    paragraphs.push(trailers.join("\n"));
+    paragraphs.join("\n\n") + "\n"
 }
 
 /// Returns what is told of one image: the first line is about the image, the others are indented.
@@ -186,15 +177,19 @@ fn written(change: &Change) -> String {
 fn looks(old: Option<&Seen>, new: &Seen) -> String {
     // Kilobytes are nobody's concern in a disk.
     let megabytes = |seen: &Seen| format!("{}.{} MB", seen.size / 1_000_000, seen.size % 1_000_000 / 100_000);
-    let mut text = format!("size {}{}", before(old.map(megabytes)), megabytes(new));
-    let Some(boot) = &new.boot else { return text + ", not booted" };
+    let mut told = vec![format!("size {}{}", before(old.map(megabytes)), megabytes(new))];
+    let Some(boot) = &new.boot else {
+        told.push("not booted".to_owned());
+        return told.join(", ");
+    };
     let seconds = |boot: &Booted| boot.seconds.map(|seconds| format!("{seconds:.1} s"));
     if let Some(now) = seconds(boot) {
         let comparable = |old: &&Booted| old.accelerator == boot.accelerator;
         let then = old.and_then(|old| old.boot.as_ref()).filter(comparable).and_then(seconds);
-        let _ = write!(text, ", boot {}{now}", before(then));
+        told.push(format!("boot {}{now}", before(then)));
     }
-    text + if boot.passed { ", passed" } else { ", did not pass" }
+    told.push(if boot.passed { "passed" } else { "did not pass" }.to_owned());
+    told.join(", ")
 }
 
 fn before(old: Option<String>) -> String {

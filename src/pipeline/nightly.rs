@@ -98,7 +98,10 @@ impl Nightly<'_> {
     pub fn run(&self) -> Result<Night> {
         let tree = Tree::read(self.repo, self.base, self.store)?;
         let place = Place::find(self, &tree.commit)?;
-        let rounds = Rounds::new(self, &tree)?;
+        // A branch that nobody has merged yet is not made anew only since the archive has newer dates.
+        let earlier = place.earlier(self.repo)?;
+        let earlier = earlier.map(|commit| Tree::read(self.repo, commit, self.store)).transpose()?;
+        let rounds = Rounds::new(self, &tree, earlier.as_ref().map(|tree| &tree.repository))?;
         let (made, left) = rounds.run()?;
         // Whatever failed from now on would not be known as interrupted.
         interrupt::check()?;
@@ -112,6 +115,9 @@ impl Nightly<'_> {
                 super::message::message(&tree.commit, branch, images, &updated, &left)
             })
         };
+        if delivered.is_err() {
+            interrupt::check()?;
+        }
         Ok(Night { base: tree.commit, images, updated, left, delivered })
     }
 }

@@ -90,7 +90,11 @@ fn a_push_replaces_only_what_was_seen() {
     let pushed = Cell::new(false);
     let meanwhile = || {
         if !pushed.replace(true) {
-            git(&faster, &["commit", "--quiet", "--allow-empty", "-m", "x\n\nRekiln-Branch: rekiln/nightly"]);
+            let message = format!(
+                "x\n\nRekiln-Nightly: {}\nRekiln-Branch: rekiln/nightly",
+                git(&faster, &["rev-parse", "HEAD"])
+            );
+            git(&faster, &["commit", "--quiet", "--allow-empty", "--message", &message]);
             git(&faster, &["push", "--quiet", "--force", "origin", "HEAD:rekiln/nightly"]);
         }
     };

@@ -127,6 +127,7 @@ impl Site {
             .env("REKILN_MIRROR", settings.mirror.expect("a mirror"))
             .env("REKILN_KEYRING", settings.keyring.expect("a keyring"))
             .env("REKILN_STORE", self.path("store"))
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .output()
             .expect("rekiln runs")
     }

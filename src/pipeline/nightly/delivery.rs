@@ -49,6 +49,7 @@ impl Place {
     pub(super) fn find(night: &Nightly<'_>, base: &str) -> Result<Self> {
         let Nightly { repo, branch, unproven, .. } = *night;
         branch::check_name(repo, branch)?;
+        branch::check_trusted(repo)?;
         let tip = branch::tip(repo, branch);
         let remote = match night.remote {
             Some(remote) => branch::remote_tip(repo, remote, branch)?,
@@ -79,6 +80,17 @@ impl Place {
             }
         }
         Ok(Self { base: base.to_owned(), tip, remote, way, checked_out })
+    }
+
+    /// Returns what an earlier night made of the same base, if that is where the branch is.
+    pub(super) fn earlier(&self, repo: &Path) -> Result<Option<&str>> {
+        for commit in [&self.tip, &self.remote].into_iter().flatten() {
+            let base = branch::trailer(repo, commit, NIGHTLY)?;
+            if base.as_ref() == Some(&self.base) && branch::parent(repo, commit) == base {
+                return Ok(Some(commit));
+            }
+        }
+        Ok(None)
     }
 
     /// Delivers a night in which nothing is to be committed: what an earlier one could not push.
@@ -149,8 +161,7 @@ impl Place {
 /// Decides what the branch is, or that it is not to be touched.
 fn way(night: &Nightly<'_>, base: &str, tip: Option<&str>, remote: Option<&str>) -> Result<Way> {
     let Nightly { repo, branch, .. } = *night;
-    let ours =
-        |commit: &str| Ok::<_, Error>(branch::trailer(repo, commit, BRANCH)?.as_deref() == Some(branch));
+    let ours = |commit: &str| is_nights(repo, branch, commit);
     let refuse = |whose: String| {
         Err(Error::invalid(format!(
             "{whose} has commits that no nightly made, and is not at the base commit {base}"
@@ -177,6 +188,24 @@ fn way(night: &Nightly<'_>, base: &str, tip: Option<&str>, remote: Option<&str>)
         }
         _ => Ok(way),
     }
+}
+
+/// Tells whether a commit was made by a nightly for this branch, and has nothing of anyone else: also one that a person
+/// amended keeps the trailers.
+fn is_nights(repo: &Path, branch: &str, commit: &str) -> Result<bool> {
+    if branch::trailer(repo, commit, BRANCH)?.as_deref() != Some(branch) {
+        return Ok(false);
+    }
+    let base = branch::trailer(repo, commit, NIGHTLY)?;
+    let Some(base) = base.filter(|base| branch::parent(repo, commit).as_ref() == Some(base)) else {
+        return Ok(false);
+    };
+    let images = format!("{}images/", branch::prefix(repo)?);
+    let is_lock = |file: &String| {
+        let name = file.strip_prefix(&images).and_then(|name| name.strip_suffix(".lock"));
+        name.is_some_and(|name| !name.contains('/'))
+    };
+    Ok(branch::differing(repo, &base, commit)?.iter().all(is_lock))
 }
 
 fn refuse_changed(repo: &Path, branch: &str) -> Result<()> {

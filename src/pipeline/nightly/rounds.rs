@@ -35,6 +35,8 @@ pub(super) struct Rounds<'a> {
     before: &'a Repository,
     /// The locks' texts in the commit.
     texts: BTreeMap<String, String>,
+    /// Those that an earlier night made from the same commit.
+    made: BTreeMap<String, String>,
     /// Images that are looked at, those below before those above.
     images: Vec<String>,
     family: Family,
@@ -65,8 +67,8 @@ impl Round {
 }
 
 impl<'a> Rounds<'a> {
-    /// Reads the checkout in `dir`, as it was made of the commit `base`.
-    pub(super) fn new(night: &'a Nightly<'a>, tree: &'a Tree) -> Result<Self> {
+    /// Looks at a checkout, in which it works; `earlier` is what an earlier night made of the same commit.
+    pub(super) fn new(night: &'a Nightly<'a>, tree: &'a Tree, earlier: Option<&Repository>) -> Result<Self> {
         let (before, dir) = (&tree.repository, tree.dir());
         let (mut images, mut family, mut broken) = (Vec::new(), Family::default(), Held::new());
         for name in before.recipe_names() {
@@ -91,15 +93,11 @@ impl<'a> Rounds<'a> {
         }
         images.sort();
         let images = images.into_iter().map(|(_, name)| name).collect();
-        let mut texts = BTreeMap::new();
-        for name in before.lock_names() {
-            let path = dir.join(lock_file(name));
-            let text = std::fs::read_to_string(&path).doing(|| format!("reading {}", path.display()))?;
-            texts.insert(name.to_owned(), text);
-        }
+        let texts = texts(before)?;
+        let made = earlier.map_or_else(|| Ok(BTreeMap::new()), self::texts)?;
         // The locks that images are baked from are in no commit yet.
         let revision = Revision { commit: Some(tree.commit.clone()), clean: false };
-        Ok(Self { night, dir, revision, before, texts, images, family, broken })
+        Ok(Self { night, dir, revision, before, texts, made, images, family, broken })
     }
 
     /// Returns how many images are looked at.
@@ -117,6 +115,7 @@ impl<'a> Rounds<'a> {
             settings,
             progress,
             update: true,
+            made: &self.made,
             tell: &|_, _| {},
         });
         let mut held = Held::new();
@@ -293,6 +292,16 @@ impl<'a> Rounds<'a> {
         let path = self.dir.join(lock_file(image));
         std::fs::read_to_string(&path).doing(|| format!("reading {}", path.display()))
     }
+}
+
+/// Reads the locks of a repository.
+fn texts(repository: &Repository) -> Result<BTreeMap<String, String>> {
+    let read = |name: &str| {
+        let path = repository.root().join(lock_file(name));
+        let text = std::fs::read_to_string(&path).doing(|| format!("reading {}", path.display()))?;
+        Ok((name.to_owned(), text))
+    };
+    repository.lock_names().map(read).collect()
 }
 
 /// Says in one line why an image failed: what is wrong in a file, where that is it.
