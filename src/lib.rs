@@ -89,7 +89,7 @@
 //!   image is mounted on the host, whose kernel may lack vfat, partition tables and device-mapper.
 //! * **`inspect` reads the disk with code of its own** and not with the tools that wrote it, and sees what
 //!   the kernel would see.
-//! * **Git is a program here, not a library**: rekiln asks it two questions, and every newcomer would compile
+//! * **Git is a program here, not a library**: rekiln asks it little, and every newcomer would compile
 //!   a library. curl and apt fetch, for the same reason, and because they know the host's proxies.
 //! * **Health is HAProxy's**: `consecutive` is its own counter of good answers in a row, so that what rekiln
 //!   believes and what requests meet cannot differ.

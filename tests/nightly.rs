@@ -6,9 +6,12 @@ mod push;
 mod site;
 
 use std::fs;
+use std::net::TcpListener;
 use std::process::Command;
 
+use rekiln::digest::Digest;
 use rekiln::lock::Lock;
+use rustix::process::{Pid, Signal};
 use site::{Site, assert_says, commit, delivered, git, names};
 
 #[test]
@@ -161,6 +164,38 @@ fn the_command_ends_with_1_where_an_image_failed() {
     assert_eq!(output.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("own was not updated: locking `own`") && text.contains("no-such"), "{text}");
     assert_eq!(git(&site.repo, &["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
+}
+
+#[test]
+fn a_night_that_is_ended_leaves_nothing() {
+    let site = Site::new();
+    // An artifact that never comes.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("set");
+    let fetch = format!(
+        "[source]\ndebian = \"bookworm\"\n[[fetch]]\nurl = \"http://{}/tool\"\npath = \"/opt/tool\"\nsha256 = \"{}\"\n",
+        listener.local_addr().expect("an address"),
+        Digest::of(b"tool")
+    );
+    fs::write(site.repo.join("images/base.toml"), fetch).expect("written");
+    commit(&site.repo, "a tool");
+    for (signal, code) in [(Signal::KILL, None), (Signal::INT, Some(130))] {
+        let mut night = site.program(&site.repo, &["nightly"]).spawn().expect("rekiln starts");
+        let connection = loop {
+            if let Ok((connection, _)) = listener.accept() {
+                break connection;
+            }
+            assert!(night.try_wait().expect("asked").is_none(), "it ended by itself");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        rustix::process::kill_process(Pid::from_child(&night), signal).expect("signalled");
+        assert_eq!(night.wait().expect("it ended").code(), code);
+        drop(connection);
+        assert_eq!(git(&site.repo, &["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
+        assert_eq!(git(&site.repo, &["status", "--porcelain"]), "");
+    }
+    // What the first one could not remove, the second one did.
+    site.assert_swept();
 }
 
 #[test]

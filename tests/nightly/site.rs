@@ -118,18 +118,23 @@ impl Site {
         self.command_in(&self.repo, args)
     }
 
-    pub fn command_in(&self, repo: &Path, args: &[&str]) -> Output {
+    fn command_in(&self, repo: &Path, args: &[&str]) -> Output {
+        self.program(repo, args).output().expect("rekiln runs")
+    }
+
+    /// Returns the program with these arguments, the archive and the store.
+    pub fn program(&self, repo: &Path, args: &[&str]) -> Command {
         let settings = self.archive.settings();
-        Command::new(env!("CARGO_BIN_EXE_rekiln"))
+        let mut program = Command::new(env!("CARGO_BIN_EXE_rekiln"));
+        program
             .arg("-C")
             .arg(repo)
             .args(args)
             .env("REKILN_MIRROR", settings.mirror.expect("a mirror"))
             .env("REKILN_KEYRING", settings.keyring.expect("a keyring"))
             .env("REKILN_STORE", self.path("store"))
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .output()
-            .expect("rekiln runs")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null");
+        program
     }
 
     fn done(&self, args: &[&str]) -> String {
