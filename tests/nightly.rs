@@ -289,7 +289,7 @@ fn what_cannot_be_begun_says_so() {
     site.refused(&plain, &["nightly"], 2, &["has no commit yet", "git commit"]);
     fs::write(plain.join("README.md"), "ours").expect("written");
     commit(&plain, "no images");
-    site.refused(&plain, &["nightly"], 2, &["has no images/", "--base"]);
+    site.refused(&plain, &["nightly"], 2, &["has no images/", "name a revision that has them"]);
 
     let repo = &site.repo;
     site.refused(repo, &["nightly", "--base", "nowhere"], 2, &["knows no revision `nowhere`"]);
