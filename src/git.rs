@@ -1,6 +1,7 @@
 //! The repository's history, through the `git` program.
 
 pub mod branch;
+pub mod signature;
 
 use std::path::Path;
 use std::process::Command;
@@ -38,6 +39,17 @@ pub fn revision(root: &Path) -> Result<Revision> {
 pub fn merge_base(root: &Path, one: &str, other: &str) -> Option<String> {
     let found = git(root).args(["merge-base", one, other]).run_text().ok()?;
     Some(found.trim().to_owned()).filter(|found| !found.is_empty())
+}
+
+/// Returns the address of a remote repository, without a user's name or password; nothing when there is no such one.
+#[must_use]
+pub fn remote(root: &Path, name: &str) -> Option<String> {
+    let url = git(root).args(["config", "--get", &format!("remote.{name}.url")]).run_text().ok()?;
+    let url = url.trim();
+    let Some((scheme, rest)) = url.split_once("://") else { return Some(url.to_owned()) };
+    let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+    let host = host.rsplit('@').next().unwrap_or(host);
+    Some(format!("{scheme}://{host}{}", path.map(|path| format!("/{path}")).unwrap_or_default()))
 }
 
 /// Tells whether the repository at `root` knows a commit by this name.
@@ -161,6 +173,8 @@ fn bare(root: &Path) -> Command {
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
         git.env_remove(name);
     }
+    // What a commit's name says is what is read, whatever other object a repository has put in its place (git-replace).
+    git.env("GIT_NO_REPLACE_OBJECTS", "1");
     git.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0");
     git
 }

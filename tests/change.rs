@@ -1,5 +1,7 @@
 //! What a change does, told from Git before it is merged: real repositories, branches and clones; nothing is baked.
 
+mod signed;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -77,8 +79,12 @@ impl Site {
 }
 
 fn plan(repo: &Path, store: &Path, args: &[&str]) -> Ended {
+    rekiln(repo, store, &[&["plan"], args].concat())
+}
+
+fn rekiln(repo: &Path, store: &Path, args: &[&str]) -> Ended {
     let output = Command::new(env!("CARGO_BIN_EXE_rekiln"))
-        .args(["-C".as_ref(), repo.as_os_str(), "--store".as_ref(), store.as_os_str(), "plan".as_ref()])
+        .args(["-C".as_ref(), repo.as_os_str(), "--store".as_ref(), store.as_os_str()])
         .args(args)
         .output()
         .expect("rekiln starts");

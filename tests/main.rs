@@ -18,10 +18,12 @@ mod exhaustive;
 mod fleet;
 mod foreign;
 mod images;
+mod init;
 mod lock;
 mod nightly;
 #[cfg(feature = "aws")]
 mod publish;
+mod pytools;
 mod replay;
 #[cfg(feature = "aws")]
 mod rolls;

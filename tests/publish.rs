@@ -13,7 +13,7 @@ pub mod lanes;
 mod refused;
 pub mod roles;
 pub mod stage;
-mod tools;
+pub mod tools;
 mod verify;
 mod whole;
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use rekiln::catalog::{self, Disk, Origin, PackageKind, Record, sbom};
@@ -13,6 +12,7 @@ use rekiln::lock::{Asked, Lock, LockedFetch, Package, Role};
 use serde_json::Value;
 
 use crate::derived::derived;
+use crate::pytools::installed;
 
 /// The tool: the reference implementation of the standard for Python, with the standard's own JSON schema.
 const TOOL: &str = "cyclonedx-python-lib[json-validation]";
@@ -42,35 +42,9 @@ fn python(tools: &Path, script: &str, input: &str) -> Output {
     child.wait_with_output().expect("python3 ends")
 }
 
-/// Returns where the tool is, after installing it there when it is missing: `pytools` in Cargo's target directory.
+/// Returns where the tool is, with the schemas.
 fn tools() -> PathBuf {
-    // Once: two tests that install at the same time would break each other's copy.
-    static TOOLS: OnceLock<PathBuf> = OnceLock::new();
-    TOOLS.get_or_init(install).clone()
-}
-
-fn install() -> PathBuf {
-    let test = std::env::current_exe().expect("this program has a path");
-    // <target>/<profile>/deps/<this test>
-    let dir = test.ancestors().nth(3).expect("it lies in a target directory").join("pytools");
-    if works(&dir) {
-        return dir;
-    }
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"]).arg(&dir).arg(TOOL);
-    let installed = pip.output().expect("python3 starts: apt-get install python3 python3-pip");
-    assert!(
-        installed.status.success() && works(&dir),
-        "the validator is missing and could not be installed; try\n  python3 -m pip install --target {} '{TOOL}'\n{}",
-        dir.display(),
-        String::from_utf8_lossy(&installed.stderr)
-    );
-    dir
-}
-
-/// Tells whether the tool is there, with the schemas.
-fn works(dir: &Path) -> bool {
-    python(dir, "import cyclonedx.validation.json, jsonschema, referencing", "").status.success()
+    installed("pytools", TOOL, "import cyclonedx.validation.json, jsonschema, referencing")
 }
 
 /// What the tool says against a bill; the empty text when nothing.

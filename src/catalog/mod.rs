@@ -2,6 +2,7 @@
 
 pub mod marks;
 pub mod pins;
+pub mod provenance;
 pub mod quarantine;
 pub mod sbom;
 pub mod selection;

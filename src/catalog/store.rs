@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::provenance::{self, Envelope, Trust};
 use super::{Record, VERSION, Verdict};
 use crate::atomic_write::atomic_write;
 use crate::digest::ImageId;
@@ -105,6 +106,46 @@ impl Catalog {
             return Err(Error::failed(format!("{} is the record of {}", path.display(), record.id)));
         }
         Ok(record)
+    }
+
+    /// Returns the bytes of the record of an image.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn bytes(&self, id: ImageId) -> Result<Vec<u8>> {
+        let path = self.store.image(id).join(FILE);
+        fs::read(&path).doing(|| format!("reading {}", path.display()))
+    }
+
+    /// Returns the signed provenance of an image; nothing when nobody has signed it.
+    ///
+    /// # Errors
+    /// It does not read.
+    pub fn envelope(&self, id: ImageId) -> Result<Option<Envelope>> {
+        let path = self.store.image(id).join(provenance::FILE);
+        let doing = || format!("reading {}", path.display());
+        match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            text => serde_json::from_slice(&text.doing(doing)?).map(Some).doing(doing),
+        }
+    }
+
+    /// Refuses an image that nobody vouches for who is trusted.
+    ///
+    /// # Errors
+    /// Why it is not trusted.
+    pub fn trusted(&self, record: &Record, trust: &Trust) -> Result<()> {
+        let refused = |why: String| {
+            let (name, id) = (&record.name, record.id.short());
+            Error::invalid(format!("image {id} of {name} is not trusted: {why}"))
+        };
+        let Some(envelope) = self.envelope(record.id)? else {
+            return Err(refused("nobody has signed its provenance".to_owned())
+                .hint(format!("whoever may vouch for it: `rekiln sign {} --key FILE`", record.id.short())));
+        };
+        envelope
+            .check(record, &self.bytes(record.id)?, trust)
+            .map_err(|why| refused(why).hint("find out who changed what before anybody signs it again"))
     }
 
     /// Finds the image that `name` means: an id, the start of exactly one, or a recipe's name (its newest image

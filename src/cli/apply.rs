@@ -1,5 +1,6 @@
 //! `rekiln apply`.
 
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::Context;
@@ -9,7 +10,7 @@ use crate::bake::image::{Bake, Baked, Checkout};
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::generation::Target;
 use crate::fleet::roll::{Order, Summary};
-use crate::git::{self, Revision, branch};
+use crate::git::{self, Revision, branch, signature};
 use crate::interrupt;
 use crate::lock::settings::Settings;
 use crate::pipeline::apply::Work;
@@ -26,6 +27,9 @@ pub struct Args {
     /// The commit that is applied.
     #[arg(long, value_name = "REV", default_value = "HEAD")]
     to: String,
+    /// Applies the commit only if it is signed with an SSH key that this file of allowed signers has.
+    #[arg(long, value_name = "FILE", env = "REKILN_ALLOWED_SIGNERS")]
+    allowed_signers: Option<PathBuf>,
     /// Applies a commit that does not come after the one that a fleet carries.
     #[arg(long)]
     older: bool,
@@ -42,7 +46,11 @@ pub struct Args {
 #[expect(clippy::needless_pass_by_value, reason = "all commands are called alike")]
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let store = context.store()?;
-    let tree = Tree::read(&context.repo, &args.to, &store)?;
+    // From here on it is a name that means the same bytes for ever.
+    let commit = git::commit_of(&context.repo, &args.to)?;
+    let signer = args.allowed_signers.as_deref();
+    let signer = signer.map(|allowed| signature::signer(&context.repo, &commit, allowed)).transpose()?;
+    let tree = Tree::read(&context.repo, &commit, &store)?;
     let change = match &args.from {
         Some(from) => {
             let before = Tree::read(&context.repo, from, &store)?;
@@ -58,7 +66,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     }
     if work.is_empty() {
         context.output.line(format!("{} changes no image and no fleet", tree.short()));
-        context.output.json(&ended(&tree, &work, 0));
+        context.output.json(&ended(&tree, signer.as_deref(), &work, 0));
         return Ok(0);
     }
     let there = context.of(&tree);
@@ -74,16 +82,16 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let baked = interrupt::stoppable(|| bake(context, &store, &tree, &work.images))?;
     publish(context, &store, &tree, &baked)?;
     let code = roll(&there, &tree, &waves, args.yes)?;
-    context.output.json(&ended(&tree, &work, code));
+    context.output.json(&ended(&tree, signer.as_deref(), &work, code));
     if code == 0 && !work.waves.is_empty() {
         context.output.hint("`rekiln status` shows the fleets, `rekiln history` tells what was done");
     }
     Ok(code)
 }
 
-fn ended(tree: &Tree, work: &Work, code: u8) -> serde_json::Value {
+fn ended(tree: &Tree, signer: Option<&str>, work: &Work, code: u8) -> serde_json::Value {
     serde_json::json!({
-        "event": "applied", "commit": tree.commit, "images": work.images, "waves": work.waves, "gone": work.gone,
+        "event": "applied", "commit": tree.commit, "signer": signer, "images": work.images, "waves": work.waves, "gone": work.gone,
         "exit_code": code,
     })
 }
@@ -128,13 +136,7 @@ fn refuse_dirty(context: &Context, tree: &Tree, waves: &[Vec<Site>]) -> Result<(
 
 /// Refuses a commit that does not come after the one that a fleet carries: a job that was late, or run again, would take back
 /// what was merged meanwhile.
-fn refuse_older(
-    there: &Context,
-    repo: &std::path::Path,
-    site: &Site,
-    commit: &str,
-    older: bool,
-) -> Result<()> {
+fn refuse_older(there: &Context, repo: &Path, site: &Site, commit: &str, older: bool) -> Result<()> {
     let carried = there.block_on(async { Ok(site.journal("apply").await?.history().commit.clone()) })?;
     let Some(carried) = carried.filter(|carried| carried != commit && !older) else { return Ok(()) };
     let (fleet, was, is) = (&site.name, short(&carried), short(commit));

@@ -82,8 +82,17 @@ impl Site {
             ))
             .hint(format!("bake it: `rekiln bake {image}`"))
         })?;
-        self.provider.may_run(&record)?;
+        self.may_run(&record)?;
         Ok((self.provider.target(&self.fleet, record.id)?, record))
+    }
+
+    /// Refuses an image that this fleet's instances must not or cannot run.
+    fn may_run(&self, record: &Record) -> Result<()> {
+        if let Some(trust) = &self.fleet.trust {
+            let trusted = Catalog::new(self.store.clone()).trusted(record, trust);
+            trusted.map_err(|error| error.during(format!("looking at what fleet {} may run", self.name)))?;
+        }
+        self.provider.may_run(record)
     }
 
     /// Returns where a person wants the fleet: what Git asks for, what was proven before, or a baked image.
@@ -125,7 +134,7 @@ impl Site {
             return Err(Error::invalid(format!("no fleet may run image {image}: {why}"))
                 .hint(format!("`rekiln image {image}` has its verdict")));
         }
-        self.provider.may_run(&record)?;
+        self.may_run(&record)?;
         refuse_quarantined(&self.places(), record.id).await?;
         let target = as_it_was.map_or_else(|| self.provider.target(&self.fleet, record.id), Ok)?;
         Ok((target, record))

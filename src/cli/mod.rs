@@ -50,7 +50,8 @@ pub mod retarget;
 pub mod roll;
 pub mod rotate;
 pub mod schema;
-pub mod simulate;
+pub mod sign;
+mod simulate;
 pub mod status;
 #[cfg(feature = "aws")]
 pub mod verify_ami;
@@ -100,6 +101,8 @@ enum Command {
     Image(image::Args),
     /// Shows what changed between two images.
     Diff(diff::Args),
+    /// Vouches for images: signs where they come from, for fleets that run only what is signed.
+    Sign(sign::Args),
     /// Publishes baked, passing images as AMIs: only what changed is sent, and a run that was stopped goes on.
     #[cfg(feature = "aws")]
     Publish(publish::Args),
@@ -264,6 +267,7 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         #[cfg(feature = "aws")]
         Command::VerifyAmi(args) => verify_ami::run(&context, args),
         Command::Aws(args) => aws::run(&context, args),
+        Command::Sign(args) => sign::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
         Command::Apply(args) => apply::run(&context, args),
         Command::Roll(args) => roll::run(&context, args),

@@ -52,6 +52,9 @@ pub struct Fleet {
     /// Fleets that `rekiln apply` rolls before this one, such as `["db"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// Whose word an image needs before instances run it; without it, nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<crate::catalog::provenance::Trust>,
     /// When an instance is healthy.
     pub health: Health,
     /// How it is rolled.

@@ -8,6 +8,7 @@ mod specification;
 use std::collections::BTreeSet;
 
 use super::{Fleet, HealthHttp, Share};
+use crate::catalog::provenance::PublicKey;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::notation;
 use crate::recipe::document::Document;
@@ -30,6 +31,14 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
             "/health",
             "this does not say which request tells whether an instance is well: `http` is missing",
         );
+    }
+    if let Some(trust) = &fleet.trust {
+        if trust.keys.is_empty() {
+            found.say("/trust/keys", "with no key, no image could be trusted");
+        }
+        for (index, key) in trust.keys.iter().enumerate() {
+            found.ask(&format!("/trust/keys/{index}"), key.parse::<PublicKey>());
+        }
     }
     pace::check(&mut found, fleet);
     let mut found = found.found;

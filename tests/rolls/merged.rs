@@ -1,6 +1,7 @@
 //! `rekiln apply`: what a merge touches is rolled, in order, once, and never back by accident.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -190,4 +191,89 @@ fn what_is_not_valid_is_refused_before_anything_is_done() {
     assert_eq!(stage.cloud.changes(), [""; 0]);
     let old = [site.group.old.id.clone()];
     assert_eq!(site.run(), [&old; 3]);
+}
+
+/// Writes a private key as openssl does, of 32 equal bytes.
+fn key(stage: &Stage, seed: u8) -> String {
+    let path = stage.path(&format!("key-{seed}.pem"));
+    let script = "import base64, sys; print(base64.b64encode(bytes.fromhex('302e020100300506032b657004220420') + \
+                  bytes([int(sys.argv[1])]) * 32).decode())";
+    let made =
+        Command::new("python3").args(["-c", script, &seed.to_string()]).output().expect("python3 runs");
+    let body = String::from_utf8(made.stdout).expect("UTF-8");
+    fs::write(&path, format!("-----BEGIN PRIVATE KEY-----\n{body}-----END PRIVATE KEY-----\n"))
+        .expect("written");
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+/// Checks an envelope as another program would: DSSE over in-toto's statement, by the public key in DER.
+const CHECK: &str = "
+import base64, json, sys
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+envelope = json.load(open(sys.argv[1]))
+payload = base64.b64decode(envelope['payload'])
+kind = envelope['payloadType'].encode()
+message = b'DSSEv1 %d %b %d %b' % (len(kind), kind, len(payload), payload)
+key = load_der_public_key(base64.b64decode(sys.argv[2]))
+for signature in envelope['signatures']:
+    key.verify(base64.b64decode(signature['sig']), message)
+statement = json.loads(payload)
+assert statement['_type'] == 'https://in-toto.io/Statement/v1', statement
+assert statement['predicateType'] == 'https://slsa.dev/provenance/v1', statement
+print(json.dumps(statement['subject']))
+";
+
+#[test]
+fn only_what_a_trusted_key_signed_is_rolled() {
+    let stage = Stage::new();
+    let group = Group::on(&stage, Setup { size: 1, zones: 1, ..Setup::default() });
+    let image = group.wanted.image.short();
+    let (ours, theirs) = (key(&stage, 1), key(&stage, 2));
+    let url = "https://git.example.com/images";
+    let sign = |key: &str, url: &str| stage.run(&["sign", &image, "--key", key, "--repository", url]);
+    let public = |ended: &Ended| ended.events("signed")[0]["key"].as_str().expect("a key").to_owned();
+    let trusted = public(&sign(&ours, url).must(0));
+    let envelope = stage.store().image(group.wanted.image.id).join("provenance.dsse.json");
+    fs::remove_file(&envelope).expect("removed");
+    let file = stage.repo().join("fleets/web.toml");
+    let text = fs::read_to_string(&file).expect("a file");
+    let with = format!("{text}\n[trust]\nkeys = [\"{trusted}\"]\nrepository = \"{url}\"\n");
+    fs::write(&file, with).expect("written");
+    let refused = |words: &str| {
+        let ended = stage.run(&["roll", "web"]).must(2);
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    };
+    stage.cloud.forget_calls();
+    refused("nobody has signed its provenance");
+    sign(&theirs, url).must(0);
+    refused("signed by no key that `trust.keys` names");
+    sign(&ours, "https://git.example.com/others").must(0);
+    refused("it was made from https://git.example.com/others");
+    // By the start of a key that only looks right, nothing is checked.
+    fs::write(&file, format!("{text}\n[trust]\nkeys = [\"MCowBQYDK2VwAyEA\"]\n")).expect("written");
+    refused("is no public Ed25519 key");
+    fs::write(&file, format!("{text}\n[trust]\nkeys = [\"{trusted}\"]\nrepository = \"{url}\"\n"))
+        .expect("written");
+    assert_eq!(stage.cloud.changes(), [""; 0]);
+
+    sign(&ours, url).must(0);
+    let mut python = Command::new("python3");
+    python.args(["-c", CHECK]).arg(&envelope).arg(&trusted).env("PYTHONPATH", crate::publish::tools::dir());
+    let checked = python.output().expect("python3 runs");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let subject: Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+    assert_eq!(subject[0]["digest"]["sha256"], group.wanted.image.sha256.to_string());
+    let rolled = stage.run(&["roll", "web"]).must(0);
+    assert_eq!(rolled.events("rolled").len(), 1);
+    // A record that was changed since is another one, whatever was changed.
+    stage.change_record(&group.wanted.image, |record| record.clean = !record.clean);
+    refused("its record was changed after it was signed");
+    // Nobody vouches for what did not pass, nor with another kind of key; what the file holds is not shown.
+    stage.change_record(&group.wanted.image, |record| {
+        record.verdict = Some(crate::publish::stage::verdict(false));
+    });
+    assert!(sign(&ours, url).must(2).stderr.contains("it has no passing verdict"));
+    fs::write(&ours, "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n").expect("written");
+    let ended = sign(&ours, url).must(2);
+    assert!(ended.stderr.contains("is not in PEM") && !ended.stderr.contains("c2VjcmV0"), "{}", ended.stderr);
 }
