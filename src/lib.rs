@@ -34,12 +34,13 @@
 //! * [`inspect`]: what is on a sealed disk and what is wrong with it; reads GPT, FAT, erofs and dm-verity
 //!   itself.
 //! * [`vm`]: virtual machines, and the boot verdict of an image (do).
-//! * [`catalog`]: records of the images made, with their bills of materials.
+//! * [`catalog`]: records of the images made, with their bills of materials and their signed provenance.
 //! * [`publish`]: from a baked image to AMIs: blocks, pace and plan decide; with the ledger, the rest does.
 //! * [`fleet`]: `Fleet`, census, plan (decide); the roll loop and the journal (do).
 //! * [`provider`]: the seam to where instances live: this computer, Auto Scaling groups, and simulated worlds. Only
 //!   `provider::aws` knows AWS's SDK.
-//! * [`pipeline`]: what automation runs, from a commit to a commit; the message and who waits for whom decide.
+//! * [`pipeline`]: what automation runs, from a commit to a commit; what differs, in which order, who waits for whom and the
+//!   message decide.
 //! * [`gc`]: what of the store nothing reaches (decide), looked up and removed (do).
 //! * [`cli`]: one file a command (tell).
 //!

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Context;
 use super::inspect::{mib, row};
 use super::wrap;
+use crate::catalog::provenance::Envelope;
 use crate::catalog::{Catalog, Derived, Distribution, Origin, Record, sbom};
 use crate::error::Result;
 
@@ -27,11 +28,14 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let catalog = Catalog::new(context.store()?);
     let record = catalog.find(&args.image)?;
     let output = &context.output;
-    for line in lines(&catalog, &record, output.width()) {
+    let envelope = catalog.envelope(record.id)?;
+    let signers: Vec<String> = envelope.iter().flat_map(Envelope::signers).map(str::to_owned).collect();
+    for line in lines(&catalog, &record, &signers, output.width()) {
         output.line(line);
     }
     let disk = catalog.disk(record.id);
-    let whole = Whole { event: "record", sbom: disk.with_file_name(sbom::FILE), path: disk, record: &record };
+    let sbom = disk.with_file_name(sbom::FILE);
+    let whole = Whole { event: "record", sbom, path: disk, signers: &signers, record: &record };
     output.json(&whole);
     output.hint(next(&record));
     Ok(0)
@@ -43,6 +47,7 @@ struct Whole<'a> {
     event: &'static str,
     path: PathBuf,
     sbom: PathBuf,
+    signers: &'a [String],
     #[serde(flatten)]
     record: &'a Record,
 }
@@ -60,7 +65,7 @@ pub(super) fn next(record: &Record) -> String {
     }
 }
 
-fn lines(catalog: &Catalog, record: &Record, width: usize) -> Vec<String> {
+fn lines(catalog: &Catalog, record: &Record, signers: &[String], width: usize) -> Vec<String> {
     let path = catalog.disk(record.id);
     let commit = record.commit.as_deref().unwrap_or("none");
     let tree = match (&record.commit, record.clean) {
@@ -85,6 +90,8 @@ fn lines(catalog: &Catalog, record: &Record, width: usize) -> Vec<String> {
     lines.extend(record.root_hash.iter().map(|hash| row("root hash", hash)));
     lines.extend(record.derived.iter().flat_map(|derived| derived_lines(derived, width)));
     lines.extend([row("sbom", &path.with_file_name(sbom::FILE).display())]);
+    // Names of keys, as long as digests are.
+    lines.extend(wrap::items("signed by", signers, ", ", width));
     lines.extend(verdict_lines(record, width));
     lines.push(row("packages", &record.packages.len()));
     lines.extend(wrap::items("services", &record.services, ", ", width));

@@ -134,6 +134,10 @@ fn holds(
     if let Some(image) = image {
         let found = context.block_on(async { Quarantine::new(&[store.objects()]).get(image).await })?;
         holds.extend(found.map(|found| format!("image {} is quarantined {found}", image.short())));
+        let catalog = Catalog::new(store.clone());
+        if let (Some(trust), Some(record)) = (&fleet.trust, catalog.get(image)?) {
+            holds.extend(catalog.trusted(&record, trust).err().map(|error| error.chain()));
+        }
     }
     let windows = Policy::of(fleet)?.windows;
     if !windows.is_open(now) {
