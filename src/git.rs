@@ -184,6 +184,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_remotes_address_has_nobodys_password() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path();
+        init(root).expect("init");
+        assert_eq!(remote(root, "origin"), None);
+        for (url, expected) in [
+            ("https://bot:s3cret@git.example.com/a/b.git", "https://git.example.com/a/b.git"),
+            ("https://git.example.com/a@b", "https://git.example.com/a@b"),
+            ("ssh://git@git.example.com:2222/a", "ssh://git.example.com:2222/a"),
+            ("git@git.example.com:a/b.git", "git@git.example.com:a/b.git"),
+            ("/srv/git/a.git", "/srv/git/a.git"),
+        ] {
+            git(root).args(["config", "remote.origin.url", url]).run().expect("set");
+            assert_eq!(remote(root, "origin").as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
     fn a_revision_is_read_beside_the_work_tree() {
         let dir = tempfile::tempdir().expect("a directory");
         // Deep in a repository of something else.

@@ -1,6 +1,7 @@
 //! Do: census, plan, intent, act, outcome, and again. No choices are made here.
 
 mod end;
+mod order;
 mod patience;
 mod steps;
 
@@ -23,6 +24,8 @@ use crate::progress::{self, Progress};
 use crate::provider::{Action, Outcome, Provider, ProviderError};
 use steps::{Steps, told};
 
+pub use self::order::{Order, Wish};
+
 /// One roll of one fleet.
 pub struct Roll<'a, P, S> {
     /// The fleet's name.
@@ -41,28 +44,6 @@ pub struct Roll<'a, P, S> {
     pub progress: &'a dyn Progress,
     /// Set when the roll should stop after the act at hand.
     pub stop: &'a AtomicBool,
-}
-
-/// What a person wants of a roll.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Order {
-    /// Why, for the journal.
-    pub reason: String,
-    /// What to replace although nothing changed.
-    pub wish: Option<Wish>,
-    /// Skips soak, canary, waves, gates, windows and rate, and takes over a running roll.
-    pub emergency: bool,
-    /// The commit that asks for it, where a merge is applied.
-    pub commit: Option<String>,
-}
-
-/// What to replace although nothing changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
-    /// Which; every member when empty.
-    pub instances: Vec<InstanceId>,
-    /// Why.
-    pub reason: String,
 }
 
 /// What a roll did.
