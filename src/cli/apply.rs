@@ -81,7 +81,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     }
     let baked = interrupt::stoppable(|| bake(context, &store, &tree, &work.images))?;
     publish(context, &store, &tree, &baked)?;
-    let code = roll(&there, &tree, &waves, args.yes)?;
+    let code = roll(&there, &context.repo, &tree, &waves, &args)?;
     context.output.json(&ended(&tree, signer.as_deref(), &work, code));
     if code == 0 && !work.waves.is_empty() {
         context.output.hint("`rekiln status` shows the fleets, `rekiln history` tells what was done");
@@ -219,14 +219,14 @@ fn publish(_: &Context, _: &Store, _: &Tree, baked: &[(Identity, Baked)]) -> Res
 }
 
 /// Rolls the fleets, wave after wave, and returns the exit code. After a wave in which one failed, none is begun.
-fn roll<'w>(context: &Context, tree: &Tree, waves: &'w [Vec<Site>], yes: bool) -> Result<u8> {
+fn roll<'w>(context: &Context, repo: &Path, tree: &Tree, waves: &'w [Vec<Site>], args: &Args) -> Result<u8> {
     let targets = waves
         .iter()
         .map(|wave| wave.iter().map(|site| Ok((site, site.target()?.0))).collect::<Result<Vec<_>>>())
         .collect::<Result<Vec<_>>>()?;
     // All are asked for before the first is begun.
     for (site, target) in targets.iter().flatten() {
-        site.ask_if_many(context, target, yes)?;
+        site.ask_if_many(context, target, args.yes)?;
     }
     for (number, wave) in targets.iter().enumerate() {
         let results: Vec<(&Site, Result<Summary>)> = std::thread::scope(|scope| {
@@ -237,7 +237,12 @@ fn roll<'w>(context: &Context, tree: &Tree, waves: &'w [Vec<Site>], yes: bool) -
                     commit: Some(tree.commit.clone()),
                     ..Order::default()
                 };
-                (site, scope.spawn(move || site.roll(context, "apply", target, order)))
+                // Another one may have applied a newer commit while this one baked.
+                let work = move || {
+                    refuse_older(context, repo, site, &tree.commit, args.older)?;
+                    site.roll(context, "apply", target, order)
+                };
+                (site, scope.spawn(work))
             };
             let threads: Vec<_> = wave.iter().map(begin).collect();
             let lost = |_| Err(Error::failed("the thread of a fleet ended without an answer"));
