@@ -120,6 +120,17 @@ impl Error {
         }
         text
     }
+
+    /// Returns it as one line for a list: what is wrong in files, where that is it, else [`Error::chain`].
+    #[must_use]
+    pub fn line(&self) -> String {
+        match self.kind() {
+            Kind::Invalid(found) if !found.is_empty() => {
+                found.iter().map(Diagnostic::line).collect::<Vec<_>>().join("; ")
+            }
+            _ => self.chain(),
+        }
+    }
 }
 
 impl fmt::Display for Error {

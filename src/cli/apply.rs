@@ -80,7 +80,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         refuse_older(&there, &context.repo, site, &tree.commit, args.older)?;
     }
     let baked = interrupt::stoppable(|| bake(context, &store, &tree, &work.images))?;
-    publish(context, &store, &tree, &baked)?;
+    publish(context, &store, &baked)?;
     let code = roll(&there, &context.repo, &tree, &waves, &args)?;
     context.output.json(&ended(&tree, signer.as_deref(), &work, code));
     if code == 0 && !work.waves.is_empty() {
@@ -192,7 +192,7 @@ fn bake(context: &Context, store: &Store, tree: &Tree, images: &[String]) -> Res
 }
 
 #[cfg(feature = "aws")]
-fn publish(context: &Context, store: &Store, _tree: &Tree, baked: &[(Identity, Baked)]) -> Result<()> {
+fn publish(context: &Context, store: &Store, baked: &[(Identity, Baked)]) -> Result<()> {
     interrupt::stoppable(|| {
         for (identity, baked) in baked {
             let settings = identity.links.last().map(|link| link.recipe.publish.clone()).unwrap_or_default();
@@ -204,7 +204,7 @@ fn publish(context: &Context, store: &Store, _tree: &Tree, baked: &[(Identity, B
 }
 
 #[cfg(not(feature = "aws"))]
-fn publish(_: &Context, _: &Store, _: &Tree, baked: &[(Identity, Baked)]) -> Result<()> {
+fn publish(_: &Context, _: &Store, baked: &[(Identity, Baked)]) -> Result<()> {
     let published = |identity: &Identity| {
         identity.links.last().is_some_and(|link| !link.recipe.publish.regions.is_empty())
     };

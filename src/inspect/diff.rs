@@ -11,6 +11,7 @@ use super::inventory::Inventory;
 use super::tree::{Node, Tree};
 use crate::catalog::Record;
 use crate::error::Result;
+use crate::recipe::Exception;
 
 /// How many changed files the text shows of one kind; all are in the JSON.
 const SHOWN: usize = 20;
@@ -127,10 +128,7 @@ impl Side {
                 (contents.tree, inventory)
             }
         };
-        let exceptions = record.iter().flat_map(|record| &record.exceptions);
-        let exceptions = exceptions
-            .map(|e| (format!("{} {}", e.rule, e.path.as_deref().unwrap_or("(anywhere)")), e.why.clone()))
-            .collect();
+        let exceptions = record.map(|record| exceptions(&record.exceptions)).unwrap_or_default();
         Ok(Self { tree, inventory, exceptions, size: std::fs::metadata(disk).map_or(0, |meta| meta.len()) })
     }
 }
@@ -189,7 +187,16 @@ fn apart(old: &str, new: &str) -> String {
     format!("{} -> {}", shown(old), shown(new))
 }
 
-fn set(items: &[String]) -> BTreeMap<String, String> {
+/// Exceptions by rule and path, with their reasons.
+#[must_use]
+pub fn exceptions(items: &[Exception]) -> BTreeMap<String, String> {
+    let named = |e: &Exception| format!("{} {}", e.rule, e.path.as_deref().unwrap_or("(anywhere)"));
+    items.iter().map(|item| (named(item), item.why.clone())).collect()
+}
+
+/// Names without a value.
+#[must_use]
+pub fn set(items: &[String]) -> BTreeMap<String, String> {
     items.iter().map(|item| (item.clone(), String::new())).collect()
 }
 

@@ -13,7 +13,7 @@ use crate::digest::{Digest, ImageId};
 use crate::error::Result;
 use crate::fleet::Fleet;
 use crate::fleet::generation::Generation;
-use crate::inspect::diff::{Changes, Diff};
+use crate::inspect::diff::{self, Changes, Diff, set};
 use crate::recipe::inputs::Link;
 use crate::repository::{Repository, fleet_file, lock_file, recipe_file};
 
@@ -49,7 +49,7 @@ impl State {
         match identity {
             None => Self::Absent,
             Some(Ok(identity)) => Self::Known { id: identity.id },
-            Some(Err(error)) => Self::Broken { why: said(error) },
+            Some(Err(error)) => Self::Broken { why: error.line() },
         }
     }
 
@@ -249,7 +249,6 @@ struct Facts {
 
 impl Facts {
     fn of(identity: &Identity) -> Self {
-        let set = |items: Vec<String>| items.into_iter().map(|item| (item, String::new())).collect();
         let locked = identity.links.iter().flat_map(|link| &link.lock.packages);
         let rendered = identity.links.iter().flat_map(|link| &link.rendered.files);
         let shown = |mode: u32, owner: &str, content: &[u8]| {
@@ -269,13 +268,10 @@ impl Facts {
         Self {
             packages: locked.map(|package| (package.name.clone(), package.version.clone())).collect(),
             files,
-            services: set(services(identity)),
-            ports: set(ports(identity)),
-            kernel_args: set(identity.inputs.kernel_args.clone()),
-            exceptions: exceptions(identity)
-                .into_iter()
-                .map(|it| (format!("{} {}", it.rule, it.path.as_deref().unwrap_or("(anywhere)")), it.why))
-                .collect(),
+            services: set(&services(identity)),
+            ports: set(&ports(identity)),
+            kernel_args: set(&identity.inputs.kernel_args),
+            exceptions: diff::exceptions(&exceptions(identity)),
         }
     }
 }
@@ -313,8 +309,8 @@ fn fleet(name: &str, (old, new): (&Repository, &Repository), images: &[ImageChan
     let now = match new.fleet(name) {
         Ok(fleet) => fleet,
         Err(error) => {
-            let unchanged = has(old) && old.fleet(name).is_err_and(|before| said(&before) == said(&error));
-            return if unchanged { None } else { made(Effect::Broken, "", None, vec![said(&error)]) };
+            let unchanged = has(old) && old.fleet(name).is_err_and(|before| before.line() == error.line());
+            return if unchanged { None } else { made(Effect::Broken, "", None, vec![error.line()]) };
         }
     };
     let size = now.local.as_ref().map(|_| now.size);
@@ -366,15 +362,4 @@ fn launch(before: &Fleet, now: &Fleet, (old, new): (&Repository, &Repository)) -
         found.push(format!("user data {template}"));
     }
     found
-}
-
-/// An error as one line.
-fn said(error: &crate::error::Error) -> String {
-    match error.kind() {
-        crate::error::Kind::Invalid(found) if !found.is_empty() => {
-            let lines: Vec<String> = found.iter().map(crate::diagnostic::Diagnostic::line).collect();
-            lines.join("; ")
-        }
-        _ => error.chain(),
-    }
 }

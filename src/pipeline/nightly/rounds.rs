@@ -10,7 +10,7 @@ use super::Nightly;
 use crate::atomic_write::atomic_write;
 use crate::bake::identity::Identity;
 use crate::catalog::{Catalog, Record};
-use crate::error::{Doing as _, Error, Kind, Result};
+use crate::error::{Doing as _, Error, Result};
 use crate::git::Revision;
 use crate::interrupt;
 use crate::lock::Lock;
@@ -84,7 +84,7 @@ impl<'a> Rounds<'a> {
                     }
                 }
                 Err(error) => {
-                    broken.insert(name.to_owned(), reason(&error));
+                    broken.insert(name.to_owned(), error.line());
                 }
             }
             if before.links(name).is_ok() {
@@ -172,7 +172,7 @@ impl<'a> Rounds<'a> {
             if let Err(error) = refresh.lock(image) {
                 interrupt::check()?;
                 self.night.progress.note(image, error.chain());
-                round.fail(image, reason(&error));
+                round.fail(image, error.line());
             } else if self.text(image)? != *self.texts.get(image).map_or("", String::as_str) {
                 round.changed.insert(image.clone());
             }
@@ -194,7 +194,7 @@ impl<'a> Rounds<'a> {
                     Some(parent) if waiting.contains(&parent) => later.push(image),
                     _ => match Identity::of(&repository, image, false) {
                         Ok(identity) => now.push(identity),
-                        Err(error) => round.fail(image, reason(&error)),
+                        Err(error) => round.fail(image, error.line()),
                     },
                 }
             }
@@ -211,7 +211,7 @@ impl<'a> Rounds<'a> {
                     Err(error) => {
                         interrupt::check()?;
                         self.night.progress.note(&identity.name, error.chain());
-                        round.fail(&identity.name, reason(&error));
+                        round.fail(&identity.name, error.line());
                     }
                 }
             }
@@ -302,15 +302,4 @@ fn texts(repository: &Repository) -> Result<BTreeMap<String, String>> {
         Ok((name.to_owned(), text))
     };
     repository.lock_names().map(read).collect()
-}
-
-/// Says in one line why an image failed: what is wrong in a file, where that is it.
-fn reason(error: &Error) -> String {
-    match error.kind() {
-        Kind::Invalid(found) if !found.is_empty() => {
-            let found = &found[0];
-            format!("{}:{}: {}", found.file.display(), found.line, found.message)
-        }
-        _ => error.chain(),
-    }
 }
