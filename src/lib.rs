@@ -145,3 +145,4 @@ pub mod ssh;
 pub mod store;
 pub mod table;
 pub mod vm;
+pub mod watch;
