@@ -115,6 +115,7 @@
 pub mod atomic_write;
 pub mod bake;
 pub mod catalog;
+pub mod chain;
 pub mod claim;
 pub mod cli;
 pub mod cpio;

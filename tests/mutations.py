@@ -89,10 +89,10 @@ FAULTS = [
          "let result = match self.before(action, running).await {\n            Ok(()) => self.provider.apply(action).await,\n            Err(error) => Err(ProviderError::Failed(error)),\n        };\n        if !self.journal.propose(now, Event::Intent { action: action.clone() }).await? {\n            return Ok(false);\n        }"),
     ]),
     ("the fence is ignored", [
-        ("src/fleet/journal.rs", "PutOptions::from(PutMode::Create)", "PutOptions::from(PutMode::Overwrite)"),
+        ("src/chain.rs", "PutOptions::from(PutMode::Create)", "PutOptions::from(PutMode::Overwrite)"),
     ]),
     ("whoever loses the journal goes on", [
-        ("src/fleet/journal.rs", "if !entry.event.is_command() {", "if !entry.event.is_command() && false {"),
+        ("src/chain.rs", "if !entry.event.is_command() {", "if !entry.event.is_command() && false {"),
     ]),
     ("a command of a second terminal is not taken up", [
         ("src/fleet/history.rs", "Event::Paused { reason } => self.paused = Some(reason.clone()),", "Event::Paused { .. } => {}"),

@@ -9,7 +9,8 @@ use crate::process::start_time;
 /// entries. On this host the process itself is looked at.
 const LEASE: SignedDuration = SignedDuration::from_secs(120);
 
-/// How often a roller that others may only hear of through the journal says that it lives, several times within that, so that neither a slow call nor clocks that differ by a minute make it look dead.
+/// How often who has a journal says that it lives, where others may only hear of it there: several times within that, so
+/// that neither a slow call nor clocks that differ by a minute make it look dead.
 pub(super) const HEARTBEAT: SignedDuration = SignedDuration::from_secs(20);
 
 /// Who writes.
