@@ -34,6 +34,9 @@ pub use crate::table::table;
 /// What a person calls the image that was proven before.
 const PREVIOUS: &str = "previous";
 
+/// What a person calls where the last rollout went, or goes.
+const CURRENT: &str = "current";
+
 /// One fleet as a command sees it.
 pub struct Site {
     pub name: String,
@@ -95,7 +98,8 @@ impl Site {
         self.provider.may_run(record)
     }
 
-    /// Returns where a person wants the fleet: what Git asks for, what was proven before, or a baked image.
+    /// Returns where a person wants the fleet: what Git asks for, what was proven before, where its last rollout went, or a
+    /// baked image.
     ///
     /// It is launched as the fleet file says now: that is what the provider reads, whatever was proven. Where a launch template
     /// has kept what was proven, what was before is launched as it was.
@@ -119,6 +123,18 @@ impl Site {
                         .hint("check out its commit and bake it, or name another: `rekiln images` lists them")
                 })?
             }
+            Some(CURRENT) => {
+                let target = history.target.as_ref().ok_or_else(|| {
+                    Error::invalid(format!("fleet {name} has no current image: nothing was ever rolled"))
+                        .hint(format!("`rekiln roll {name}` rolls it to what Git asks for"))
+                })?;
+                as_it_was = Some(target.clone());
+                catalog.get(target.image)?.ok_or_else(|| {
+                    let image = target.image.short();
+                    Error::failed(format!("the current image of fleet {name}, {image}, is not in the store"))
+                        .hint("check out its commit and bake it")
+                })?
+            }
             Some(image) => catalog.find(image)?,
         };
         let (image, wanted) = (record.id.short(), &self.fleet.image);
@@ -140,9 +156,24 @@ impl Site {
         Ok((target, record))
     }
 
+    /// Returns the same, with the journal as it is now.
+    pub fn target_now(&self, context: &Context, to: Option<&str>) -> Result<Target> {
+        match to {
+            None => self.target().map(|(target, _)| target),
+            Some(_) => context.block_on(async {
+                let history = self.journal("look").await?.history().clone();
+                Ok(self.target_to(to, &history).await?.0)
+            }),
+        }
+    }
+
     /// Looks at the fleet, changing nothing.
     pub async fn look(&self, context: &Context, target: &Target) -> Result<Look> {
-        let journal = self.journal("plan").await?;
+        self.look_with(context, target, &self.journal("plan").await?).await
+    }
+
+    /// Looks with a journal that was read already.
+    pub async fn look_with(&self, context: &Context, target: &Target, journal: &Journal) -> Result<Look> {
         let (history, experience) = (journal.history().clone(), Experience::of(journal.entries()));
         let census = self.provider.census().await?;
         let targets: Vec<_> = std::iter::once(target).chain(&history.proven).collect();

@@ -11,9 +11,10 @@ use crate::fleet::roll::Order;
 pub struct Args {
     /// The fleet: the name of a file in `fleets/`.
     fleet: String,
-    /// Where to: `previous` (what completed before), or a baked image of the fleet's recipe by its id or the start of
+    /// Where to: `previous` (what completed before), `current` (where the last rollout went: what is sick, too old or
+    /// unfinished is replaced, and nothing else changes), or a baked image of the fleet's recipe by its id or the start of
     /// it [default: the image that Git asks for].
-    #[arg(long, value_name = "previous|ID")]
+    #[arg(long, value_name = "previous|current|ID")]
     to: Option<String>,
     /// Why, for the journal.
     #[arg(long, default_value = "roll", value_name = "TEXT", value_parser = reason)]

@@ -38,6 +38,9 @@ pub struct Args {
     all: bool,
     #[command(flatten)]
     which: Which,
+    /// What new instances run, as for `rekiln roll` [default: the image that Git asks for].
+    #[arg(long, value_name = "previous|current|ID")]
+    to: Option<String>,
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: String,
@@ -56,7 +59,7 @@ pub struct Args {
 /// # Errors
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let Args { fleets, all, which, reason, emergency, yes } = args;
+    let Args { fleets, all, which, to, reason, emergency, yes } = args;
     if fleets.is_empty() && !all && !which.selects() {
         return Err(Error::invalid("rotate what? No fleet is named, and nothing selects instances")
             .hint("name fleets, or say `--all`, `--package`, `--image`, `--older-than` or `--touched`"));
@@ -83,7 +86,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
             context.output.line(format!("fleet {fleet} is left alone: {why}"));
             context.output.json(&serde_json::json!({ "event": "left_alone", "fleet": fleet, "why": why }));
         } else {
-            let target = part.site.target()?.0;
+            let target = part.site.target_now(context, to.as_deref())?;
             meant.push((part, target));
         }
     }

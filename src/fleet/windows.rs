@@ -12,7 +12,7 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
-pub use parse::{exception, window};
+pub use parse::{exception, window, zone};
 
 /// How far [`Windows::opens_at`] looks ahead: a year and some days, so that a window on one day of the week is found
 /// behind a year of exceptions, and a fleet file that never opens is still told from one that opens late.

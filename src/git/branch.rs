@@ -12,6 +12,10 @@ use crate::atomic_write::atomic_write;
 use crate::error::{Error, Result};
 use crate::process::Run as _;
 
+/// Seconds that talking to a remote may take: a first fetch of a large repository takes minutes, and one that never answers
+/// must hold nobody up for ever.
+const LIMIT: &str = "600";
+
 /// Checks that `branch` can be a branch's name.
 ///
 /// # Errors
@@ -253,11 +257,11 @@ pub fn remote_tip(root: &Path, remote: &str, branch: &str) -> Result<Option<Stri
     if remote.starts_with('-') {
         return Err(Error::invalid(format!("`{remote}` is no remote repository")));
     }
-    let text = bare(root).args(["ls-remote", "--", remote, &full(branch)]).run_text().map_err(asking)?;
+    let text = far(root).args(["ls-remote", "--", remote, &full(branch)]).run_text().map_err(asking)?;
     let Some(tip) = text.split_whitespace().next().map(str::to_owned) else { return Ok(None) };
     let known = || git(root).args(["cat-file", "-e", &format!("{tip}^{{commit}}")]).run().is_ok();
     if !known() {
-        let mut fetch = bare(root);
+        let mut fetch = far(root);
         // Nothing of the user's is moved: no tags, no branches of the remote, no FETCH_HEAD.
         fetch.args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=", "--", remote]);
         fetch.arg(full(branch)).run().map_err(asking)?;
@@ -269,6 +273,29 @@ pub fn remote_tip(root: &Path, remote: &str, branch: &str) -> Result<Option<Stri
         }
     }
     Ok(Some(tip))
+}
+
+/// Keeps a commit of a remote's branch, and what is before it, from being collected, under a name of our own.
+///
+/// # Errors
+/// A failing `git`.
+pub fn keep(root: &Path, branch: &str, commit: &str) -> Result<()> {
+    let name = format!("refs/rekiln/watch/{branch}");
+    git(root).args(["update-ref", "--no-deref", &name, commit]).run().map(drop)
+}
+
+/// A `git` that talks to another computer, and has a limit for it.
+fn far(root: &Path) -> Command {
+    let git = bare(root);
+    let mut limited = Command::new("timeout");
+    limited.args(["--foreground", "--kill-after=10", LIMIT]).arg(git.get_program()).args(git.get_args());
+    for (name, value) in git.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
 }
 
 /// How a push may move a remote's branch.
@@ -285,7 +312,7 @@ pub enum Push {
 /// # Errors
 /// A remote that cannot be reached, or that refuses.
 pub fn push(root: &Path, remote: &str, branch: &str, how: &Push) -> Result<()> {
-    let mut git: Command = bare(root);
+    let mut git = far(root);
     git.args(["push", "--quiet", "--no-verify", "--recurse-submodules=no", "--no-follow-tags"]);
     if let Push::Replace(seen) = how {
         let seen = seen.as_deref().unwrap_or_default();

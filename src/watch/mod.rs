@@ -11,4 +11,10 @@
 //! journal of its own, so that another watcher of the same store takes over where it stopped.
 
 pub mod alert;
+pub mod command;
+pub mod duty;
+pub mod event;
+pub mod memory;
+pub mod rule;
+pub mod schedule;
 pub mod view;

@@ -152,7 +152,10 @@ fn date(text: &str) -> Result<Date, String> {
 
 /// Reads a zone by its name in the time zone database that is part of this program: the same file means the same
 /// hours on every machine, also on one that has no database.
-fn zone(text: &str) -> Result<TimeZone, String> {
+///
+/// # Errors
+/// What is no name of a zone, with the one that was meant.
+pub fn zone(text: &str) -> Result<TimeZone, String> {
     let database = TimeZoneDatabase::bundled();
     if let Some(zone) = database.get(text).ok().filter(|zone| !zone.is_unknown()) {
         return Ok(zone);
