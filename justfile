@@ -62,10 +62,11 @@ bench-derive *ARGS:
 scale *ARGS:
     cargo bench --no-default-features --bench scale -- --noplot {{ARGS}}
 
-# Writes the JSON schemas of recipes and fleets
+# Writes the JSON schemas of recipes, fleets and playbooks
 schemas:
     cargo run --quiet -- schema recipe > docs/schema/recipe.json
     cargo run --quiet -- schema fleet > docs/schema/fleet.json
+    cargo run --quiet -- schema playbook > docs/schema/playbook.json
 
 # Writes the manual pages and shell completions below target/
 pages:

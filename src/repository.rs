@@ -1,4 +1,4 @@
-//! The repository on disk: every recipe, lock, template and fleet file, read once and checked together.
+//! The repository on disk: every recipe, lock, template, fleet file and playbook, read once and checked together.
 
 mod check;
 
@@ -9,6 +9,7 @@ use crate::diagnostic::Diagnostic;
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
+use crate::fleet::playbook::Playbook;
 use crate::lock::{self, Lock};
 use crate::pipeline::order::After;
 use crate::recipe::Recipe;
@@ -22,6 +23,7 @@ pub struct Repository {
     root: PathBuf,
     recipes: BTreeMap<String, Document<Recipe>>,
     fleets: BTreeMap<String, Document<Fleet>>,
+    playbooks: BTreeMap<String, Document<Playbook>>,
     templates: Templates,
     locks: BTreeMap<String, String>,
     found: Vec<Diagnostic>,
@@ -50,12 +52,16 @@ impl Repository {
             .into_iter()
             .map(|(name, text)| (name.clone(), Document::read(&fleet_file(&name), &text)))
             .collect();
+        let playbooks: BTreeMap<_, _> = texts(root, PLAYBOOKS, ".toml")?
+            .into_iter()
+            .map(|(name, text)| (name.clone(), Document::read(&playbook_file(&name), &text)))
+            .collect();
         let mut templates = BTreeMap::new();
         read_templates(&root.join("bootstrap"), "", &mut templates)?;
         let templates = Templates::new(templates);
         let locks = texts(root, "images", ".lock")?;
         let mut repository =
-            Self { root: root.to_owned(), recipes, fleets, templates, locks, found: Vec::new() };
+            Self { root: root.to_owned(), recipes, fleets, playbooks, templates, locks, found: Vec::new() };
         repository.found = repository.check();
         Ok(repository)
     }
@@ -89,6 +95,11 @@ impl Repository {
     /// Returns the names of all fleets.
     pub fn fleet_names(&self) -> impl Iterator<Item = &str> {
         self.fleets.keys().map(String::as_str)
+    }
+
+    /// Returns the names of all playbooks, whether a fleet's rule has them or not.
+    pub fn playbook_names(&self) -> impl Iterator<Item = &str> {
+        self.playbooks.keys().map(String::as_str)
     }
 
     /// Returns the names of all locks, whether there is a recipe or not.
@@ -126,6 +137,19 @@ impl Repository {
             .value
             .as_ref()
             .ok_or_else(|| Error::invalid(format!("{} is not a fleet", document.file.display())))
+    }
+
+    /// Returns the playbook `name`.
+    ///
+    /// # Errors
+    /// No such playbook, or findings in its file.
+    pub fn playbook(&self, name: &str) -> Result<&Playbook> {
+        let document = self.playbooks.get(name).ok_or_else(|| no_such("playbook", name, &self.playbooks))?;
+        self.refuse(|file| file == document.file)?;
+        document
+            .value
+            .as_ref()
+            .ok_or_else(|| Error::invalid(format!("{} is not a playbook", document.file.display())))
     }
 
     /// Returns after which others each fleet is rolled; of one whose file is not understood, nothing is known.
@@ -253,6 +277,15 @@ pub fn lock_file(name: &str) -> PathBuf {
 #[must_use]
 pub fn fleet_file(name: &str) -> PathBuf {
     Path::new("fleets").join(format!("{name}.toml"))
+}
+
+/// The folder of playbooks in a repository.
+const PLAYBOOKS: &str = "fleets/playbooks";
+
+/// Returns where the playbook `name` lies in a repository.
+#[must_use]
+pub fn playbook_file(name: &str) -> PathBuf {
+    Path::new(PLAYBOOKS).join(format!("{name}.toml"))
 }
 
 fn no_such<T>(what: &str, name: &str, all: &BTreeMap<String, T>) -> Error {

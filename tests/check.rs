@@ -480,6 +480,7 @@ fn generated_texts() {
     for (args, part) in [
         (&["schema", "recipe"][..], "\"packages\""),
         (&["schema", "fleet"], "\"unavailable\""),
+        (&["schema", "playbook"], "\"resolved\""),
         (&["completions", "bash"], "_rekiln"),
         (&["man"], ".TH rekiln"),
     ] {

@@ -13,7 +13,7 @@ fn text(name: &str) -> String {
 
 #[test]
 fn schemas_are_current() {
-    for of in ["recipe", "fleet"] {
+    for of in ["recipe", "fleet", "playbook"] {
         let output =
             Command::new(env!("CARGO_BIN_EXE_rekiln")).args(["schema", of]).output().expect("rekiln starts");
         let made = String::from_utf8_lossy(&output.stdout);

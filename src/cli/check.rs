@@ -24,11 +24,15 @@ pub fn run(context: &Context, _args: Args) -> Result<u8> {
         return Err(Error::diagnostics(repository.found().to_vec()));
     }
     let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    context.output.line(format!(
-        "{}, {} and {} are fine",
+    let mut all = vec![
         counted(repository.recipe_names().count(), "recipe"),
         counted(repository.templates().names().count(), "template"),
         counted(repository.fleet_names().count(), "fleet"),
-    ));
+    ];
+    // Most repositories have none.
+    let playbooks = repository.playbook_names().count();
+    all.extend((playbooks > 0).then(|| counted(playbooks, "playbook")));
+    let last = all.pop().unwrap_or_default();
+    context.output.line(format!("{} and {last} are fine", all.join(", ")));
     Ok(0)
 }

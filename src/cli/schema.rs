@@ -5,6 +5,7 @@ use schemars::schema_for;
 use super::Context;
 use crate::error::{Doing as _, Result};
 use crate::fleet::Fleet;
+use crate::fleet::playbook::Playbook;
 use crate::recipe::Recipe;
 
 /// Arguments of `rekiln schema`.
@@ -22,6 +23,8 @@ enum Of {
     Recipe,
     /// `fleets/<name>.toml`
     Fleet,
+    /// `fleets/playbooks/<name>.toml`
+    Playbook,
 }
 
 /// Runs the command and returns the exit code.
@@ -33,6 +36,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let schema = match of {
         Of::Recipe => schema_for!(Recipe),
         Of::Fleet => schema_for!(Fleet),
+        Of::Playbook => schema_for!(Playbook),
     };
     if context.output.is_json() {
         context.output.json(&schema);

@@ -2,19 +2,14 @@
 
 mod prometheus;
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 
-use super::outside::{request, run};
+use super::outside::filling::{ADDRESS, ID};
+use super::outside::{Filling, request, run};
 use super::surroundings::Reading;
 use super::{Gate, Prometheus};
 use crate::error::{Error, Result};
 use crate::notation;
-
-/// What stands for an instance's address in a gate's command, URL or query.
-pub const ADDRESS: &str = "{address}";
-/// What stands for an instance's id there.
-pub const ID: &str = "{id}";
 
 /// How many characters of a line that is no number are shown: enough to see what it is instead.
 const SHOWN: usize = 80;
@@ -54,14 +49,14 @@ pub fn threshold(gate: &Gate, samples: &[f64]) -> Result<Reading, String> {
 /// # Errors
 /// Whatever running or asking returns; a placeholder with nothing to fill in; an answer with anything but numbers.
 pub fn measure(gate: &Gate, address: Option<SocketAddr>, id: Option<&str>) -> Result<Vec<f64>> {
-    let filling = Filling { address, id };
+    let filling = Filling::new(
+        vec![(ADDRESS, address.map(|address| address.to_string().into())), (ID, id.map(Into::into))],
+        "only a gate with `compare` measures instances; one that just began may have no address",
+    );
     let measured = || {
         let limit = notation::duration(&gate.timeout).map_err(Error::invalid)?;
         match (&gate.command, &gate.http, &gate.prometheus) {
-            (Some(command), None, None) => {
-                let command = command.iter().map(|word| filling.fill(word).map(Cow::into_owned));
-                numbers(&run(&command.collect::<Result<Vec<_>>>()?, b"", limit)?)
-            }
+            (Some(command), None, None) => numbers(&run(&filling.fill_words(command)?, b"", limit)?),
             (None, Some(url), None) => numbers(&request(&filling.fill(url)?, None, limit)?),
             (None, None, Some(Prometheus { server, query })) => {
                 prometheus::query(&filling.fill(server)?, &filling.fill(query)?, limit)
@@ -69,34 +64,10 @@ pub fn measure(gate: &Gate, address: Option<SocketAddr>, id: Option<&str>) -> Re
             _ => Err(Error::invalid("it has not exactly one of `command`, `http` and `prometheus`")),
         }
     };
-    measured().map_err(|error| error.during(format!("measuring gate {}{}", gate.name, filling.of())))
-}
-
-/// The instance that is measured, if it is one.
-struct Filling<'a> {
-    address: Option<SocketAddr>,
-    id: Option<&'a str>,
-}
-
-impl Filling<'_> {
-    fn fill<'t>(&self, text: &'t str) -> Result<Cow<'t, str>> {
-        let mut text = Cow::Borrowed(text);
-        let address = self.address.map(|address| address.to_string());
-        for (placeholder, value) in [(ADDRESS, address.as_deref()), (ID, self.id)] {
-            if text.contains(placeholder) {
-                let value = value.ok_or_else(|| {
-                    Error::failed(format!("there is nothing to fill in for `{placeholder}`"))
-                        .hint("only a gate with `compare` measures instances; one that just began may have no address")
-                })?;
-                text = text.replace(placeholder, value).into();
-            }
-        }
-        Ok(text)
-    }
-
-    fn of(&self) -> String {
-        self.id.map_or_else(String::new, |id| format!(" of {id}"))
-    }
+    measured().map_err(|error| {
+        let of = id.map_or_else(String::new, |id| format!(" of {id}"));
+        error.during(format!("measuring gate {}{of}", gate.name))
+    })
 }
 
 /// Reads numbers, one a line; blank lines count for nothing.

@@ -1,5 +1,6 @@
 //! What a person wanted of a fleet, what was seen of it, and what to do next.
 
+pub mod alert;
 pub mod audit;
 pub mod breaker;
 pub mod census;
@@ -17,6 +18,7 @@ pub mod moment;
 pub mod notify;
 pub mod outside;
 pub mod plan;
+pub mod playbook;
 pub mod policy;
 pub mod replay;
 pub mod roll;
@@ -31,6 +33,8 @@ pub mod windows;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use alert::Alert;
 
 use crate::error::{Error, Result};
 
@@ -72,6 +76,9 @@ pub struct Fleet {
     /// Who is told of what is worth a person's attention.
     #[serde(default, rename = "notify")]
     pub notify: Vec<Notify>,
+    /// Which alerts of others are answered, and how; by `rekiln watch` only.
+    #[serde(default, rename = "alert", skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<Alert>,
 }
 
 impl Fleet {

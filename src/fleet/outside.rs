@@ -1,14 +1,16 @@
-//! Do: the one way in which gates, hooks and notifications reach something outside: a program, or an URL.
+//! Do: the one way in which gates, hooks, notifications and playbooks reach something outside: a program, or an URL.
 //!
 //! Both have a limit and leave nothing behind. An URL may be a secret (a webhook's is), so errors have it only as
 //! [`Url`] shows it, and it is in no list of processes.
 
+pub mod filling;
 mod program;
 mod request;
 #[cfg(test)]
-pub(super) mod server;
+pub(crate) mod server;
 mod url;
 
+pub use filling::Filling;
 pub use program::run;
 pub use request::{Answer, ask, request};
 pub use url::Url;

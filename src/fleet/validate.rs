@@ -1,11 +1,15 @@
 //! What a fleet file means, checked as far as the file itself and the recipes' names tell.
 
+mod alert;
 mod outside;
 mod pace;
 mod place;
+mod playbook;
 mod specification;
 
 use std::collections::BTreeSet;
+
+pub use playbook::playbook;
 
 use super::{Fleet, HealthHttp, Share};
 use crate::catalog::provenance::PublicKey;
@@ -50,6 +54,7 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
         });
     }
     found.extend(outside::check(document, fleet));
+    found.extend(alert::check(document, fleet));
     found
 }
 

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{Repository, recipe_file};
+use jiff::SignedDuration;
+
+use super::{Repository, playbook_file, recipe_file};
 use crate::diagnostic::{Diagnostic, nearest};
+use crate::fleet::moment::lasting;
 use crate::fleet::specification::{any_image, too_large, vars};
-use crate::fleet::{self, Fleet};
+use crate::fleet::{self, Alert, Fleet};
 use crate::notation;
 use crate::pipeline::order::circle;
 use crate::recipe::Recipe;
@@ -34,6 +37,12 @@ impl Repository {
             found.extend(self.check_fleet_ports(document));
             found.extend(self.check_user_data(name, document));
             found.extend(self.check_order(name, document));
+            found.extend(self.check_playbooks(document));
+        }
+        for (name, document) in &self.playbooks {
+            found.extend(bad_name(name, &document.file));
+            found.extend(document.found.iter().cloned());
+            found.extend(fleet::validate::playbook(document));
         }
         let key = |found: &Diagnostic| (found.file.clone(), found.line, found.column, found.message.clone());
         found.sort_by_key(key);
@@ -122,6 +131,37 @@ impl Repository {
             found.push(document.at("/after", format!("the fleet is rolled after itself: {circle}")));
         }
         found
+    }
+
+    /// Checks that the playbooks of a fleet's rules exist, and that each has the time that it may take.
+    fn check_playbooks(&self, document: &Document<Fleet>) -> Vec<Diagnostic> {
+        let rules = document.value.iter().flat_map(|fleet| &fleet.alerts).enumerate();
+        let check = |(at, rule): (usize, &Alert)| {
+            let name = rule.playbook.as_ref()?;
+            let Some(playbook) = self.playbooks.get(name) else {
+                let found = document.at(
+                    &format!("/alert/{at}/playbook"),
+                    format!("there is no playbook `{}`", playbook_file(name).display()),
+                );
+                return Some(match nearest(name, self.playbooks.keys().map(String::as_str)) {
+                    Some(meant) => found.help(format!("did you mean `{meant}`?")),
+                    None => found,
+                });
+            };
+            // What cannot be read is a finding of its own.
+            let longest = playbook.value.as_ref()?.longest().ok()?;
+            let within = rule.within().ok()?;
+            let shown = |time| lasting(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX));
+            (within < longest).then(|| {
+                let message = format!(
+                    "{} is less than the steps of `{name}` may take in all, {}: the instance would be replaced in the middle",
+                    shown(within),
+                    shown(longest)
+                );
+                document.at(&format!("/alert/{at}/within"), message)
+            })
+        };
+        rules.filter_map(check).collect()
     }
 
     /// Checks that the user data of a fleet's instances are a template that renders to something that EC2 takes.

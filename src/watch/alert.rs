@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// The label that is an alert's name, and with which it is never one of [`Heard::labels`]: Alertmanager's.
+pub const NAME_LABEL: &str = "alertname";
+
 /// What someone outside says of something that is not well, or is again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heard {

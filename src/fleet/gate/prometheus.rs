@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::{Doing as _, Error, Result};
+use crate::fleet::outside::filling::encoded;
 use crate::fleet::outside::{Url, ask};
 
 /// Asks `server` for `query` as of now and returns the numbers of the answer. `NaN`, which is its word for a division
@@ -14,7 +15,7 @@ use crate::fleet::outside::{Url, ask};
 /// # Errors
 /// Whatever asking returns; what the server says is wrong with the query; an answer with anything but numbers.
 pub fn query(server: &str, query: &str, limit: Duration) -> Result<Vec<f64>> {
-    let url = format!("{}/api/v1/query?query={}", server.trim_end_matches('/'), encoded(query));
+    let url = format!("{}/api/v1/query?query={}", server.trim_end_matches('/'), encoded(query, b""));
     let url = Url::resolve(&url)?;
     let answer = ask(&url, None, limit)?;
     let response = serde_json::from_str(&answer.body);
@@ -28,15 +29,6 @@ pub fn query(server: &str, query: &str, limit: Duration) -> Result<Vec<f64>> {
         Response::Error { .. } => Ok(Vec::new()),
     };
     numbers().map_err(|error| error.during(format!("the answer of {url}")))
-}
-
-/// Encodes a text for the query of an URL: everything but what RFC 3986 calls unreserved.
-fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(byte).collect()
 }
 
 /// An answer; what else is in it is for others.

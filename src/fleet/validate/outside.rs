@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::diagnostic::Diagnostic;
-use crate::fleet::gate::{ADDRESS, ID};
 use crate::fleet::outside::Url;
+use crate::fleet::outside::filling::{ADDRESS, ID};
 use crate::fleet::{Fleet, Gate, Hook};
 use crate::notation;
 use crate::recipe::document::Document;
@@ -14,7 +14,7 @@ const LEAST_COMPARED: u32 = 8;
 
 /// Checks the gates, hooks and notifications of a fleet file.
 pub fn check(document: &Document<Fleet>, fleet: &Fleet) -> Vec<Diagnostic> {
-    let mut found = Findings(Vec::new());
+    let mut found = Findings::default();
     let mut names = BTreeSet::new();
     for (at, gate) in fleet.gates.iter().enumerate() {
         let place = format!("/gate/{at}");
@@ -29,18 +29,32 @@ pub fn check(document: &Document<Fleet>, fleet: &Fleet) -> Vec<Diagnostic> {
     for (at, notify) in fleet.notify.iter().enumerate() {
         found.ask(format!("/notify/{at}/webhook"), Url::check(&notify.webhook));
     }
-    found.0.into_iter().map(|(pointer, message)| document.at(&pointer, message)).collect()
+    found.of(document)
 }
 
 /// What is wrong, by JSON pointer.
-struct Findings(Vec<(String, String)>);
+#[derive(Debug, Default)]
+pub(super) struct Findings(Vec<(String, String)>);
 
 impl Findings {
-    fn say(&mut self, pointer: String, message: impl Into<String>) {
+    /// Returns what is wrong with a document, with its places; what was probably meant becomes a finding's help.
+    pub(super) fn of<T>(self, document: &Document<T>) -> Vec<Diagnostic> {
+        let found = self.0.into_iter();
+        found
+            .map(|(pointer, message)| match message.split_once(": did you mean ") {
+                Some((message, meant)) => {
+                    document.at(&pointer, message).help(format!("did you mean {meant}"))
+                }
+                None => document.at(&pointer, message),
+            })
+            .collect()
+    }
+
+    pub(super) fn say(&mut self, pointer: String, message: impl Into<String>) {
         self.0.push((pointer, message.into()));
     }
 
-    fn ask<T>(&mut self, pointer: String, result: Result<T, String>) -> Option<T> {
+    pub(super) fn ask<T>(&mut self, pointer: String, result: Result<T, String>) -> Option<T> {
         result.map_err(|why| self.say(pointer, why)).ok()
     }
 
@@ -118,7 +132,7 @@ impl Findings {
         self.timeout(place, &hook.timeout);
     }
 
-    fn exactly_one(&mut self, place: &str, what: &str, kinds: &[(&str, bool)]) {
+    pub(super) fn exactly_one(&mut self, place: &str, what: &str, kinds: &[(&str, bool)]) {
         let list = |kinds: Vec<&str>| format!("`{}`", kinds.join("`, `"));
         let written: Vec<_> = kinds.iter().filter(|(_, written)| *written).map(|(kind, _)| *kind).collect();
         if written.len() != 1 {
@@ -128,21 +142,26 @@ impl Findings {
         }
     }
 
-    fn command(&mut self, place: &str, command: Option<&[String]>) {
+    pub(super) fn command(&mut self, place: &str, command: Option<&[String]>) {
         if command.is_some_and(|command| command.first().is_none_or(String::is_empty)) {
             self.say(format!("{place}/command"), "a command begins with a program");
         }
     }
 
-    fn url(&mut self, pointer: String, url: Option<&str>) {
+    pub(super) fn url(&mut self, pointer: String, url: Option<&str>) {
         self.ask(pointer, url.map_or(Ok(()), Url::check));
     }
 
     fn timeout(&mut self, place: &str, timeout: &str) {
-        let timeout = notation::duration(timeout).and_then(|timeout| {
-            if timeout.is_zero() { Err("0 is no time for anything".to_owned()) } else { Ok(timeout) }
+        self.some_time(format!("{place}/timeout"), timeout);
+    }
+
+    /// Checks a time that may not be 0.
+    pub(super) fn some_time(&mut self, pointer: String, text: &str) {
+        let time = notation::duration(text).and_then(|time| {
+            if time.is_zero() { Err("0 is no time for anything".to_owned()) } else { Ok(time) }
         });
-        self.ask(format!("{place}/timeout"), timeout);
+        self.ask(pointer, time);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::fleet::{Fleet, Local, Share, Zones};
 use crate::notation;
 
 /// Longer than anyone waits for anything in a fleet; and far from where sums of times overflow.
-const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
+pub(super) const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
 
 /// Checks `[roll]`, `[replace]` and the zones of a fleet file.
 pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
