@@ -6,6 +6,8 @@ pub mod signature;
 use std::path::Path;
 use std::process::Command;
 
+use jiff::Timestamp;
+
 use crate::error::{Error, Result};
 use crate::process::Run as _;
 
@@ -50,6 +52,16 @@ pub fn remote(root: &Path, name: &str) -> Option<String> {
     let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
     let host = host.rsplit('@').next().unwrap_or(host);
     Some(format!("{scheme}://{host}{}", path.map(|path| format!("/{path}")).unwrap_or_default()))
+}
+
+/// Returns the first line of a commit's message, and when it was made; nothing when it is not known.
+#[must_use]
+pub fn about(root: &Path, commit: &str) -> Option<(String, Option<Timestamp>)> {
+    let text =
+        git(root).args(["show", "--no-patch", "--format=%ct %s", "--end-of-options", commit]).run_text();
+    let text = text.ok()?;
+    let (at, subject) = text.lines().next()?.split_once(' ')?;
+    Some((subject.to_owned(), at.parse().ok().and_then(|at| Timestamp::from_second(at).ok())))
 }
 
 /// Tells whether the repository at `root` knows a commit by this name.

@@ -98,7 +98,7 @@ fn ended(tree: &Tree, signer: Option<&str>, work: &Work, code: u8) -> serde_json
 
 impl Context {
     /// Returns a context of the same store and output in which the repository is that of a commit.
-    fn of(&self, tree: &Tree) -> Self {
+    pub(super) fn of(&self, tree: &Tree) -> Self {
         Self {
             repo: tree.dir().to_owned(),
             store_url: self.store_url.clone(),

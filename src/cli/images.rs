@@ -77,7 +77,7 @@ fn commit(record: &Record) -> String {
 }
 
 /// Says in a word whether a fleet may run it.
-fn verdict(record: &Record) -> &'static str {
+pub(super) fn verdict(record: &Record) -> &'static str {
     match &record.verdict {
         _ if record.debug => "debug",
         None => "not booted",

@@ -55,6 +55,7 @@ mod simulate;
 pub mod status;
 #[cfg(feature = "aws")]
 pub mod verify_ami;
+mod watch;
 mod wrap;
 
 pub use output::Output;
@@ -115,6 +116,12 @@ enum Command {
     Plan(plan::Args),
     /// Carries out a merge: bakes and publishes what a commit changes, and rolls the fleets that it touches.
     Apply(apply::Args),
+    /// Follows a branch as a service: carries out each commit, looks for updates, keeps fleets as they should be, answers alerts.
+    ///
+    /// Each of these is the command that a person would run, in a process of its own. Its page, its metrics and its webhooks
+    /// are on `--listen`. Of several that watch the same branch with the same store, one leads; when it dies, another one goes
+    /// on where it stopped.
+    Watch(watch::Args),
     /// Rolls a fleet to the image that Git asks for, or to another one.
     Roll(roll::Args),
     /// Replaces instances although nothing changed.
@@ -208,6 +215,14 @@ impl Context {
     /// # Errors
     /// What the work returns, or that the runtime could not start.
     pub fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.handle()?.block_on(work)
+    }
+
+    /// Returns what asynchronous work is started on.
+    ///
+    /// # Errors
+    /// The runtime could not start.
+    pub fn handle(&self) -> Result<&tokio::runtime::Handle> {
         let runtime = if let Some(runtime) = self.runtime.get() {
             runtime
         } else {
@@ -216,7 +231,7 @@ impl Context {
             // Another thread may have been first; then this one's is dropped.
             self.runtime.get_or_init(|| made)
         };
-        runtime.block_on(work)
+        Ok(runtime.handle())
     }
 }
 
@@ -270,6 +285,7 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Sign(args) => sign::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
         Command::Apply(args) => apply::run(&context, args),
+        Command::Watch(args) => watch::run(&context, args),
         Command::Roll(args) => roll::run(&context, args),
         Command::Rotate(args) => rotate::run(&context, args),
         Command::Simulate(args) => simulate::run(&context, args),

@@ -12,6 +12,7 @@ use crate::fleet::moment::lasting;
 use crate::fleet::plan::Standing;
 use crate::provider::Provider as _;
 use rollout::Rollout;
+pub(super) use rollout::state;
 
 /// Arguments of `rekiln status`.
 #[derive(Debug, clap::Args)]
@@ -108,6 +109,6 @@ fn rows(census: &Census, standings: &[(Standing, String)]) -> Vec<Vec<String>> {
 }
 
 /// The word that the JSON has too.
-fn word(value: impl serde::Serialize) -> String {
+pub(super) fn word(value: impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default()
 }

@@ -56,7 +56,8 @@ impl States {
     }
 
     /// Those that are not as they should be, each with its word; none that is 0.
-    fn words(self) -> Vec<String> {
+    #[must_use]
+    pub fn words(self) -> Vec<String> {
         [
             (self.starting, "starting"),
             (self.draining, "draining"),

@@ -62,6 +62,12 @@ impl Stop {
         self.asked.load(Ordering::SeqCst)
     }
 
+    /// Returns what is set when someone asks, for work that is no process.
+    #[must_use]
+    pub fn flag(&self) -> &AtomicBool {
+        &self.asked
+    }
+
     /// Knows the child from now on, and asks it at once where that was before it was there.
     fn of(&self, child: &Child) {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);

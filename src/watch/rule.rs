@@ -1,6 +1,9 @@
-//! What a fleet does about an alert, put together from its file and the playbook that it names.
+//! Decide: what a fleet does about an alert, put together from its file and the playbook that it names.
 
 use jiff::SignedDuration;
+
+use crate::fleet::Alert;
+use crate::fleet::playbook::{Kind, Playbook};
 
 /// A rule as decisions need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,4 +18,26 @@ pub struct Rule {
     pub steps: usize,
     /// Whether the instance is replaced after the last step, whatever time is left.
     pub rotates: bool,
+}
+
+impl Rule {
+    /// Puts a rule together with its playbook, if it has one.
+    ///
+    /// # Errors
+    /// What a file says that is not valid.
+    pub fn of(alert: &Alert, playbook: Option<&Playbook>) -> Result<Self, String> {
+        let kinds = playbook.iter().flat_map(|playbook| &playbook.steps).map(|step| step.kind());
+        let kinds = kinds.collect::<Result<Vec<_>, _>>()?;
+        let rotates = kinds.last() == Some(&Kind::Rotate);
+        let labels: Vec<String> =
+            alert.labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        Ok(Self {
+            name: format!("{}{labels}", alert.name),
+            within: alert.within()?.try_into().map_err(|_| "`within` is too long".to_owned())?,
+            limit: usize::try_from(alert.limit()?).unwrap_or(usize::MAX),
+            steps: kinds.len() - usize::from(rotates),
+            rotates,
+        })
+    }
 }

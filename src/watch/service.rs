@@ -15,10 +15,10 @@
 mod hear;
 mod show;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
@@ -146,10 +146,6 @@ pub struct Service<'env, H> {
     begun: u64,
     counts: Counts,
     stopping: bool,
-    /// The census of each fleet, for who carries out steps.
-    last: Arc<RwLock<BTreeMap<String, crate::fleet::census::Census>>>,
-    /// What it said last, for the page: also what no journal has.
-    recent: VecDeque<super::view::Line>,
 }
 
 /// What runs a service's threads.
@@ -193,8 +189,6 @@ impl<'env, H: Hands> Service<'env, H> {
             begun: 0,
             counts: Counts::default(),
             stopping: false,
-            last: Arc::default(),
-            recent: VecDeque::new(),
         }
     }
 
@@ -284,9 +278,6 @@ impl<'env, H: Hands> Service<'env, H> {
                     round.waiting = None;
                     self.looking.next = Instant::now();
                 }
-                let seen = round.fleets.iter();
-                let seen = seen.filter_map(|(name, of)| Some((name.clone(), of.census.clone()?))).collect();
-                *self.last.write().unwrap_or_else(PoisonError::into_inner) = seen;
                 (self.fleets, self.waiting, self.images) = (round.fleets, round.waiting, round.images);
             }
             Err(error) => self.complain(&error),

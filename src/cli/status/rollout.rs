@@ -109,7 +109,7 @@ impl Rollout {
             };
             Ok((quarantined, Failures::new(&places).list().await?))
         })?;
-        let (state, reason) = Self::state(history);
+        let (state, reason) = state(history);
         Ok(Self {
             target: target.map(|target| target.image),
             state,
@@ -129,16 +129,6 @@ impl Rollout {
             standings,
             policy,
         })
-    }
-
-    fn state(history: &History) -> (Option<&'static str>, Option<String>) {
-        match (&history.halted, &history.cancelled) {
-            _ if history.target.is_none() => (None, None),
-            _ if history.completed => (Some("completed"), None),
-            (Some(reason), _) => (Some("halted"), Some(reason.clone())),
-            (_, Some(reason)) => (Some("cancelled"), Some(reason.clone())),
-            _ => (Some("rolling"), history.retreat.as_ref().map(|retreat| retreat.reason.clone())),
-        }
     }
 
     /// Says all of it that is out of the ordinary.
@@ -203,5 +193,16 @@ impl Rollout {
             None => format!("but nobody works at it; `rekiln roll {fleet}` goes on"),
         };
         format!("{what}{wave}, {who}")
+    }
+}
+
+/// Says what a fleet's last rollout is, in a word, and why.
+pub fn state(history: &History) -> (Option<&'static str>, Option<String>) {
+    match (&history.halted, &history.cancelled) {
+        _ if history.target.is_none() => (None, None),
+        _ if history.completed => (Some("completed"), None),
+        (Some(reason), _) => (Some("halted"), Some(reason.clone())),
+        (_, Some(reason)) => (Some("cancelled"), Some(reason.clone())),
+        _ => (Some("rolling"), history.retreat.as_ref().map(|retreat| retreat.reason.clone())),
     }
 }

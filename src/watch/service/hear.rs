@@ -1,7 +1,7 @@
 //! What comes in from outside.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -14,6 +14,10 @@ use super::Service;
 use crate::error::Result;
 use crate::fleet::alert::instance;
 use crate::fleet::census::InstanceId;
+use crate::fleet::outside::request;
+
+/// How long SNS may take to confirm a subscription; whoever asked waits half a minute.
+const CONFIRMING: Duration = Duration::from_secs(20);
 
 /// What an alert means here.
 struct Meaning {
@@ -34,7 +38,7 @@ impl<H: Hands> Service<'_, H> {
             Incoming::CloudWatch(body) => match alert::cloudwatch(&body) {
                 Ok(Aws::Heard(heard)) => self.take_alerts(Ok(heard)),
                 Ok(Aws::Nothing(why)) => Answer::Taken(why),
-                Ok(Aws::Confirm(url)) => self.confirm(url),
+                Ok(Aws::Confirm(url)) => return confirm(url, answer),
                 Err(error) => Answer::Refused(error.chain()),
             },
         };
@@ -102,7 +106,11 @@ impl<H: Hands> Service<'_, H> {
         let now = Timestamp::now();
         let written = self.runtime.block_on(async {
             // Whoever leads goes on leading; whoever does not only says what it heard.
-            if self.leads { journal.record(now, event.clone()).await } else { journal.command(now, event.clone()).await }
+            if self.leads {
+                journal.record(now, event.clone()).await
+            } else {
+                journal.command(now, event.clone()).await
+            }
         });
         match written {
             Ok(()) => {
@@ -124,14 +132,17 @@ impl<H: Hands> Service<'_, H> {
             }
         }
     }
+}
 
-    /// Confirms that a topic of SNS may send here. The URL is one of SNS, whoever sent it.
-    fn confirm(&self, url: String) -> Answer {
-        match crate::fleet::outside::request(&url, None, super::CONFIRMING) {
+/// Confirms that a topic of SNS may send here. The URL is one of SNS, whoever sent it; it may take its time.
+fn confirm(url: String, answer: tokio::sync::oneshot::Sender<Answer>) {
+    std::thread::spawn(move || {
+        let said = match request(&url, None, CONFIRMING) {
             Ok(_) => Answer::Taken("the subscription is confirmed".to_owned()),
             Err(error) => Answer::NotNow(error.chain()),
-        }
-    }
+        };
+        let _ = answer.send(said);
+    });
 }
 
 /// Finds the rules of a fleet that an alert is for. An alert that names an instance which the fleet does not have is none.

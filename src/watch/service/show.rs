@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::super::event::{Event, Journal};
+use super::super::event::Event;
 use super::super::hands::Hands;
 use super::super::memory::{Memory, Tried};
-use super::super::view::{Case, Commit, Git, Job, Lead, Line, Nightly, View};
-use super::{Service, told};
+use super::super::view::{Case, Commit, Counts, Git, Job, Lead, Line, Nightly, View};
+use super::{Service, Settings, told};
 use crate::chain::Writer;
 use crate::error::Error;
 use crate::pipeline::tree::short;
@@ -16,8 +16,35 @@ use crate::pipeline::tree::short;
 /// How many entries of journals are shown.
 const LINES: usize = 60;
 
-/// How many lines of what was said are kept besides journals.
-const SAID: usize = 60;
+impl View {
+    /// What is to be seen before anything was.
+    #[must_use]
+    pub fn before(settings: &Settings) -> Self {
+        let now = Timestamp::now();
+        Self {
+            at: now,
+            started: now,
+            remote: settings.remote.clone(),
+            branch: settings.branch.clone(),
+            lead: Lead { mine: false, leader: None, since: None },
+            git: Git {
+                head: None,
+                applied: None,
+                state: "it has just started".to_owned(),
+                bad: false,
+                fetched: None,
+                trouble: None,
+            },
+            nightly: None,
+            fleets: Vec::new(),
+            jobs: Vec::new(),
+            cases: Vec::new(),
+            images: Vec::new(),
+            lines: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+}
 
 impl<H: Hands> Service<'_, H> {
     /// Puts together what is to be seen.
