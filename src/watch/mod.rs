@@ -11,4 +11,5 @@
 //! journal of its own, so that another watcher of the same store takes over where it stopped.
 
 pub mod alert;
+pub mod step;
 pub mod view;
