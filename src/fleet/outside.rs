@@ -13,7 +13,7 @@ mod url;
 pub use filling::Filling;
 pub use program::run;
 pub use request::{Answer, ask, request};
-pub use url::Url;
+pub use url::{Url, without_secrets};
 
 /// The most that an answer may have, in bytes: numbers, one a line, or a Prometheus answer with thousands of series.
 const LARGEST: usize = 1 << 20;

@@ -18,5 +18,6 @@ pub mod hands;
 pub mod memory;
 pub mod rule;
 pub mod schedule;
-//pub mod service;
+pub mod service;
+pub mod step;
 pub mod view;

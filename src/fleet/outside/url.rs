@@ -105,6 +105,29 @@ fn authority(url: &str) -> Option<(&str, &str)> {
     (!host.is_empty() && !host.starts_with(':')).then_some((scheme, host))
 }
 
+/// Leaves of each URL in a text what [`Url`] shows of one: scheme and host. Commands have URLs among their words, and their
+/// programs print them.
+#[must_use]
+pub fn without_secrets(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + "://".len());
+        let end = after
+            .find(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | '<' | '>'))
+            .unwrap_or(after.len());
+        let authority = after[..end].split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        shown.push_str(before);
+        shown.push_str(host);
+        if authority.len() < end {
+            shown.push_str("/…");
+        }
+        rest = &after[end..];
+    }
+    shown + rest
+}
+
 fn up_to_host(url: &str) -> Option<String> {
     authority(url).map(|(scheme, host)| format!("{scheme}://{host}"))
 }
@@ -154,6 +177,22 @@ mod tests {
         ] {
             let error = Url::resolve_with(text, variables).expect_err(text).chain();
             assert!(error.contains(expected) && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn urls_in_texts() {
+        for (text, shown) in [
+            ("", ""),
+            ("no URL: here //", "no URL: here //"),
+            ("http://h", "http://h"),
+            ("`curl -d x https://u:secret@h:1/secret?q#f` ended", "`curl -d x https://h:1/…` ended"),
+            ("a 'http://h?secret' and\nredis://:secret@r/0\n", "a 'http://h/…' and\nredis://r/…\n"),
+            ("--url=http://u:secret@h", "--url=http://h"),
+            ("http://secret@h/http://secret@h/secret", "http://h/…"),
+            ("://", "://"),
+        ] {
+            assert_eq!(without_secrets(text), shown);
         }
     }
 
