@@ -11,4 +11,8 @@
 //! journal of its own, so that another watcher of the same store takes over where it stopped.
 
 pub mod alert;
+pub mod metrics;
+pub mod page;
+pub mod secret;
+pub mod server;
 pub mod view;
