@@ -35,3 +35,4 @@ mod simulation;
 #[cfg(feature = "ssh")]
 mod ssh;
 mod view;
+mod watch_page;
