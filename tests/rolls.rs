@@ -14,4 +14,5 @@ mod rivals;
 mod same;
 mod spec;
 pub mod stage;
+mod watched;
 mod whole;

@@ -286,7 +286,7 @@ impl<'env, H: Hands> Service<'env, H> {
 
     /// A job ended: writes so, and lets what it changed be looked at again.
     fn end(&mut self, number: u64, end: Result<End>) {
-        let Some(Running { job, .. }) = self.running.remove(&number) else { return };
+        let Some(Running { job, stop, .. }) = self.running.remove(&number) else { return };
         let End { code, why } =
             end.unwrap_or_else(|error| End { code: error.exit_code(), why: Some(error.chain()) });
         self.stale = Timestamp::now();
@@ -300,7 +300,9 @@ impl<'env, H: Hands> Service<'env, H> {
         if code == 0 && matches!(job, Job::Replace { .. }) {
             self.counts.replaced += 1;
         }
-        if self.leads {
+        // One that was stopped has not failed: whoever leads next begins it again.
+        let stopped = code != 0 && stop.asked();
+        if self.leads && !stopped {
             self.record(Event::Ended { job, code, why });
         }
     }

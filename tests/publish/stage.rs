@@ -371,6 +371,11 @@ pub struct Started {
 }
 
 impl Started {
+    /// What it has printed so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.out).expect("UTF-8")
+    }
+
     pub fn end(&mut self) -> Ended {
         let begun = Instant::now();
         let status = loop {

@@ -14,14 +14,14 @@ const ORDER: [(&str, &str); 3] =
     [("api", ""), ("web", "after = [\"api\"]\n"), ("edge", "after = [\"web\"]\n")];
 
 /// Three groups that run the old image, in a repository whose last commit asks for the new one.
-struct Site<'a> {
-    group: Group<'a>,
-    old: String,
-    new: String,
+pub(super) struct Site<'a> {
+    pub(super) group: Group<'a>,
+    pub(super) old: String,
+    pub(super) new: String,
 }
 
 impl<'a> Site<'a> {
-    fn on(stage: &'a Stage) -> Self {
+    pub(super) fn on(stage: &'a Stage) -> Self {
         let group = Group::on(stage, Setup { size: 1, zones: 1, ..Setup::default() });
         let launches = "LaunchTemplate.LaunchTemplateName=web&LaunchTemplate.Version=1";
         let file = stage.repo().join("fleets/web.toml");
@@ -48,7 +48,7 @@ impl<'a> Site<'a> {
     }
 
     /// The AMIs that the members of the groups run, in the order of [`ORDER`].
-    fn run(&self) -> Vec<Vec<String>> {
+    pub(super) fn run(&self) -> Vec<Vec<String>> {
         let state = self.group.stage.cloud.state();
         ORDER.iter().map(|(name, _)| images(&state, name)).collect()
     }
@@ -58,11 +58,11 @@ impl<'a> Site<'a> {
     }
 }
 
-fn page(stage: &Stage, text: &str) {
+pub(super) fn page(stage: &Stage, text: &str) {
     fs::write(stage.repo().join("bootstrap/web/index.html.hbs"), text).expect("written");
 }
 
-fn commit(stage: &Stage, message: &str) -> String {
+pub(super) fn commit(stage: &Stage, message: &str) -> String {
     git(&stage.repo(), &["add", "images", "bootstrap", "fleets"]);
     git(&stage.repo(), &["commit", "-q", "-m", message]);
     git(&stage.repo(), &["rev-parse", "HEAD"])

@@ -1,0 +1,340 @@
+//! `rekiln watch`: a branch is carried out, fleets are kept, alerts are answered, and another watcher goes on.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::merged::{Site, commit, page};
+use super::stage::{instance, members};
+use crate::change::git;
+use crate::publish::stage::{Ended, Stage, Started};
+
+/// What a watcher may take for anything here; far beyond what it needs.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// How often is looked whether something is so.
+const LOOK: Duration = Duration::from_millis(100);
+
+const SECRET: &str = "a-secret-of-sixteen-letters-and-more";
+
+/// A site with a remote that watchers follow.
+struct Watched<'a> {
+    site: Site<'a>,
+    stage: &'a Stage,
+    origin: PathBuf,
+    secret: PathBuf,
+}
+
+impl<'a> Watched<'a> {
+    fn on(stage: &'a Stage) -> Self {
+        let site = Site::on(stage);
+        let (origin, secret) = (stage.path("origin.git"), stage.path("secret"));
+        fs::write(&secret, SECRET).expect("written");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("set");
+        fs::create_dir(&origin).expect("a folder");
+        git(&origin, &["init", "-q", "--bare", "-b", "main"]);
+        git(&stage.repo(), &["remote", "add", "origin", &origin.display().to_string()]);
+        Self { site, stage, origin, secret }
+    }
+
+    fn push(&self, commit: &str) {
+        let to = format!("+{commit}:refs/heads/main");
+        git(&self.stage.repo(), &["push", "-q", "origin", &to]);
+    }
+
+    fn watch(&self, more: &[&str]) -> Watcher {
+        let secret = self.secret.display().to_string();
+        let usual =
+            ["watch", "--listen", "127.0.0.1:0", "--poll", "1h", "--look", "1s", "--secret-file", &secret];
+        let started = self.stage.begin(&[&usual, more].concat());
+        let mut watcher = Watcher { started, port: 0 };
+        watcher.port = watcher.until("it listens", |watcher| {
+            let starts = watcher.events().into_iter().find(|event| event["event"] == "starts")?;
+            starts["address"].as_str()?.rsplit(':').next()?.parse().ok()
+        });
+        watcher
+    }
+
+    /// Ids of the members of the group `web`.
+    fn members(&self) -> Vec<String> {
+        let state = self.stage.cloud.state();
+        let mut groups = state["groups"].as_array().expect("a list").iter();
+        let group = groups.find(|group| group["name"] == "web").expect("the group");
+        members(group).iter().map(|member| instance(member)).collect()
+    }
+
+    /// What the journal of the watchers says, entry by entry.
+    fn journal(&self) -> Vec<Value> {
+        let dir = self.stage.path("store/watch/main");
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(dir).expect("a journal").map(|entry| entry.expect("an entry").path()).collect();
+        files.retain(|file| file.file_name().is_some_and(|name| name != "alive.json"));
+        files.sort();
+        let read = |file: &PathBuf| serde_json::from_slice(&fs::read(file).expect("read")).expect("JSON");
+        files.iter().map(read).collect()
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        let kind = |entry: &Value| {
+            let job = entry["event"]["job"].as_str().map(|job| format!(" {job}")).unwrap_or_default();
+            format!("{}{job}", entry["event"]["kind"].as_str().expect("a kind"))
+        };
+        self.journal().iter().map(kind).collect()
+    }
+}
+
+/// A watcher that runs; it is killed with the test.
+struct Watcher {
+    started: Started,
+    port: u16,
+}
+
+impl Watcher {
+    fn events(&self) -> Vec<Value> {
+        let said = self.started.said();
+        // The last line may not be there to its end.
+        said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn until<T>(&self, what: &str, mut so: impl FnMut(&Self) -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = so(self) {
+                return found;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what} never comes: {}", self.started.said());
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn view(&self) -> Value {
+        let (status, body) = self.http("GET", "/view.json", "");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    fn until_view(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+        self.until(what, |watcher| Some(watcher.view()).filter(|view| so(view)))
+    }
+
+    fn applied(&self, commit: &str) -> Value {
+        self.until_view("the commit is carried out", |view| view["git"]["applied"]["id"] == commit)
+    }
+
+    fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: Bearer {SECRET}\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        (head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status"), body.to_owned())
+    }
+
+    fn pushed(&self) {
+        let (status, body) = self.http("POST", "/hooks/git", "{}");
+        assert_eq!(status, 200, "{body}");
+    }
+
+    /// Sends what Alertmanager sends.
+    fn alert(&self, name: &str, instance: &str, status: &str) -> String {
+        let alert = json!({
+            "status": status, "labels": { "alertname": name, "instance": instance, "severity": "page" },
+            "annotations": { "summary": "it is <slow>" },
+        });
+        let body = json!({ "version": "4", "status": status, "alerts": [alert] });
+        let (code, said) = self.http("POST", "/hooks/alertmanager", &body.to_string());
+        assert_eq!(code, 200, "{said}");
+        said
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        self.http("GET", "/metrics", "").1.lines().any(|found| found == line)
+    }
+
+    fn leads(&self) -> bool {
+        self.view()["lead"]["mine"] == true
+    }
+
+    /// Ends it as a supervisor does.
+    fn stop(mut self) -> Ended {
+        let pid = self.started.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        self.started.end()
+    }
+}
+
+#[test]
+fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
+    let stage = Stage::new();
+    let watched = Watched::on(&stage);
+    let site = &watched.site;
+    let new = [site.group.wanted.id.clone()];
+    watched.push(&site.old);
+    let watcher = watched.watch(&[]);
+    watcher.applied(&site.old);
+
+    // What an alert means, and the new page, in one push.
+    let told = stage.path("told");
+    let file = stage.repo().join("fleets/web.toml");
+    let text = fs::read_to_string(&file).expect("a file");
+    let rule = "\n[[alert]]\nname = 'Slow'\nmatch = { severity = 'page' }\nplaybook = 'look'\nwithin = '2s'\nlimit = '1/h'\n";
+    fs::write(&file, format!("{text}{rule}")).expect("written");
+    fs::create_dir(stage.repo().join("fleets/playbooks")).expect("a folder");
+    let step = format!("[[step]]\ncommand = ['sh', '-c', 'cat >> {}']\ntimeout = '2s'\n", told.display());
+    fs::write(stage.repo().join("fleets/playbooks/look.toml"), step).expect("written");
+    page(&stage, "the page that is asked for");
+    let merged = commit(&stage, "a page, and what to do when it is slow");
+    watched.push(&merged);
+    watcher.pushed();
+    let view = watcher.applied(&merged);
+    assert_eq!(site.run(), [&new; 3]);
+    assert_eq!(view["git"]["applied"]["subject"], "a page, and what to do when it is slow");
+    assert_eq!((&view["git"]["bad"], &view["lead"]["mine"]), (&json!(false), &json!(true)));
+
+    // A member whose checks fail is replaced, with nobody's doing.
+    let sick = watched.members().remove(0);
+    stage.cloud.control("instances", &json!({ "instance": sick, "health": "unhealthy" }));
+    watcher.until("another member", |_| (!watched.members().contains(&sick)).then_some(()));
+    watcher.until_view("it is whole", |view| {
+        let web = view["fleets"].as_array().expect("a list").iter().find(|fleet| fleet["name"] == "web");
+        let web = web.expect("the fleet");
+        view["jobs"] == json!([]) && web["instances"][0]["good"] == true && web["rollout"] == "completed"
+    });
+    assert!(watched.kinds().contains(&"ended keep".to_owned()), "{:?}", watched.kinds());
+
+    // An alert: its playbook does not help, so its instance goes.
+    let slow = watched.members().remove(0);
+    assert!(watcher.alert("Slow", "i-0123456789abcdef0", "firing").contains("no fleet has a rule for it"));
+    assert!(watcher.alert("Fast", &slow, "firing").contains("no fleet has a rule for it"));
+    assert_eq!(watcher.alert("Slow", &slow, "firing"), "Slow: taken");
+    // Senders say it again.
+    watcher.alert("Slow", &slow, "firing");
+    watcher.until("another member", |_| (!watched.members().contains(&slow)).then_some(()));
+    let over = "its instance was replaced";
+    watcher.until_view("it is over", |view| view["cases"][0]["state"] == over && view["jobs"] == json!([]));
+    let document: Value = serde_json::from_slice(&fs::read(&told).expect("it was told")).expect("JSON");
+    assert_eq!((&document["instance"], &document["summary"]), (&json!(slow), &json!("it is <slow>")));
+    assert!(watcher.metric("rekiln_replaced_total 1"), "{}", watcher.http("GET", "/metrics", "").1);
+
+    // A second one within the hour is one too many, until it is resolved.
+    let next = watched.members().remove(0);
+    watcher.until_view("it is seen", |view| view.to_string().contains(&next));
+    watcher.alert("Slow", &next, "firing");
+    let held = watcher.until_view("it is held", |view| view["cases"][0]["held"] == true);
+    assert!(held["cases"][0]["state"].as_str().expect("a state").contains("may take 1 an hour"), "{held:#}");
+    assert!(watcher.metric("rekiln_alerts_held{fleet=\"web\",alert=\"Slow\"} 1"));
+    watcher.alert("Slow", &next, "resolved");
+    watcher.until_view("it is over", |view| view["cases"][0]["open"] == false);
+    assert_eq!(watched.members(), [next]);
+
+    // It ends in order, and leaves nothing.
+    assert_eq!(watcher.stop().must(0).events("ends").len(), 1);
+    let kinds = watched.kinds();
+    assert_eq!(
+        (kinds.first().map(String::as_str), kinds.last().map(String::as_str)),
+        (Some("leads"), Some("leaves"))
+    );
+    assert_eq!(crate::bake::names(&stage.path("store/tmp")), [""; 0]);
+    // Every roll that it began is in the fleet's own journal, with its reason.
+    let history = site.group.run(&["history", "web", "--entries"]).must(0).stderr;
+    for reason in [
+        "merge of ",
+        "kept: 1 unhealthy",
+        "alert Slow{severity=\"page\"}, which its playbook did not resolve",
+    ] {
+        assert!(history.contains(reason), "{reason}: {history}");
+    }
+}
+
+#[test]
+fn another_watcher_goes_on_where_the_first_was_killed() {
+    let stage = Stage::new();
+    let watched = Watched::on(&stage);
+    let site = &watched.site;
+    watched.push(&site.old);
+    let mut first = watched.watch(&[]);
+    first.until_view("it leads", |view| view["lead"]["mine"] == true);
+    let second = watched.watch(&[]);
+    second.until_view("it follows", |view| view["lead"]["leader"].is_string());
+    assert!(!second.leads());
+    first.applied(&site.old);
+    stage.cloud.forget_calls();
+    watched.push(&site.new);
+    // Whoever is told of it: both look, one acts.
+    first.pushed();
+    second.pushed();
+    let acts = |call: &String| call == "LaunchInstances" || call == "SetDesiredCapacity";
+    first.until("a roll", |_| stage.cloud.changes().iter().any(acts).then_some(()));
+    first.started.child.kill().expect("killed");
+    assert_eq!(first.started.end().code, None);
+    second.applied(&site.new);
+    let new = [site.group.wanted.id.clone()];
+    assert_eq!(site.run(), [&new; 3]);
+    assert!(second.leads());
+    let kinds = watched.kinds();
+    let count = |kind: &str| kinds.iter().filter(|other| *other == kind).count();
+    // Begun again by the second one: the first never said how it ended.
+    assert_eq!((count("leads"), count("began apply"), count("ended apply")), (2, 3, 2), "{kinds:?}");
+    // The first comes back and follows.
+    let third = watched.watch(&[]);
+    third.until_view("it follows", |view| view["lead"]["leader"].is_string());
+    assert!(!third.leads() && second.leads());
+    second.stop().must(0);
+    third.until("it leads", |third| third.leads().then_some(()));
+    third.stop().must(0);
+    assert_eq!(crate::bake::names(&stage.path("store/tmp")), [""; 0]);
+}
+
+#[test]
+fn what_cannot_be_carried_out_is_said_and_the_next_commit_mends_it() {
+    let stage = Stage::new();
+    let watched = Watched::on(&stage);
+    let site = &watched.site;
+    watched.push(&site.old);
+    let watcher = watched.watch(&[]);
+    watcher.applied(&site.old);
+    stage.cloud.forget_calls();
+    let bad = |watcher: &Watcher, commit: &str, words: &str| {
+        watcher.pushed();
+        watcher.until_view(words, |view| {
+            let state = view["git"]["state"].as_str().expect("a state");
+            view["git"]["head"]["id"] == commit && view["git"]["bad"] == true && state.contains(words)
+        });
+    };
+    // A slip in a file.
+    let file = stage.repo().join("fleets/web.toml");
+    let text = fs::read_to_string(&file).expect("a file");
+    fs::write(&file, format!("{text}\n[[alert]]\nname = 'Slow'\nplaybok = 'look'\n")).expect("written");
+    let broken = commit(&stage, "a slip");
+    watched.push(&broken);
+    bad(&watcher, &broken, "playbok");
+    assert!(watcher.metric("rekiln_git_behind 1"));
+    // History that was rewritten: what runs is not taken back by it.
+    let tree = format!("{}^{{tree}}", site.old);
+    let rewritten = git(&stage.repo(), &["commit-tree", &tree, "-m", "nothing was before"]);
+    watched.push(&rewritten);
+    bad(&watcher, &rewritten, "does not come after it");
+    // Neither is tried again, and the next commit is.
+    fs::write(&file, text).expect("written");
+    let mended = commit(&stage, "mended");
+    watched.push(&mended);
+    watcher.pushed();
+    watcher.applied(&mended);
+    let new = [site.group.wanted.id.clone()];
+    assert_eq!(site.run(), [&new; 3]);
+    let kinds = watched.kinds();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "began apply").count(), 4, "{kinds:?}");
+    watcher.stop().must(0);
+}
