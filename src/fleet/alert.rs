@@ -112,14 +112,11 @@ pub fn instance<'c>(census: &'c Census, text: &str) -> Option<&'c Instance> {
 
 /// Reads `10.0.0.7`, `10.0.0.7:9100`, `::1` or `[::1]:9100`.
 fn host(text: &str) -> Option<(IpAddr, Option<u16>)> {
-    let (address, port) = match text.parse::<SocketAddr>() {
-        Ok(address) => (address.ip(), Some(address.port())),
-        Err(_) => {
-            let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-            (bare.unwrap_or(text).parse().ok()?, None)
-        }
-    };
-    Some((address.to_canonical(), port))
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some((address.ip().to_canonical(), Some(address.port())));
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    Some((bare.parse::<IpAddr>().ok()?.to_canonical(), None))
 }
 
 /// Returns the one that all of these are; a look may have seen one twice.
