@@ -87,7 +87,7 @@ impl Alert {
     }
 }
 
-/// Finds the instance that `text` names: by its id, by its address, or by its host with another port, as exporters have one
+/// Finds the instance that `text` names: by its id here or at its provider, by its address, or by its host with another port, as exporters have one
 /// of their own, or none.
 ///
 /// A host decides only if exactly one living instance has it: machines on one computer share theirs. `None` when nobody, or
@@ -96,7 +96,9 @@ impl Alert {
 pub fn instance<'c>(census: &'c Census, text: &str) -> Option<&'c Instance> {
     let lives = |instance: &&Instance| instance.state != State::Dead && !instance.id.is_coming();
     let living = || census.instances.iter().filter(lives);
-    if let Some(named) = living().find(|instance| instance.id.0 == text) {
+    let named =
+        living().filter(|instance| instance.id.0 == text || instance.known_as.as_deref() == Some(text));
+    if let Some(named) = only(named) {
         return Some(named);
     }
     let (host, port) = host(text)?;
