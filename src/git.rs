@@ -222,6 +222,8 @@ mod tests {
         init(top).expect("init");
         std::fs::write(top.join("README.md"), "elsewhere").expect("a file");
         std::fs::write(root.join("images/web.toml"), "old").expect("a file");
+        std::fs::create_dir_all(root.join("fleets/playbooks")).expect("a folder");
+        std::fs::write(root.join("fleets/playbooks/restart.toml"), "steps").expect("a file");
         let old = commit_all(top, "old").expect("commit");
         std::fs::write(root.join("images/web.toml"), "new").expect("a file");
         commit_all(top, "new").expect("commit");
@@ -234,6 +236,8 @@ mod tests {
             let to = tempfile::tempdir().expect("a directory");
             export(&root, name, to.path()).expect("exported");
             assert_eq!(std::fs::read_to_string(to.path().join("images/web.toml")).expect("read"), text);
+            let playbook = std::fs::read_to_string(to.path().join("fleets/playbooks/restart.toml"));
+            assert_eq!(playbook.expect("read"), "steps");
             assert!(!to.path().join("images/staged.toml").exists() && !to.path().join("README.md").exists());
         }
         assert_eq!(status(), before);

@@ -25,7 +25,7 @@
 //!
 //! Along the data's way:
 //!
-//! * [`repository`]: recipes, templates and fleet files of one Git repository, read and checked together
+//! * [`repository`]: recipes, templates, fleet files and playbooks of one Git repository, read and checked together
 //!   (do); [`git`] says at which revision.
 //! * [`recipe`]: what a person wrote for an image, its templates rendered, and the image id (decide).
 //! * [`lock`]: every input by digest. `Lock` and its comparisons decide; apt, downloads and the vault do.

@@ -87,7 +87,7 @@ impl Alert {
     }
 }
 
-/// Finds the instance that `text` names: by its id, by its address, or by its host with another port, as exporters have one
+/// Finds the instance that `text` names: by its id here or at its provider, by its address, or by its host with another port, as exporters have one
 /// of their own, or none.
 ///
 /// A host decides only if exactly one living instance has it: machines on one computer share theirs. `None` when nobody, or
@@ -96,7 +96,9 @@ impl Alert {
 pub fn instance<'c>(census: &'c Census, text: &str) -> Option<&'c Instance> {
     let lives = |instance: &&Instance| instance.state != State::Dead && !instance.id.is_coming();
     let living = || census.instances.iter().filter(lives);
-    if let Some(named) = living().find(|instance| instance.id.0 == text) {
+    let named =
+        living().filter(|instance| instance.id.0 == text || instance.known_as.as_deref() == Some(text));
+    if let Some(named) = only(named) {
         return Some(named);
     }
     let (host, port) = host(text)?;
@@ -112,14 +114,11 @@ pub fn instance<'c>(census: &'c Census, text: &str) -> Option<&'c Instance> {
 
 /// Reads `10.0.0.7`, `10.0.0.7:9100`, `::1` or `[::1]:9100`.
 fn host(text: &str) -> Option<(IpAddr, Option<u16>)> {
-    let (address, port) = match text.parse::<SocketAddr>() {
-        Ok(address) => (address.ip(), Some(address.port())),
-        Err(_) => {
-            let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-            (bare.unwrap_or(text).parse().ok()?, None)
-        }
-    };
-    Some((address.to_canonical(), port))
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some((address.ip().to_canonical(), Some(address.port())));
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    Some((bare.parse::<IpAddr>().ok()?.to_canonical(), None))
 }
 
 /// Returns the one that all of these are; a look may have seen one twice.

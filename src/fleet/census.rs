@@ -161,6 +161,10 @@ pub struct Instance {
     /// The zone it is in, where there are zones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// What its provider calls it where that is not `id`, such as `i-0123456789abcdef0`: what others say of it, such as
+    /// alarms, has no other name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_as: Option<String>,
 }
 
 impl Instance {

@@ -105,6 +105,7 @@ mod tests {
             connections: 0,
             address: None,
             zone: None,
+            known_as: None,
         }
     }
 

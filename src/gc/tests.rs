@@ -292,6 +292,7 @@ fn a_journal_reaches_its_rollback_set_and_its_members() {
         connections: 0,
         address: None,
         zone: None,
+        known_as: None,
     };
     let look = |instance| Event::Seen {
         changed: vec![instance],

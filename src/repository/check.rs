@@ -149,7 +149,7 @@ impl Repository {
                 });
             };
             // What cannot be read is a finding of its own.
-            let longest = playbook.value.as_ref()?.longest().ok()?;
+            let longest = playbook.value.as_ref().filter(|_| playbook.is_whole())?.longest().ok()?;
             let within = rule.within().ok()?;
             let shown = |time| lasting(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX));
             (within < longest).then(|| {

@@ -53,11 +53,8 @@ impl Heard {
     pub fn key(&self) -> String {
         // Each with its length, or two texts could be parted at another place. Labels are in order.
         let pairs = self.labels.iter().flat_map(|(label, value)| [label, value]);
-        let mut all = String::new();
-        for text in std::iter::once(&self.name).chain(pairs) {
-            all.push_str(&format!("{}:{text}", text.len()));
-        }
-        Digest::of(all.as_bytes()).short()
+        let texts = std::iter::once(&self.name).chain(pairs).map(|text| format!("{}:{text}", text.len()));
+        Digest::of(texts.collect::<String>().as_bytes()).short()
     }
 
     /// Puts one together from what a sender wrote.

@@ -49,15 +49,20 @@ pub struct Document<'a> {
 
 /// Carries out one step and waits for its end. What it prints or answers does not matter.
 ///
-/// A `wait` ends well as soon as `resolved` is set, whatever it waits for, and with an error when `stop` is. Both are looked
+/// A `wait` ends well as soon as `resolved` is set, whatever it waits for, and with an error when `stopped` is. Both are looked
 /// at between two tries: a try that is under way ends first, after 10 s at most. A command or a request that is no wait is
 /// not ended by either.
 ///
 /// # Errors
 /// Whatever running the program or asking the URL returns, its exit code, its HTTP status and its limit included; a wait that
-/// was in vain, with what its last try returned; `stop`; a placeholder with nothing to fill in; a step that is not exactly one
+/// was in vain, with what its last try returned; `stopped`; a placeholder with nothing to fill in; a step that is not exactly one
 /// thing, and `rotate`, which is not carried out here.
-pub fn carry_out(step: &Step, document: &Document, resolved: &AtomicBool, stop: &AtomicBool) -> Result<()> {
+pub fn carry_out(
+    step: &Step,
+    document: &Document,
+    resolved: &AtomicBool,
+    stopped: &AtomicBool,
+) -> Result<()> {
     let carried_out = || {
         let limit = step.timeout().map_err(Error::invalid)?;
         let case =
@@ -67,7 +72,7 @@ pub fn carry_out(step: &Step, document: &Document, resolved: &AtomicBool, stop: 
             Kind::Http(url) => case.post(url, limit),
             Kind::Wait(until) => {
                 let every = step.every().map_err(Error::invalid)?;
-                case.wait(until, &Patience { limit, every, resolved, stop })
+                case.wait(until, &Patience { limit, every, resolved, stopped })
             }
             Kind::Rotate => Err(Error::invalid("an instance is not replaced as other steps are carried out")),
         }
@@ -90,7 +95,7 @@ struct Patience<'a> {
     limit: Duration,
     every: Duration,
     resolved: &'a AtomicBool,
-    stop: &'a AtomicBool,
+    stopped: &'a AtomicBool,
 }
 
 impl Case<'_> {
@@ -180,7 +185,7 @@ impl Patience<'_> {
         if self.resolved.load(Ordering::SeqCst) {
             return Ok(true);
         }
-        if self.stop.load(Ordering::SeqCst) {
+        if self.stopped.load(Ordering::SeqCst) {
             return Err(Error::interrupted("the wait was stopped before its end"));
         }
         Ok(false)

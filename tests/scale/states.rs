@@ -117,6 +117,7 @@ impl Stand {
             connections: 2,
             address: None,
             zone: zone.map(str::to_owned),
+            known_as: None,
         };
         let mut member = Member {
             launched: true,

@@ -25,6 +25,7 @@ fn census(instances: &[(&str, State, Option<&str>)]) -> Census {
         connections: 0,
         address: address.map(|address| address.parse().expect("an address")),
         zone: None,
+        known_as: id.strip_prefix("aws-").map(|number| format!("i-{number}")),
     };
     Census { instances: instances.iter().map(instance).collect(), ..Census::empty(Timestamp::UNIX_EPOCH) }
 }
@@ -95,11 +96,18 @@ fn whom_a_text_names() {
         // One that a look saw twice.
         ("i-0abc", State::Running, Some("10.0.0.10:80")),
         ("coming#1", State::Launching, None),
+        ("aws-1f", State::Running, Some("10.0.1.1:80")),
+        ("aws-2f", State::Dead, Some("10.0.1.2:80")),
     ]);
     for (text, expected) in [
         ("web-2", Some("web-2")),
         ("web-4", Some("web-4")),
         ("i-0abc", Some("i-0abc")),
+        // As EC2 calls those that rekiln gave a name.
+        ("i-1f", Some("aws-1f")),
+        ("aws-1f", Some("aws-1f")),
+        ("i-2f", None),
+        ("i-3f", None),
         ("web-1", None),
         ("web", None),
         ("coming#1", None),

@@ -220,6 +220,7 @@ fn what_rekiln_adds_to_a_group_and_takes_away_counts_once() {
             connections: 0,
             address: None,
             zone: None,
+            known_as: None,
         }],
         gone: Vec::new(),
         outlook: Outlook::default(),

@@ -59,20 +59,17 @@ impl<'a> Filling<'a> {
         while let Some(at) = rest.find('{') {
             let (before, from) = rest.split_at(at);
             filled.push_str(before);
-            match self.values.iter().find(|(placeholder, _)| from.starts_with(placeholder)) {
-                Some((placeholder, value)) => {
-                    let value = value.as_deref().ok_or_else(|| {
-                        Error::failed(format!("there is nothing to fill in for `{placeholder}`"))
-                            .hint(self.hint)
-                    })?;
-                    filled.push_str(&write(value));
-                    rest = &from[placeholder.len()..];
-                }
-                None => {
-                    filled.push('{');
-                    rest = &from[1..];
-                }
-            }
+            let here = self.values.iter().find(|(placeholder, _)| from.starts_with(placeholder));
+            let Some((placeholder, value)) = here else {
+                filled.push('{');
+                rest = &from[1..];
+                continue;
+            };
+            let value = value.as_deref().ok_or_else(|| {
+                Error::failed(format!("there is nothing to fill in for `{placeholder}`")).hint(self.hint)
+            })?;
+            filled.push_str(&write(value));
+            rest = &from[placeholder.len()..];
         }
         if rest.len() == text.len() {
             return Ok(Cow::Borrowed(text));

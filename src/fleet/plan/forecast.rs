@@ -164,6 +164,7 @@ fn suppose(census: &mut Census, action: &Action, now: Timestamp, times: Times) {
             connections: 0,
             address: None,
             zone: zone.clone(),
+            known_as: None,
         });
     }
     if matches!(action, Action::Terminate { .. }) {

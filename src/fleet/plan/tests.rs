@@ -74,6 +74,7 @@ impl Row {
             connections: 0,
             address: None,
             zone: None,
+            known_as: None,
         };
         let mut member =
             Member { launched: true, generation: Some(generation.id), served: true, ..Member::default() };

@@ -172,6 +172,7 @@ impl<M: Machines> Local<M> {
             connections: balancer.map_or(0, |server| server.connections),
             address: Some(([127, 0, 0, 1], record.port).into()),
             zone: record.zone.clone(),
+            known_as: None,
         }
     }
 

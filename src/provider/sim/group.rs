@@ -226,6 +226,7 @@ impl World {
             connections: 0,
             address: None,
             zone: None,
+            known_as: None,
         };
         census.instances.extend((1..=missing).map(coming));
         census.group = Some(census::Group { desired: group.desired, zones: group.zones.clone() });

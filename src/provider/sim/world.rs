@@ -250,6 +250,7 @@ impl World {
                 connections: 0,
                 address: None,
                 zone,
+                known_as: None,
             },
             boots_at: (!bad).then_some(boots_at),
             registered_at: None,

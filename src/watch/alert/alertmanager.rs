@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{Heard, NAME_LABEL, not_too_many, readable};
 use crate::error::{Doing as _, Error, Result};
 
-/// The version of the format that is understood; as of 2026 there is no other one after it.
+/// The version of the format that is understood, and that `notify/webhook/webhook.go` of Alertmanager writes.
 const VERSION: &str = "4";
 
 /// A message: those of its keys that matter here, beside its version.

@@ -11,7 +11,7 @@ fn step(text: &str) -> Step {
 }
 
 /// Carries out a step of a case of `web-7` at `address`.
-fn at(address: Option<SocketAddr>, step: &Step, resolved: &AtomicBool, stop: &AtomicBool) -> Result<()> {
+fn at(address: Option<SocketAddr>, step: &Step, resolved: &AtomicBool, stopped: &AtomicBool) -> Result<()> {
     let labels = BTreeMap::from([("severity".to_owned(), "page".to_owned())]);
     let document = Document {
         fleet: "web",
@@ -24,7 +24,7 @@ fn at(address: Option<SocketAddr>, step: &Step, resolved: &AtomicBool, stop: &At
         playbook: "restart",
         step: 2,
     };
-    carry_out(step, &document, resolved, stop)
+    carry_out(step, &document, resolved, stopped)
 }
 
 fn carried(text: &str) -> Result<()> {
@@ -134,15 +134,15 @@ fn waits_in_vain() {
 }
 
 /// Runs a wait that would be in vain for an hour, sets one of its ends while it sleeps, and returns what comes of it.
-fn ended(wait: &str, resolves: bool) -> Result<()> {
-    let (resolved, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+fn ended(wait: &str, well: bool) -> Result<()> {
+    let (resolved, stopped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let text = format!("wait = {wait}\nevery = '30m'\ntimeout = '1h'");
     let waiting = {
-        let (resolved, stop) = (Arc::clone(&resolved), Arc::clone(&stop));
-        thread::spawn(move || at(None, &step(&text), &resolved, &stop))
+        let (resolved, stopped) = (Arc::clone(&resolved), Arc::clone(&stopped));
+        thread::spawn(move || at(None, &step(&text), &resolved, &stopped))
     };
     thread::sleep(Duration::from_millis(200));
-    (if resolves { &resolved } else { &stop }).store(true, Ordering::SeqCst);
+    (if well { &resolved } else { &stopped }).store(true, Ordering::SeqCst);
     waiting.join().expect("it ends")
 }
 

@@ -80,6 +80,7 @@ fn told<T>(row: &Row, tell: impl FnOnce(&Situation<'_>) -> T) -> T {
             connections: 0,
             address: None,
             zone: None,
+            known_as: None,
         }));
     }
     let policy = Policy::sized(&fleet, row.known.unwrap_or(3), Vec::new()).expect("a policy");

@@ -109,6 +109,8 @@ fn instance(seen: &Seen, member: &Member, known: &Known<'_>) -> Option<Instance>
 
 /// An instance without what it does.
 fn plain(id: InstanceId, member: &Member, machine: &Machine, known: &Known<'_>) -> Instance {
+    // What the group has lost is no member, and nobody asks for it by its name at EC2.
+    let known_as = (!member.id.is_empty() && id.0 != member.id).then(|| member.id.clone());
     Instance {
         id,
         generation: (known.generation)(member, machine),
@@ -121,6 +123,7 @@ fn plain(id: InstanceId, member: &Member, machine: &Machine, known: &Known<'_>) 
         connections: 0,
         address: machine.address.map(|address| SocketAddr::new(address, known.port)),
         zone: Some(if member.zone.is_empty() { machine.zone.clone() } else { member.zone.clone() }),
+        known_as,
     }
 }
 
@@ -196,6 +199,7 @@ fn coming(seen: &Seen, known: &Known<'_>) -> Vec<Instance> {
         connections: 0,
         address: None,
         zone: None,
+        known_as: None,
     };
     (1..=missing).map(coming).collect()
 }

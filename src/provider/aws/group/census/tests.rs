@@ -158,6 +158,16 @@ fn what_was_given_up_is_not_seen_again_and_what_died_by_itself_is() {
 }
 
 #[test]
+fn what_ec2_calls_those_that_have_a_name_is_kept() {
+    let up = || Word { lifecycle: "InService", ec2: "running", target: "healthy", reason: "" };
+    let names = BTreeMap::from([("i-0".to_owned(), InstanceId("web-1".to_owned()))]);
+    let found = with(&names, &[], |known| census(&look(&[up(), up()]), known));
+    let called: Vec<_> =
+        found.instances.iter().map(|one| (one.id.0.as_str(), one.known_as.as_deref())).collect();
+    assert_eq!(called, [("i-1", None), ("web-1", Some("i-0"))]);
+}
+
+#[test]
 fn a_health_check_of_the_fleets_own_has_a_say() {
     let up = || Word { lifecycle: "InService", ec2: "running", target: "healthy", reason: "" };
     let seen = look(&[up(), up(), up()]);
