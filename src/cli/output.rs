@@ -106,7 +106,7 @@ impl Output {
             text.extend([self.paint("hint:", "1;36").as_str(), "  ", hint, "\n"]);
         }
         let _ = write!(std::io::stderr(), "{text}");
-        self.json(&serde_json::json!({ "event": "error", "message": error.chain(), "hints": error.hints(), "exit_code": error.exit_code() }));
+        self.json(&serde_json::json!({ "event": "error", "message": error.chain(), "line": error.line(), "hints": error.hints(), "exit_code": error.exit_code() }));
     }
 
     fn colours(&self) -> bool {

@@ -122,7 +122,9 @@ fn attend(child: &mut Child, mut said: impl FnMut(String)) -> Result<(Option<Str
             let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
             match value.get("event").and_then(Value::as_str) {
                 Some("error") => {
-                    let message = value.get("message").and_then(Value::as_str).unwrap_or_default();
+                    // With what is wrong in which file, where that is it.
+                    let message = value.get("line").or_else(|| value.get("message"));
+                    let message = message.and_then(Value::as_str).unwrap_or_default();
                     // The first is what went wrong in one fleet, the last may only sum that up.
                     error.get_or_insert_with(|| message.to_owned());
                     said(message.to_owned());

@@ -27,7 +27,6 @@ const SECRET: &str = "a-secret-of-sixteen-letters-and-more";
 struct Watched<'a> {
     site: Site<'a>,
     stage: &'a Stage,
-    origin: PathBuf,
     secret: PathBuf,
 }
 
@@ -40,7 +39,7 @@ impl<'a> Watched<'a> {
         fs::create_dir(&origin).expect("a folder");
         git(&origin, &["init", "-q", "--bare", "-b", "main"]);
         git(&stage.repo(), &["remote", "add", "origin", &origin.display().to_string()]);
-        Self { site, stage, origin, secret }
+        Self { site, stage, secret }
     }
 
     fn push(&self, commit: &str) {
