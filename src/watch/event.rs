@@ -16,7 +16,7 @@ pub type Journal = Chain<Event>;
 
 /// One piece of work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "job", rename_all = "snake_case")]
+#[serde(tag = "do", rename_all = "snake_case")]
 pub enum Job {
     /// A commit is carried out: `rekiln apply`.
     Apply {
@@ -115,13 +115,11 @@ pub enum Event {
     /// A job is about to begin.
     Began {
         /// Which.
-        #[serde(flatten)]
         job: Job,
     },
     /// It ended.
     Ended {
         /// Which.
-        #[serde(flatten)]
         job: Job,
         /// Its exit code; 0 is good.
         code: u8,
@@ -190,9 +188,11 @@ impl fmt::Display for Event {
             Self::Leads => f.write_str("leads"),
             Self::Leaves => f.write_str("leaves"),
             Self::Began { job } => write!(f, "begins: {job}"),
-            Self::Ended { job, code: 0, .. } => write!(f, "done: {job}"),
             Self::Ended { job, code, why } => {
-                write!(f, "failed (exit code {code}): {job}")?;
+                match code {
+                    0 => write!(f, "done: {job}")?,
+                    code => write!(f, "failed (exit code {code}): {job}")?,
+                }
                 why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
             }
             Self::Heard { fleet, heard, instance, .. } => {
@@ -202,6 +202,50 @@ impl fmt::Display for Event {
             }
             Self::Held { case, why } => write!(f, "alert {case} is held: {why}"),
             Self::Closed { case, how } => write!(f, "alert {case} is over: {how}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let text = || "words".to_owned();
+        let (fleet, commit, instance) = (text(), text(), InstanceId::new("web", 1));
+        let jobs = [
+            Job::Apply { commit: commit.clone() },
+            Job::Nightly { due: Timestamp::UNIX_EPOCH, base: text() },
+            Job::Keep { fleet: fleet.clone(), commit: commit.clone(), why: text() },
+            Job::Replace {
+                case: 1,
+                fleet: fleet.clone(),
+                commit: commit.clone(),
+                instance: instance.clone(),
+                why: text(),
+            },
+            Job::Step { case: 1, fleet: fleet.clone(), commit, number: 0 },
+        ];
+        let heard = Heard { name: text(), labels: BTreeMap::new(), firing: true, summary: None };
+        let mut events = vec![
+            Event::Leads,
+            Event::Leaves,
+            Event::Heard { fleet, rule: text(), key: text(), heard, instance: Some(instance) },
+            Event::Held { case: 1, why: text() },
+            Event::Closed { case: 1, how: text() },
+        ];
+        for job in jobs {
+            events.push(Event::Began { job: job.clone() });
+            events.push(Event::Ended { job: job.clone(), code: 0, why: None });
+            events.push(Event::Ended { job, code: 1, why: Some(text()) });
+        }
+        for event in events {
+            let written = serde_json::to_string(&event).expect("it is written");
+            let read: Event = serde_json::from_str(&written).unwrap_or_else(|why| panic!("{written}: {why}"));
+            assert_eq!(read, event, "{written}");
         }
     }
 }

@@ -14,6 +14,8 @@
 
 mod hear;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

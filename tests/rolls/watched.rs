@@ -81,7 +81,7 @@ impl<'a> Watched<'a> {
 
     fn kinds(&self) -> Vec<String> {
         let kind = |entry: &Value| {
-            let job = entry["event"]["job"].as_str().map(|job| format!(" {job}")).unwrap_or_default();
+            let job = entry["event"]["job"]["do"].as_str().map(|job| format!(" {job}")).unwrap_or_default();
             format!("{}{job}", entry["event"]["kind"].as_str().expect("a kind"))
         };
         self.journal().iter().map(kind).collect()
@@ -122,6 +122,17 @@ impl Watcher {
         self.until(what, |watcher| Some(watcher.view()).filter(|view| so(view)))
     }
 
+    /// Waits until nothing is done, and the one instance of `web` is seen to be well.
+    fn until_whole(&self) {
+        self.until_view("it is whole", |view| {
+            let mut fleets = view["fleets"].as_array().expect("a list").iter();
+            let web = fleets.find(|fleet| fleet["name"] == "web").expect("the fleet");
+            let instances = web["instances"].as_array().expect("a list");
+            let well = instances.len() == 1 && instances[0]["good"] == true;
+            view["jobs"] == json!([]) && well && web["rollout"] == "completed"
+        });
+    }
+
     fn applied(&self, commit: &str) -> Value {
         self.until_view("the commit is carried out", |view| view["git"]["applied"]["id"] == commit)
     }
@@ -155,7 +166,7 @@ impl Watcher {
         let body = json!({ "version": "4", "status": status, "alerts": [alert] });
         let (code, said) = self.http("POST", "/hooks/alertmanager", &body.to_string());
         assert_eq!(code, 200, "{said}");
-        said
+        said.trim_end().to_owned()
     }
 
     fn metric(&self, line: &str) -> bool {
@@ -206,11 +217,7 @@ fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
     let sick = watched.members().remove(0);
     stage.cloud.control("instances", &json!({ "instance": sick, "health": "unhealthy" }));
     watcher.until("another member", |_| (!watched.members().contains(&sick)).then_some(()));
-    watcher.until_view("it is whole", |view| {
-        let web = view["fleets"].as_array().expect("a list").iter().find(|fleet| fleet["name"] == "web");
-        let web = web.expect("the fleet");
-        view["jobs"] == json!([]) && web["instances"][0]["good"] == true && web["rollout"] == "completed"
-    });
+    watcher.until_whole();
     assert!(watched.kinds().contains(&"ended keep".to_owned()), "{:?}", watched.kinds());
 
     // An alert: its playbook does not help, so its instance goes.
@@ -224,12 +231,15 @@ fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
     let over = "its instance was replaced";
     watcher.until_view("it is over", |view| view["cases"][0]["state"] == over && view["jobs"] == json!([]));
     let document: Value = serde_json::from_slice(&fs::read(&told).expect("it was told")).expect("JSON");
-    assert_eq!((&document["instance"], &document["summary"]), (&json!(slow), &json!("it is <slow>")));
+    assert_eq!(
+        (&document["labels"]["instance"], &document["summary"]),
+        (&json!(slow), &json!("it is <slow>"))
+    );
     assert!(watcher.metric("rekiln_replaced_total 1"), "{}", watcher.http("GET", "/metrics", "").1);
 
     // A second one within the hour is one too many, until it is resolved.
     let next = watched.members().remove(0);
-    watcher.until_view("it is seen", |view| view.to_string().contains(&next));
+    watcher.until_whole();
     watcher.alert("Slow", &next, "firing");
     let held = watcher.until_view("it is held", |view| view["cases"][0]["held"] == true);
     assert!(held["cases"][0]["state"].as_str().expect("a state").contains("may take 1 an hour"), "{held:#}");

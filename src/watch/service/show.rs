@@ -104,7 +104,10 @@ impl<H: Hands> Service<'_, H> {
     fn git(&self, memory: &Memory) -> Git {
         let known = |id: &String| self.commits.get(id).cloned();
         let applied = memory.applied.as_ref().and_then(known);
-        let (state, bad) = state(self.head.as_ref(), memory);
+        let (state, bad) = match (&self.journal, &self.complained) {
+            (None, Some(why)) => (format!("nothing is begun: {why}"), true),
+            _ => state(self.head.as_ref(), memory),
+        };
         Git {
             head: self.head.clone(),
             applied,
