@@ -5,6 +5,8 @@
 //! watchers up asks for `rekiln_watch_leader == 1` first.
 
 #[cfg(test)]
+pub(super) mod sample;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -29,6 +29,9 @@ const SCRIPT: &str = include_str!("page/script.js");
 /// The page's icon: a kiln with a fire in it, in a colour that is seen on light and dark tabs.
 pub const ICON: &str = include_str!("page/icon.svg");
 
+/// Lines of what needs attention: when it is more, it is one thing that went wrong everywhere.
+const NEEDS: usize = 12;
+
 /// Digits of a commit that are shown, as in the rest of what rekiln says.
 const SHORT: usize = 12;
 
@@ -130,7 +133,11 @@ fn needs(lines: &[String]) -> String {
     if lines.is_empty() {
         return "<p class=\"calm\">Nothing needs attention.</p>\n".to_owned();
     }
-    let items: String = lines.iter().map(|line| format!("<li>{}</li>\n", escape(line))).collect();
+    let mut items: String =
+        lines.iter().take(NEEDS).map(|line| format!("<li>{}</li>\n", escape(line))).collect();
+    if lines.len() > NEEDS {
+        let _ = writeln!(items, "<li>… and {} more</li>", lines.len() - NEEDS);
+    }
     let title = if lines.len() == 1 { "needs" } else { "need" };
     format!(
         "<div class=\"attention\"><h2>{} {title} attention</h2>\n<ul>\n{items}</ul></div>\n",

@@ -53,9 +53,12 @@ impl Browser {
             .spawn()
             .expect(PACKAGES);
         let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
-        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            line.rsplit_once("on port ").and_then(|(_, port)| port.trim_end_matches('.').parse().ok())
-        });
+        // The first line repeats the port that was asked for, 0.
+        let port_of = |line: String| {
+            line.rsplit_once("successfully on port ")
+                .and_then(|(_, port)| port.trim_end_matches('.').parse().ok())
+        };
+        let port = lines.by_ref().map_while(Result::ok).find_map(port_of);
         // It writes on, and must not be stopped by a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let mut browser =

@@ -4,10 +4,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::view::{Case, Fleet, Lead, View};
 use super::text::many;
+use crate::table::cut;
 
 /// How long nobody may lead before it is said: a watcher that ends cleanly is followed within seconds, and the one
 /// that was killed once its claim is too old.
 const LEADERLESS: SignedDuration = SignedDuration::from_mins(2);
+
+/// Columns of a line: what a tool printed may be pages, and is said in full where it belongs.
+const WIDTH: usize = 240;
 
 /// Returns what needs somebody's attention, a line each; the most general first.
 pub fn attention(view: &View) -> Vec<String> {
@@ -29,7 +33,7 @@ pub fn attention(view: &View) -> Vec<String> {
     }
     lines.extend(view.fleets.iter().flat_map(|fleet| of_fleet(fleet, view.at)));
     lines.extend(view.cases.iter().filter(|case| case.open && case.held).map(held));
-    lines
+    lines.iter().map(|line| cut(line, WIDTH)).collect()
 }
 
 fn of_fleet(fleet: &Fleet, at: Timestamp) -> Vec<String> {

@@ -92,7 +92,7 @@ pub fn many(count: usize, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A size in binary units, as `ls -lh` has it: one digit behind the point below ten.
+/// A size in binary units, as `ls -lh` has it: one digit behind the point below ten. No line ends within it.
 pub fn bytes(size: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let mut unit = "B";
@@ -105,9 +105,9 @@ pub fn bytes(size: u64) -> String {
         (tenths, unit) = (tenths / 1024, larger);
     }
     if unit == "B" || tenths >= 100 {
-        format!("{} {unit}", tenths / 10)
+        format!("{}\u{a0}{unit}", tenths / 10)
     } else {
-        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        format!("{}.{}\u{a0}{unit}", tenths / 10, tenths % 10)
     }
 }
 
@@ -123,8 +123,6 @@ pub fn section(key: &str, title: &str, html: &str) -> String {
 pub struct Row {
     /// What tells it from the table's other rows, so that it stays the same row while others come and go.
     pub key: String,
-    /// Whether it stands out.
-    pub bad: bool,
     /// One `html` a column; empty where there is nothing to say.
     pub cells: Vec<String>,
 }
@@ -141,14 +139,14 @@ pub fn table(caption: &str, columns: &[Column], rows: &[Row]) -> String {
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {
-        let class = if row.bad { " class=\"bad\"" } else { "" };
-        let _ = write!(html, "<tr data-key=\"{}\"{class}>", escape(&row.key));
+        let _ = write!(html, "<tr data-key=\"{}\">", escape(&row.key));
         for at in &used {
             let (column, cell) = (&columns[*at], &row.cells[*at]);
-            let label = if column.label { format!(" data-label=\"{}\"", column.name) } else { String::new() };
-            let _ = match at {
-                0 => write!(html, "<th scope=\"row\">{cell}</th>"),
-                _ => write!(html, "<td{label}>{cell}</td>"),
+            let _ = match (at, column.kind) {
+                (0, _) => write!(html, "<th scope=\"row\">{cell}</th>"),
+                (_, Kind::Word) => write!(html, "<td>{cell}</td>"),
+                (_, Kind::Text) => write!(html, "<td class=\"text\">{cell}</td>"),
+                (_, Kind::Labelled) => write!(html, "<td data-label=\"{}\">{cell}</td>", column.name),
             };
         }
         html.push_str("</tr>\n");
@@ -160,18 +158,30 @@ pub fn table(caption: &str, columns: &[Column], rows: &[Row]) -> String {
 /// A column of a table.
 pub struct Column {
     name: &'static str,
-    label: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Word,
+    Text,
+    Labelled,
 }
 
 impl Column {
-    /// A column whose cells say by themselves what they are.
-    pub const fn plain(name: &'static str) -> Self {
-        Self { name, label: false }
+    /// A column of words and names that say by themselves what they are.
+    pub const fn word(name: &'static str) -> Self {
+        Self { name, kind: Kind::Word }
+    }
+
+    /// A column of text of any length.
+    pub const fn text(name: &'static str) -> Self {
+        Self { name, kind: Kind::Text }
     }
 
     /// A column whose cells need its name.
     pub const fn labelled(name: &'static str) -> Self {
-        Self { name, label: true }
+        Self { name, kind: Kind::Labelled }
     }
 }
 
@@ -200,7 +210,7 @@ mod tests {
             (1 << 30, "1.0 GiB"),
             (u64::MAX, "16777215 TiB"),
         ] {
-            assert_eq!(bytes(size), expected);
+            assert_eq!(bytes(size).replace('\u{a0}', " "), expected);
         }
     }
 
@@ -214,15 +224,11 @@ mod tests {
 
     #[test]
     fn a_column_of_nothing_is_none() {
-        let columns = [Column::plain("A"), Column::labelled("B"), Column::labelled("C")];
-        let row = |c: &str| Row {
-            key: "<".to_owned(),
-            bad: true,
-            cells: vec!["a".into(), String::new(), c.into()],
-        };
+        let columns = [Column::word("A"), Column::labelled("B"), Column::labelled("C")];
+        let row = |c: &str| Row { key: "<".to_owned(), cells: vec!["a".into(), String::new(), c.into()] };
         let html = table("t", &columns, &[row(""), row("1")]);
         assert!(!html.contains(">B<") && !html.contains("data-label=\"B\""), "{html}");
         assert_eq!(html.matches("data-label=\"C\"").count(), 2, "{html}");
-        assert!(html.contains("<tr data-key=\"&lt;\" class=\"bad\"><th scope=\"row\">a</th>"), "{html}");
+        assert!(html.contains("<tr data-key=\"&lt;\"><th scope=\"row\">a</th>"), "{html}");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming as Body;
+use hyper::body::{Body as _, Incoming as Body};
 use hyper::{Method, StatusCode, header};
 use tokio::sync::oneshot;
 
@@ -55,11 +55,14 @@ async fn body(door: &Door, request: hyper::Request<Body>) -> Result<Vec<u8>, Rep
         return Err(unknown());
     }
     let closing = |status, text: &str| Reply::text(status, text).with(header::CONNECTION, "close");
+    let too_large = || closing(StatusCode::PAYLOAD_TOO_LARGE, "more than 1 MiB is not taken");
+    // Who says that it is too large is told before sending it.
+    if body.size_hint().lower() > LARGEST as u64 {
+        return Err(too_large());
+    }
     let body = match tokio::time::timeout(READING, Limited::new(body, LARGEST).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(closing(StatusCode::PAYLOAD_TOO_LARGE, "more than 1 MiB is not taken"));
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
         Ok(Err(_)) => return Err(closing(StatusCode::BAD_REQUEST, "the body ended before its end")),
         Err(_) => return Err(closing(StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s")),
     };
