@@ -34,7 +34,7 @@ pub struct Browser {
     session: String,
     /// The browser's own process.
     process: Option<Pid>,
-    /// Its profile, which goes last.
+    /// Its profile.
     profile: TempDir,
 }
 
@@ -176,12 +176,20 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // A browser that is told to leaves nothing behind; one that does not listen is ended.
+        // A browser that is told to end takes its helpers with it; one that does not listen is ended.
         let told = self.session.is_empty() || self.try_send("DELETE", &self.session, &Value::Null).is_ok();
         if let Some(process) = self.process.filter(|_| !told) {
             let _ = kill_process(process, Signal::KILL);
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+        // Helpers write into the profile until they have ended too, some moments later.
+        let until = Instant::now() + PATIENCE;
+        while std::fs::remove_dir_all(self.profile.path()).is_err()
+            && self.profile.path().exists()
+            && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
