@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use self::attention::attention;
-use self::text::{As, Tone, code, escape, many, tag, time};
+use self::text::{As, Tone, code, escape, items, many, tag, time};
 use super::view::{Commit, View};
 use crate::digest::Digest;
 
@@ -114,11 +114,8 @@ fn overview(view: &View) -> String {
         (false, None) => (tag(Tone::Plain, "follows"), "nobody leads".to_owned()),
     };
     let since = lead.since.map(|since| format!("since {}", time(since, As::Distance))).unwrap_or_default();
-    let facts: String = [format!("remote {}", code(&view.remote)), rest, since]
-        .iter()
-        .filter(|fact| !fact.is_empty())
-        .map(|fact| format!("<li>{fact}</li>"))
-        .collect();
+    let facts = [format!("remote {}", code(&view.remote)), rest, since];
+    let facts = items(facts.into_iter().filter(|fact| !fact.is_empty()));
     format!(
         "<section data-key=\"overview\" class=\"overview\" aria-labelledby=\"h-overview\" data-title=\"{}\">\n\
          <header><h1 id=\"h-overview\">{}</h1> {word}</header>\n<ul class=\"facts\">{facts}</ul>\n{}{}</section>\n",
@@ -133,11 +130,9 @@ fn needs(lines: &[String]) -> String {
     if lines.is_empty() {
         return "<p class=\"calm\">Nothing needs attention.</p>\n".to_owned();
     }
-    let mut items: String =
-        lines.iter().take(NEEDS).map(|line| format!("<li>{}</li>\n", escape(line))).collect();
-    if lines.len() > NEEDS {
-        let _ = writeln!(items, "<li>… and {} more</li>", lines.len() - NEEDS);
-    }
+    let more = lines.len().checked_sub(NEEDS).filter(|more| *more > 0);
+    let more = more.map(|more| format!("… and {more} more"));
+    let items = items(lines.iter().take(NEEDS).map(|line| escape(line)).chain(more));
     let title = if lines.len() == 1 { "needs" } else { "need" };
     format!(
         "<div class=\"attention\"><h2>{} {title} attention</h2>\n<ul>\n{items}</ul></div>\n",

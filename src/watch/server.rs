@@ -197,7 +197,8 @@ impl Desk {
     fn known(&self, request: &hyper::Request<Body>) -> bool {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         // A request that names its target in full, as to a proxy, means that one.
-        let Some(host) = request.uri().authority().map(|whole| whole.as_str()).or(host) else { return false };
+        let whole = request.uri().authority().map(hyper::http::uri::Authority::as_str);
+        let Some(host) = whole.or(host) else { return false };
         let name = without_port(host);
         let is = |allowed: &str| allowed.trim_end_matches('.').eq_ignore_ascii_case(name);
         name.parse::<IpAddr>().is_ok() || is("localhost") || self.door.hosts.iter().any(|host| is(host))

@@ -1,4 +1,4 @@
-//! A browser, by the WebDriver protocol: <https://www.w3.org/TR/webdriver2/>.
+//! A browser, by the `WebDriver` protocol: <https://www.w3.org/TR/webdriver2/>.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -43,11 +43,12 @@ impl Browser {
         for program in ["/usr/bin/chromium", "/usr/bin/chromedriver"] {
             assert!(std::path::Path::new(program).exists(), "{program} is missing: {PACKAGES}");
         }
-        let profile = tempfile::tempdir().expect("a directory");
+        let profile = tempfile::Builder::new().prefix("rekiln-browser-").tempdir().expect("a directory");
         let mut driver = Command::new("/usr/bin/chromedriver")
             .arg("--port=0")
-            // What a browser leaves below its home directory is the profile's too.
+            // What a browser leaves in its home directory and among temporary files goes with the profile.
             .env("HOME", profile.path())
+            .env("TMPDIR", profile.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

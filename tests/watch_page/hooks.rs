@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rekiln::digest::Digest;
 use rekiln::watch::server::{Answer, Incoming};
 use ring::hmac;
 
@@ -12,12 +13,12 @@ use super::site::{SECRET, Site, rest, status};
 
 fn signature(body: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), body);
-    let digits: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("X-Hub-Signature-256: sha256={digits}")
+    let digest = Digest::from_bytes(tag.as_ref().try_into().expect("32 bytes"));
+    format!("X-Hub-Signature-256: sha256={digest}")
 }
 
-fn taken() -> Option<Answer> {
-    Some(Answer::Taken("the remote is asked".to_owned()))
+fn taken() -> Answer {
+    Answer::Taken("the remote is asked".to_owned())
 }
 
 #[test]
@@ -37,7 +38,7 @@ fn what_is_vouched_for_comes_in() {
         ("/hooks/cloudwatch", format!("X-Api-Key: {SECRET}"), Incoming::CloudWatch(body.to_vec())),
     ] {
         let ask = || site.ask("POST", path, &[&header], body);
-        let (incoming, (head, told)) = site.answering(taken(), ask);
+        let (incoming, (head, told)) = site.answering(Some(taken()), ask);
         assert_eq!(
             (incoming, status(&head), told.as_str()),
             (expected, 200, "the remote is asked\n"),
@@ -46,7 +47,7 @@ fn what_is_vouched_for_comes_in() {
     }
     // Any name will do: it is no browser that asks, and the secret is.
     let ask = || site.status("POST", "/hooks/git", &["Host: any.example", &signature(b"x")], b"x");
-    assert_eq!(site.answering(taken(), ask), (Incoming::Pushed, 200));
+    assert_eq!(site.answering(Some(taken()), ask), (Incoming::Pushed, 200));
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn a_body_has_an_end() {
     let key = format!("X-Api-Key: {SECRET}");
     let largest = vec![b'x'; 1 << 20];
     let ask = || site.status("POST", "/hooks/alertmanager", &[&key], &largest);
-    let (incoming, status_of_it) = site.answering(taken(), ask);
+    let (incoming, status_of_it) = site.answering(Some(taken()), ask);
     assert_eq!((incoming, status_of_it), (Incoming::Alertmanager(largest.clone()), 200));
     let head = format!("POST /hooks/alertmanager HTTP/1.1\r\nHost: x\r\n{key}\r\n");
     let answer = site.raw(format!("{head}Content-Length: {}\r\n\r\n", (1 << 20) + 1));

@@ -49,7 +49,7 @@ fn on_every_screen() {
 
 /// A view that can be told from others.
 fn marked(mut view: View, mark: &str) -> View {
-    view.lines[0].text = mark.to_owned();
+    mark.clone_into(&mut view.lines[0].text);
     view
 }
 
@@ -109,7 +109,7 @@ fn what_is_hostile_is_only_text() {
     // As the page brought it, and as the script put it there.
     for mark in ["as it came", "as it changed"] {
         let mut view = hostile();
-        view.lines[1].text = mark.to_owned();
+        mark.clone_into(&mut view.lines[1].text);
         site.show(view);
         browser.wait(&has(mark));
         let shown = HOSTILE.replace('\u{202e}', "\u{fffd}");

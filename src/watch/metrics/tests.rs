@@ -72,6 +72,7 @@ fn read_labels(mut rest: &str) -> (Vec<(String, String)>, &str) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is one text, and to be read as one")]
 fn everything() {
     let text = metrics(&view()).replace(env!("CARGO_PKG_VERSION"), "VERSION");
     insta::assert_snapshot!(text, @r#"

@@ -1,7 +1,7 @@
 //! Fleets and their instances.
 
 use super::super::view::{Fleet, Instance};
-use super::text::{As, Column, Row, Tone, code, escape, folded, many, section, table, tag, time};
+use super::text::{As, Column, Row, Tone, code, escape, folded, items, many, section, table, tag, time};
 use crate::fleet::glance::Glance;
 
 /// A fleet of at most so many instances is shown whole: they fit a screen.
@@ -64,12 +64,9 @@ fn one(fleet: &Fleet, number: usize, rows: Rows) -> String {
     html.push_str(&progress(fleet));
     let lines = fleet.paused.iter().map(|why| format!("Paused: {why}"));
     let lines = lines.chain(fleet.trouble.iter().map(|why| format!("Cannot be looked at: {why}")));
-    let lines: String = lines
-        .chain(fleet.remarks.iter().cloned())
-        .map(|line| format!("<li>{}</li>\n", escape(&line)))
-        .collect();
+    let lines = items(lines.chain(fleet.remarks.iter().cloned()).map(|line| escape(&line)));
     if !lines.is_empty() {
-        html.push_str(&format!("<ul class=\"remarks\">\n{lines}</ul>\n"));
+        html.extend(["<ul class=\"remarks\">\n", &lines, "</ul>\n"]);
     }
     html.push_str(&instances(fleet, rows));
     html.push_str("</article>\n");
@@ -110,8 +107,7 @@ fn facts(fleet: &Fleet) -> String {
         Some(seen) => format!("seen {}", time(seen, As::Distance)),
         None => "never seen".to_owned(),
     });
-    let facts: String = facts.iter().map(|fact| format!("<li>{fact}</li>")).collect();
-    format!("<ul class=\"facts\">{facts}</ul>\n")
+    format!("<ul class=\"facts\">\n{}</ul>\n", items(facts))
 }
 
 /// How far the fleet is: with the words of its rollout, when one is under way.
@@ -128,11 +124,9 @@ fn progress(fleet: &Fleet) -> String {
     if let Some(line) = lines.get_mut(1) {
         *line = format!("{} of {size} current", states.current);
     }
-    let lines: String = lines.iter().map(|line| format!("<li>{}</li>\n", escape(line.trim()))).collect();
-    html.push_str(&format!(
-        "<ul class=\"rollout\">\n{lines}<li class=\"soft\">drawn {}</li>\n</ul>\n",
-        time(*now, As::Distance)
-    ));
+    let drawn = format!("<span class=\"soft\">drawn {}</span>", time(*now, As::Distance));
+    let lines = items(lines.iter().map(|line| escape(line.trim())).chain([drawn]));
+    html.extend(["<ul class=\"rollout\">\n", &lines, "</ul>\n"]);
     html
 }
 
@@ -179,9 +173,8 @@ fn listed(caption: &str, instances: &[&Instance], most: usize) -> String {
     let mut html = table(caption, &COLUMNS, &rows);
     if instances.len() > most {
         let left = many(instances.len() - most, "more instance");
-        html.push_str(&format!(
-            "<p class=\"soft\">… and {left}: <a href=\"view.json\">view.json</a> has all.</p>\n"
-        ));
+        let rest = "<a href=\"view.json\">view.json</a> has all.</p>\n";
+        html.extend(["<p class=\"soft\">… and ", &left, ": ", rest]);
     }
     html
 }

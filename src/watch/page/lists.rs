@@ -130,7 +130,7 @@ pub fn images(images: &[Image]) -> String {
         table("Images, the newest first", &columns, &images.iter().take(IMAGES).map(row).collect::<Vec<_>>());
     if images.len() > IMAGES {
         let older = many(images.len() - IMAGES, "older image");
-        html.push_str(&format!("<p class=\"soft\">… and {older}.</p>\n"));
+        html.extend(["<p class=\"soft\">… and ", &older, ".</p>\n"]);
     }
     section("images", "Images", &html)
 }

@@ -26,6 +26,9 @@ fn text_of(html: &str) -> String {
     text + rest
 }
 
+/// What is done to a view and a fleet of it.
+type Change<'a> = &'a dyn Fn(&mut View, &mut Fleet);
+
 fn with(change: impl FnOnce(&mut View)) -> View {
     let mut view = view();
     change(&mut view);
@@ -100,7 +103,7 @@ fn calm() {
 
 #[test]
 fn what_needs_attention() {
-    let lines = |change: &dyn Fn(&mut View, &mut Fleet)| {
+    let lines = |change: Change<'_>| {
         let mut view = with(|view| {
             (view.cases, view.nightly) = (Vec::new(), None);
         });
@@ -109,7 +112,7 @@ fn what_needs_attention() {
         view.fleets = vec![fleet];
         attention(&view)
     };
-    let table: [(&dyn Fn(&mut View, &mut Fleet), &[&str]); 9] = [
+    let table: [(Change<'_>, &[&str]); 9] = [
         (&|_, _| {}, &[]),
         (&|view, _| view.git.bad = true, &["main: applying abab"]),
         (&|view, _| view.git.trouble = Some("no route".into()), &["The remote does not answer: no route"]),

@@ -111,6 +111,16 @@ pub fn bytes(size: u64) -> String {
     }
 }
 
+/// The items of a list, each of `html`.
+pub fn items(htmls: impl IntoIterator<Item = String>) -> String {
+    let mut items = String::new();
+    for html in htmls {
+        // Writing to a string cannot fail; so it is below.
+        let _ = writeln!(items, "<li>{html}</li>");
+    }
+    items
+}
+
 /// A part of the page with a heading.
 pub fn section(key: &str, title: &str, html: &str) -> String {
     format!(
@@ -134,7 +144,6 @@ pub fn table(caption: &str, columns: &[Column], rows: &[Row]) -> String {
         (0..columns.len()).filter(|at| rows.iter().any(|row| !row.cells[*at].is_empty())).collect();
     let mut html = format!("<table>\n<caption>{}</caption>\n<thead><tr>", escape(caption));
     for column in used.iter().map(|at| &columns[*at]) {
-        // Writing to a string cannot fail; so it is below.
         let _ = write!(html, "<th scope=\"col\">{}</th>", column.name);
     }
     html.push_str("</tr></thead>\n<tbody>\n");
