@@ -44,7 +44,7 @@ impl Browser {
             assert!(std::path::Path::new(program).exists(), "{program} is missing: {PACKAGES}");
         }
         let profile = tempfile::Builder::new().prefix("rekiln-browser-").tempdir().expect("a directory");
-        let mut driver = Command::new("/usr/bin/chromedriver")
+        let driver = Command::new("/usr/bin/chromedriver")
             .arg("--port=0")
             // What a browser leaves in its home directory and among temporary files goes with the profile.
             .env("HOME", profile.path())
@@ -53,7 +53,10 @@ impl Browser {
             .stdout(Stdio::piped())
             .spawn()
             .expect(PACKAGES);
-        let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
+        // From here on whatever was started is ended, also by a panic.
+        let mut browser = Self { driver, port: 0, session: String::new(), process: None, profile };
+        let output = browser.driver.stdout.take().expect("its output");
+        let mut lines = BufReader::new(output).lines();
         // The first line repeats the port that was asked for, 0.
         let port_of = |line: String| {
             line.rsplit_once("successfully on port ")
@@ -62,8 +65,7 @@ impl Browser {
         let port = lines.by_ref().map_while(Result::ok).find_map(port_of);
         // It writes on, and must not be stopped by a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        let mut browser =
-            Self { driver, port: port.expect("its port"), session: String::new(), process: None, profile };
+        browser.port = port.expect("its port");
         browser.open();
         browser
     }
@@ -147,18 +149,20 @@ impl Browser {
         }
     }
 
+    /// A command of Chromium's own protocol.
+    pub fn cdp(&self, name: &str, params: &Value) {
+        self.command("/goog/cdp/execute", &json!({ "cmd": name, "params": params }));
+    }
+
     /// What the page looks like for who has a screen of this size and likes it light or dark.
     pub fn screen(&self, width: u32, height: u32, dark: bool) {
-        let cdp = |name: &str, params: Value| {
-            self.command("/goog/cdp/execute", &json!({ "cmd": name, "params": params }))
-        };
-        cdp(
+        self.cdp(
             "Emulation.setDeviceMetricsOverride",
-            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 }),
+            &json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 }),
         );
         let scheme = if dark { "dark" } else { "light" };
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
-        cdp("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
+        self.cdp("Emulation.setEmulatedMedia", &json!({ "features": [feature] }));
     }
 
     /// A picture of the window, as PNG in base 64.

@@ -6,8 +6,8 @@ use super::browser::Browser;
 use super::sample::{HOSTILE, ago, busy, fleet, hostile, instance, quiet};
 use super::site::Site;
 
-/// Writes pictures to the directory `REKILN_TEST_PICTURES`, for who changes how the page looks; in a test run there is
-/// none.
+/// Writes pictures to the directory `REKILN_TEST_PICTURES`, for who changes how the page looks; in a test run
+/// there is none.
 fn keep(browser: &Browser, name: &str) {
     use base64::Engine as _;
     if let Some(directory) = std::env::var_os("REKILN_TEST_PICTURES") {
@@ -125,7 +125,8 @@ fn what_is_hostile_is_only_text() {
     // Should text ever become a script or a style all the same, the browser does not obey it.
     for (element, text) in [("script", "window.hacked = 4"), ("style", "main { display: none }")] {
         browser.run(&format!(
-            "const odd = document.createElement('{element}'); odd.textContent = '{text}'; document.body.append(odd)"
+            "const odd = document.createElement('{element}'); odd.textContent = '{text}'; \
+             document.body.append(odd)"
         ));
         let complaints = browser.complaints();
         assert!(complaints.len() == 1 && complaints[0].contains("Content Security Policy"), "{complaints:?}");
@@ -165,6 +166,21 @@ fn a_server_that_is_gone_and_comes_back() {
     view.at = ago(3);
     site.show(view);
     browser.wait(&banner("The watcher answers, and has not looked"));
+}
+
+/// Whoever allows no scripts reads the same, as it was when the browser last asked.
+#[test]
+fn without_a_script() {
+    let site = Site::showing(quiet());
+    let browser = Browser::start();
+    browser.cdp("Emulation.setScriptExecutionDisabled", &serde_json::json!({ "value": true }));
+    browser.go(&site.url("/"));
+    browser.wait("return /^as of 20[0-9-]+ [0-9:]+ UTC$/.test(document.querySelector('#seen').textContent)");
+    let mut view = quiet();
+    view.fleets.push(fleet("db", 2, 2));
+    site.show(view);
+    browser.wait(&has("db-1"));
+    assert_eq!(browser.complaints(), [""; 0]);
 }
 
 #[test]

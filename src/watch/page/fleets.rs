@@ -7,8 +7,8 @@ use crate::fleet::glance::Glance;
 /// A fleet of at most so many instances is shown whole: they fit a screen.
 const WHOLE: usize = 12;
 
-/// Rows of instances that are as they should be, of one fleet and of all: nobody reads more, and a browser lays out some
-/// thousand rows at once without a pause. Everything is in `view.json`.
+/// Rows of instances that are as they should be, of one fleet and of all: nobody reads more, and a browser
+/// lays out some thousand rows at once without a pause. Everything is in `view.json`.
 const GOOD: (usize, usize) = (200, 1000);
 
 /// Rows of those that are not, of one fleet and of all: while a large one is rolled these are most of it.
@@ -57,7 +57,8 @@ pub fn fleets(fleets: &[Fleet]) -> String {
 fn one(fleet: &Fleet, number: usize, rows: Rows) -> String {
     let name = escape(&fleet.name);
     let mut html = format!(
-        "<article data-key=\"{name}\" aria-labelledby=\"f-{number}\">\n<header><h3 id=\"f-{number}\">{name}</h3> {}</header>\n",
+        "<article data-key=\"{name}\" aria-labelledby=\"f-{number}\">\n\
+         <header><h3 id=\"f-{number}\">{name}</h3> {}</header>\n",
         tags(fleet).join(" ")
     );
     html.push_str(&facts(fleet));
@@ -135,7 +136,8 @@ fn bar(done: usize, begun: usize, of: usize, text: &str) -> String {
     let units = |count: usize| (count.min(of) * BAR).checked_div(of).unwrap_or(BAR);
     let (done, both) = (units(done), units(done + begun));
     format!(
-        "<svg class=\"bar\" viewBox=\"0 0 {BAR} 1\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\">\
+        "<svg class=\"bar\" viewBox=\"0 0 {BAR} 1\" preserveAspectRatio=\"none\" role=\"img\" \
+         aria-label=\"{}\">\
          <rect class=\"done\" width=\"{done}\" height=\"1\"/>\
          <rect class=\"begun\" x=\"{done}\" width=\"{}\" height=\"1\"/></svg>\n",
         escape(text),

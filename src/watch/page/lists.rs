@@ -90,7 +90,8 @@ pub fn nights(nightly: Option<&Nightly>) -> String {
         None => String::new(),
     };
     let html = format!(
-        "<dl>\n<div><dt>Next</dt><dd>{}</dd></div>\n<div><dt>Last ended</dt><dd>{} {code}</dd></div>\n</dl>\n",
+        "<dl>\n<div><dt>Next</dt><dd>{}</dd></div>\n\
+         <div><dt>Last ended</dt><dd>{} {code}</dd></div>\n</dl>\n",
         when(*next, "not known"),
         when(*ended, "never")
     );
@@ -142,7 +143,8 @@ pub fn journal(lines: &[Line]) -> String {
     }
     let item = |line: &Line| {
         format!(
-            "<li data-key=\"{of} {entry}\">{} <span class=\"of\">{of} {entry}</span> <span class=\"said\">{}</span></li>\n",
+            "<li data-key=\"{of} {entry}\">{} <span class=\"of\">{of} {entry}</span> \
+             <span class=\"said\">{}</span></li>\n",
             time(line.at, As::Date),
             escape(&line.text),
             of = escape(&line.of),

@@ -1,12 +1,13 @@
-//! The small pieces that all of the page is made of. What they take as text is escaped here; what they take as `html` is
-//! such a piece already.
+//! The small pieces that all of the page is made of. What they take as text is escaped here; what they take
+//! as `html` is such a piece already.
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-/// Turns text into what HTML shows as that text, also inside an attribute. What could hide or reorder other text is
-/// replaced: control characters, and the marks by which text in one direction is put into text of the other.
+/// Turns text into what HTML shows as that text, also inside an attribute. What could hide or reorder other
+/// text is replaced: control characters, and the marks by which text in one direction is put into text of the
+/// other.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -38,7 +39,8 @@ pub enum As {
     Date,
 }
 
-/// A time. It stands there as a date, which is as true for who looks without the script as for who looks later.
+/// A time. It stands there as a date, which is as true for who looks without the script as for who looks
+/// later.
 pub fn time(at: Timestamp, how: As) -> String {
     let how = match how {
         As::Distance => "",
@@ -124,7 +126,8 @@ pub fn items(htmls: impl IntoIterator<Item = String>) -> String {
 /// A part of the page with a heading.
 pub fn section(key: &str, title: &str, html: &str) -> String {
     format!(
-        "<section data-key=\"{key}\" class=\"{key}\" aria-labelledby=\"h-{key}\">\n<h2 id=\"h-{key}\">{}</h2>\n{html}</section>\n",
+        "<section data-key=\"{key}\" class=\"{key}\" aria-labelledby=\"h-{key}\">\n\
+         <h2 id=\"h-{key}\">{}</h2>\n{html}</section>\n",
         escape(title)
     )
 }
@@ -137,8 +140,8 @@ pub struct Row {
     pub cells: Vec<String>,
 }
 
-/// A table whose first column names the rows. A column without anything in it is left out. On a narrow screen, each
-/// row is a paragraph, in which a column with a `label` is introduced by its name.
+/// A table whose first column names the rows. A column without anything in it is left out. On a narrow
+/// screen, each row is a paragraph, in which a column with a `label` is introduced by its name.
 pub fn table(caption: &str, columns: &[Column], rows: &[Row]) -> String {
     let used: Vec<_> =
         (0..columns.len()).filter(|at| rows.iter().any(|row| !row.cells[*at].is_empty())).collect();

@@ -16,8 +16,8 @@ const LARGEST: usize = 1 << 20;
 /// How long a body may take to come: 1 MiB over a line of 1 Mbit/s.
 const READING: Duration = Duration::from_secs(10);
 
-/// How long the sender is kept waiting for what becomes of it. GitHub waits 10 seconds, SNS 15 and Alertmanager about 30;
-/// whoever gave up earlier sends it again, which does no harm.
+/// How long the sender is kept waiting for what becomes of it. GitHub waits 10 seconds, SNS 15 and
+/// Alertmanager about 30; whoever gave up earlier sends it again, which does no harm.
 const ANSWERING: Duration = Duration::from_secs(30);
 
 /// The realm makes SNS, which sends no password unless it is asked for one, send it.
