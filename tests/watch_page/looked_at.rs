@@ -35,11 +35,18 @@ fn on_every_screen() {
         let mark = format!("of {day}");
         site.show(marked(view, &mark));
         browser.wait(&has(&mark));
-        for width in [360, 800, 1280, 1600] {
+        for width in [360, 800, 961, 1280, 1540, 1600] {
             for dark in [false, true] {
                 browser.screen(width, 1800, dark);
                 let wide = "return document.scrollingElement.scrollWidth <= innerWidth";
                 assert_eq!(browser.run(wide), true, "{day}: {width} pixels are not enough");
+                // Words that nobody uses may take more room than there is; then their card moves.
+                let cards = "return [...document.querySelectorAll('main section, article')] \
+                             .filter(card => card.scrollWidth > card.clientWidth) \
+                             .map(card => `${card.dataset.key}: ${card.scrollWidth} in ${card.clientWidth}`)";
+                if ["busy", "quiet"].contains(&day) {
+                    assert_eq!(browser.run(cards), serde_json::json!([]), "{day}: {width}");
+                }
                 keep(&browser, &format!("{day}-{width}-{}", if dark { "dark" } else { "light" }));
             }
         }

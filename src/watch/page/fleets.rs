@@ -22,7 +22,7 @@ const WIDTH: usize = 400;
 
 const COLUMNS: [Column; 9] = [
     Column::word("Instance"),
-    Column::text("It is"),
+    Column::word("It is"),
     Column::word("State"),
     Column::word("Health"),
     Column::word("In service"),
