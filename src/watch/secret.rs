@@ -53,8 +53,9 @@ impl fmt::Debug for Secret {
 impl Secret {
     /// Reads the secret that is the only line of a file.
     ///
-    /// # Errors A file that cannot be read or that everybody may, and what [`Secret::of`] refuses. No error
-    /// says what the file has.
+    /// # Errors
+    /// A file that cannot be read or that everybody may, and what [`Secret::of`] refuses. No error says what
+    /// the file has.
     pub fn read(path: &Path) -> Result<Self> {
         let doing = || format!("reading the secret of webhooks in {}", path.display());
         // Looked at and read through one handle: the file of that name could be another one by then.

@@ -7,9 +7,9 @@
 //! A web site that somebody on this computer visits may let its own name point to 127.0.0.1 and read what
 //! answers there (DNS rebinding). A browser then still says the site's name in `Host`, so what shows the
 //! fleets answers to addresses, `localhost` and the names of [`Door::hosts`] alone. `/metrics` and `/healthz`
-//! answer to any name: Prometheus and load balancers find watchers by names that nobody wrote down, and are
-//! better not told apart from failure; such a site would learn names, commits and numbers. Hooks ask for the
-//! secret, which no browser knows.
+//! answer to any name, since Prometheus and load balancers find watchers by names that nobody wrote down: such
+//! a site would learn the names of fleets and alerts, commits and numbers, and nothing of an instance. Hooks
+//! ask for the secret, which no browser knows.
 
 mod answer;
 mod connection;
