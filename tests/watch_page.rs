@@ -1,5 +1,5 @@
-//! The watcher's page in a real browser, and its server over real connections. Nothing else of a watcher is there: what
-//! is shown is made here, and changed while somebody looks.
+//! The watcher's page in a real browser, and its server over real connections. Nothing else of a watcher is
+//! there: what is shown is made here, and changed while somebody looks.
 
 mod browser;
 mod connections;

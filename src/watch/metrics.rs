@@ -1,9 +1,11 @@
 //! Decide: what a watcher knows, in numbers, as Prometheus reads them.
 //!
-//! The text format 0.0.4: <https://prometheus.io/docs/instrumenting/exposition_formats/>. Names end with their unit, and
-//! those of counters with `_total`. A watcher that does not lead says what it sees too; who adds series of several
-//! watchers up asks for `rekiln_watch_leader == 1` first.
+//! The text format 0.0.4: <https://prometheus.io/docs/instrumenting/exposition_formats/>. Names end with
+//! their unit, and those of counters with `_total`. A watcher that does not lead says what it sees too; who
+//! adds series of several watchers up asks for `rekiln_watch_leader == 1` first.
 
+#[cfg(test)]
+pub(super) mod sample;
 #[cfg(test)]
 mod tests;
 

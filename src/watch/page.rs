@@ -1,9 +1,10 @@
 //! Decide: the page that shows what a watcher knows.
 //!
-//! The whole page is text made here, so that it works without a script, and needs no build step and no request but its
-//! own. A small script asks for the changing part again and changes what differs: whoever reads keeps the place, the
-//! selection and whatever is unfolded. Everything from outside is escaped where it becomes HTML, and should that ever
-//! fail, [`policy`] forbids every script and style but the two of this page.
+//! The whole page is text made here, so that it works without a script, and needs no build step and no
+//! request but its own. A small script asks for the changing part again and changes what differs: whoever
+//! reads keeps the place, the selection and whatever is unfolded. Everything from outside is escaped where it
+//! becomes HTML, and should that ever fail, [`policy`] forbids every script and style but the two of this
+//! page.
 
 mod attention;
 mod fleets;
@@ -18,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use self::attention::attention;
-use self::text::{As, Tone, code, escape, many, tag, time};
+use self::text::{As, Tone, code, escape, items, many, tag, time};
 use super::view::{Commit, View};
 use crate::digest::Digest;
 
@@ -29,17 +30,21 @@ const SCRIPT: &str = include_str!("page/script.js");
 /// The page's icon: a kiln with a fire in it, in a colour that is seen on light and dark tabs.
 pub const ICON: &str = include_str!("page/icon.svg");
 
+/// Lines of what needs attention: when it is more, it is one thing that went wrong everywhere.
+const NEEDS: usize = 12;
+
 /// Digits of a commit that are shown, as in the rest of what rekiln says.
 const SHORT: usize = 12;
 
-/// The `Content-Security-Policy` under which the page works: its own style and its own script, by digest, requests to
-/// where it comes from, and nothing else. What comes from a machine or from Git has no script to run.
+/// The `Content-Security-Policy` under which the page works: its own style and its own script, by digest,
+/// requests to where it comes from, and nothing else. What comes from a machine or from Git has no script to
+/// run.
 #[must_use]
 pub fn policy() -> String {
     let hash = |text: &str| BASE64.encode(Digest::of(text.as_bytes()).as_bytes());
     format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src 'self'; connect-src 'self'; \
-         frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src 'self'; \
+         connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
         hash(STYLE),
         hash(SCRIPT)
     )
@@ -66,8 +71,10 @@ pub fn page(view: &View) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
          <link rel=\"icon\" href=\"icon.svg\" type=\"image/svg+xml\">\n\
-         <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <header class=\"top\"><span class=\"name\">rekiln watch</span> <span id=\"seen\">as of {seen}</span></header>\n\
+         <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n\
+         <header class=\"top\"><span class=\"name\">rekiln watch</span> \
+         <span id=\"seen\">as of {seen}</span></header>\n\
          <div id=\"banner\" role=\"status\"></div>\n<main data-etag=\"{etag}\">\n{part}</main>\n\
          <script>{SCRIPT}</script>\n</body>\n</html>\n",
         build = build(),
@@ -77,8 +84,8 @@ pub fn page(view: &View) -> String {
     )
 }
 
-/// Returns what changes of the page: the inside of `<main>`. It does not say when the view was put together, so that it
-/// stays the same while nothing happens.
+/// Returns what changes of the page: the inside of `<main>`. It does not say when the view was put together,
+/// so that it stays the same while nothing happens.
 #[must_use]
 pub fn part(view: &View) -> String {
     let side = [
@@ -111,14 +118,13 @@ fn overview(view: &View) -> String {
         (false, None) => (tag(Tone::Plain, "follows"), "nobody leads".to_owned()),
     };
     let since = lead.since.map(|since| format!("since {}", time(since, As::Distance))).unwrap_or_default();
-    let facts: String = [format!("remote {}", code(&view.remote)), rest, since]
-        .iter()
-        .filter(|fact| !fact.is_empty())
-        .map(|fact| format!("<li>{fact}</li>"))
-        .collect();
+    let facts = [format!("remote {}", code(&view.remote)), rest, since];
+    let facts = items(facts.into_iter().filter(|fact| !fact.is_empty()));
     format!(
-        "<section data-key=\"overview\" class=\"overview\" aria-labelledby=\"h-overview\" data-title=\"{}\">\n\
-         <header><h1 id=\"h-overview\">{}</h1> {word}</header>\n<ul class=\"facts\">{facts}</ul>\n{}{}</section>\n",
+        "<section data-key=\"overview\" class=\"overview\" aria-labelledby=\"h-overview\" \
+         data-title=\"{}\">\n\
+         <header><h1 id=\"h-overview\">{}</h1> {word}</header>\n\
+         <ul class=\"facts\">\n{facts}</ul>\n{}{}</section>\n",
         title(view),
         escape(&view.branch),
         needs(&attention(view)),
@@ -130,7 +136,9 @@ fn needs(lines: &[String]) -> String {
     if lines.is_empty() {
         return "<p class=\"calm\">Nothing needs attention.</p>\n".to_owned();
     }
-    let items: String = lines.iter().map(|line| format!("<li>{}</li>\n", escape(line))).collect();
+    let more = lines.len().checked_sub(NEEDS).filter(|more| *more > 0);
+    let more = more.map(|more| format!("… and {more} more"));
+    let items = items(lines.iter().take(NEEDS).map(|line| escape(line)).chain(more));
     let title = if lines.len() == 1 { "needs" } else { "need" };
     format!(
         "<div class=\"attention\"><h2>{} {title} attention</h2>\n<ul>\n{items}</ul></div>\n",

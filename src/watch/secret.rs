@@ -1,4 +1,5 @@
-//! Decide: whether a request comes from somebody who knows the secret, whichever of the usual ways it says so.
+//! Decide: whether a request comes from somebody who knows the secret, whichever of the usual ways it says
+//! so.
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,8 @@ use crate::error::{Doing as _, Error, Result};
 /// The fewest characters: 16 of base 64 are 96 bits, which nobody guesses over a network.
 const SHORTEST: usize = 16;
 
-/// The most that is read of the file, in bytes: HTTP servers take headers of some kilobytes and no longer ones.
+/// The most that is read of the file, in bytes: HTTP servers take headers of some kilobytes and no longer
+/// ones.
 const LONGEST: u64 = 4096;
 
 /// Rights of people who are neither the file's owner nor in its group.
@@ -29,13 +31,13 @@ const OTHERS: u32 = 0o007;
 /// Headers that are the secret itself: GitLab's, and what an API destination of `EventBridge` may be given.
 const PLAIN: [&str; 2] = ["x-gitlab-token", "x-api-key"];
 
-/// Headers with the HMAC-SHA256 of the body, and what stands before its hexadecimal digits: GitHub's (which Gitea and
-/// Forgejo send too), Gitea's and Forgejo's.
+/// Headers with the HMAC-SHA256 of the body, and what stands before its hexadecimal digits: GitHub's (which
+/// Gitea and Forgejo send too), Gitea's and Forgejo's.
 const SIGNED: [(&str, &str); 3] =
     [("x-hub-signature-256", "sha256="), ("x-gitea-signature", ""), ("x-forgejo-signature", "")];
 
-/// What a sender of webhooks and the watcher both know. Its text is not kept: only what tells whether another text is
-/// the same.
+/// What a sender of webhooks and the watcher both know. Its text is not kept: only what tells whether another
+/// text is the same.
 pub struct Secret {
     key: hmac::Key,
     /// Of the secret itself: comparing such takes as long for every guess.
@@ -52,8 +54,8 @@ impl Secret {
     /// Reads the secret that is the only line of a file.
     ///
     /// # Errors
-    /// A file that cannot be read or that everybody may, and what [`Secret::of`] refuses. No error says what the file
-    /// has.
+    /// A file that cannot be read or that everybody may, and what [`Secret::of`] refuses. No error says what
+    /// the file has.
     pub fn read(path: &Path) -> Result<Self> {
         let doing = || format!("reading the secret of webhooks in {}", path.display());
         // Looked at and read through one handle: the file of that name could be another one by then.
@@ -99,17 +101,17 @@ impl Secret {
     }
 
     /// Tells whether a request shows that its sender knows the secret: by `Authorization: Bearer SECRET`,
-    /// `Authorization: Basic` with it as the password of any user, `X-Gitlab-Token: SECRET`, `X-Api-Key: SECRET`, or the
-    /// HMAC-SHA256 of the body in `X-Hub-Signature-256`, `X-Gitea-Signature` or `X-Forgejo-Signature`. One is enough,
-    /// since senders add headers that are none of ours. A header that is there twice counts for nothing: what stands
-    /// between the sender and us may see the other one.
+    /// `Authorization: Basic` with it as the password of any user, `X-Gitlab-Token: SECRET`, `X-Api-Key:
+    /// SECRET`, or the HMAC-SHA256 of the body in `X-Hub-Signature-256`, `X-Gitea-Signature` or
+    /// `X-Forgejo-Signature`. One is enough, since senders add headers that are none of ours. A header that
+    /// is there twice counts for nothing: what stands between the sender and us may see the other one.
     #[must_use]
     pub fn vouches(&self, headers: &HeaderMap, body: &[u8]) -> bool {
         self.vouches_unread(headers) || self.signed(headers, body)
     }
 
-    /// Tells whether [`Secret::vouches`] can still come to a yes once the body is known, so that the body of everybody
-    /// else need not be read.
+    /// Tells whether [`Secret::vouches`] can still come to a yes once the body is known, so that the body of
+    /// everybody else need not be read.
     #[must_use]
     pub fn may_vouch(&self, headers: &HeaderMap) -> bool {
         self.vouches_unread(headers) || SIGNED.iter().any(|(name, _)| only(headers, name).is_some())

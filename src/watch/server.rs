@@ -1,14 +1,15 @@
-//! Do: the watcher's HTTP server: the page, metrics and health for whoever can reach it, and hooks for who knows the
-//! secret.
+//! Do: the watcher's HTTP server: the page, metrics and health for whoever can reach it, and hooks for who
+//! knows the secret.
 //!
-//! It speaks plain HTTP/1.1. Whoever lets it listen beyond this computer puts a server in front that speaks TLS and knows
-//! who may read: nothing that the page shows is a secret, and not everybody need see it.
+//! It speaks plain HTTP/1.1. Whoever lets it listen beyond this computer puts a server in front that speaks
+//! TLS and knows who may read: nothing that the page shows is a secret, and not everybody need see it.
 //!
-//! A web site that somebody on this computer visits may let its own name point to 127.0.0.1 and read what answers there
-//! (DNS rebinding). A browser then still says the site's name in `Host`, so what shows the fleets answers to addresses,
-//! `localhost` and the names of [`Door::hosts`] alone. `/metrics` and `/healthz` answer to any name: Prometheus and load
-//! balancers find watchers by names that nobody wrote down, and are better not told apart from failure; such a site
-//! would learn names, commits and numbers. Hooks ask for the secret, which no browser knows.
+//! A web site that somebody on this computer visits may let its own name point to 127.0.0.1 and read what
+//! answers there (DNS rebinding). A browser then still says the site's name in `Host`, so what shows the
+//! fleets answers to addresses, `localhost` and the names of [`Door::hosts`] alone. `/metrics` and `/healthz`
+//! answer to any name, since Prometheus and load balancers find watchers by names that nobody wrote down: such
+//! a site would learn the names of fleets and alerts, commits and numbers, and nothing of an instance. Hooks
+//! ask for the secret, which no browser knows.
 
 mod answer;
 mod connection;
@@ -36,16 +37,16 @@ use super::page;
 use super::secret::Secret;
 use super::view::View;
 
-/// Connections at once; others wait until one ends. A page has one or two, and a computer that is asked for more at a
-/// time is not asked by people.
+/// Connections at once; others wait until one ends. A page has one or two, and a computer that is asked for
+/// more at a time is not asked by people.
 const CONNECTIONS: usize = 64;
 
-/// How long connections are given to finish what they answer once the server is to stop. Waiting for the answer to a hook
-/// ends sooner, since who would give it stops too.
+/// How long connections are given to finish what they answer once the server is to stop. Waiting for the
+/// answer to a hook ends sooner, since who would give it stops too.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How long nothing is accepted after that failed: it fails when the process has no file descriptor left, which a
-/// connection that ends gives back.
+/// How long nothing is accepted after that failed: it fails when the process has no file descriptor left,
+/// which a connection that ends gives back.
 const BREATH: Duration = Duration::from_millis(100);
 
 /// A view that is older belongs to a watcher that hangs: one is made every few seconds.
@@ -54,7 +55,8 @@ const STALE: SignedDuration = SignedDuration::from_secs(60);
 /// What came in from outside and was vouched for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
-    /// Something was pushed to some branch: the remote is to be asked. What the sender says of it counts for nothing.
+    /// Something was pushed to some branch: the remote is to be asked. What the sender says of it counts for
+    /// nothing.
     Pushed,
     /// What Alertmanager sends.
     Alertmanager(Vec<u8>),
@@ -73,8 +75,8 @@ pub enum Answer {
     Refused(String),
 }
 
-/// Something that came in, and whoever waits to hear what becomes of it. When `answer` is dropped, the sender is told to
-/// try again.
+/// Something that came in, and whoever waits to hear what becomes of it. When `answer` is dropped, the sender
+/// is told to try again.
 #[derive(Debug)]
 pub struct Request {
     /// What came in.
@@ -96,8 +98,8 @@ pub struct Door {
     pub hosts: Vec<String>,
 }
 
-/// Serves until `stop` is ready and what was being answered is, or some seconds have passed. Fails never: a connection
-/// that does ends alone.
+/// Serves until `stop` is ready and what was being answered is, or some seconds have passed. Fails never: a
+/// connection that does ends alone.
 pub async fn serve(listener: TcpListener, door: Door, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     let desk = Arc::new(Desk::new(door));
@@ -197,15 +199,16 @@ impl Desk {
     fn known(&self, request: &hyper::Request<Body>) -> bool {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         // A request that names its target in full, as to a proxy, means that one.
-        let Some(host) = request.uri().authority().map(|whole| whole.as_str()).or(host) else { return false };
+        let whole = request.uri().authority().map(hyper::http::uri::Authority::as_str);
+        let Some(host) = whole.or(host) else { return false };
         let name = without_port(host);
         let is = |allowed: &str| allowed.trim_end_matches('.').eq_ignore_ascii_case(name);
         name.parse::<IpAddr>().is_ok() || is("localhost") || self.door.hosts.iter().any(|host| is(host))
     }
 }
 
-/// The host of `host:port` as it is compared: without brackets around an address of version 6, and without the dot that a
-/// name may end with.
+/// The host of `host:port` as it is compared: without brackets around an address of version 6, and without
+/// the dot that a name may end with.
 fn without_port(host: &str) -> &str {
     if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return address;

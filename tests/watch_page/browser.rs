@@ -1,4 +1,4 @@
-//! A browser, by the WebDriver protocol: <https://www.w3.org/TR/webdriver2/>.
+//! A browser, by the `WebDriver` protocol: <https://www.w3.org/TR/webdriver2/>.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -34,7 +34,7 @@ pub struct Browser {
     session: String,
     /// The browser's own process.
     process: Option<Pid>,
-    /// Its profile, which goes last.
+    /// Its profile.
     profile: TempDir,
 }
 
@@ -43,23 +43,29 @@ impl Browser {
         for program in ["/usr/bin/chromium", "/usr/bin/chromedriver"] {
             assert!(std::path::Path::new(program).exists(), "{program} is missing: {PACKAGES}");
         }
-        let profile = tempfile::tempdir().expect("a directory");
-        let mut driver = Command::new("/usr/bin/chromedriver")
+        let profile = tempfile::Builder::new().prefix("rekiln-browser-").tempdir().expect("a directory");
+        let driver = Command::new("/usr/bin/chromedriver")
             .arg("--port=0")
-            // What a browser leaves below its home directory is the profile's too.
+            // What a browser leaves in its home directory and among temporary files goes with the profile.
             .env("HOME", profile.path())
+            .env("TMPDIR", profile.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .expect(PACKAGES);
-        let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
-        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            line.rsplit_once("on port ").and_then(|(_, port)| port.trim_end_matches('.').parse().ok())
-        });
+        // From here on whatever was started is ended, also by a panic.
+        let mut browser = Self { driver, port: 0, session: String::new(), process: None, profile };
+        let output = browser.driver.stdout.take().expect("its output");
+        let mut lines = BufReader::new(output).lines();
+        // The first line repeats the port that was asked for, 0.
+        let port_of = |line: String| {
+            line.rsplit_once("successfully on port ")
+                .and_then(|(_, port)| port.trim_end_matches('.').parse().ok())
+        };
+        let port = lines.by_ref().map_while(Result::ok).find_map(port_of);
         // It writes on, and must not be stopped by a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        let mut browser =
-            Self { driver, port: port.expect("its port"), session: String::new(), process: None, profile };
+        browser.port = port.expect("its port");
         browser.open();
         browser
     }
@@ -143,18 +149,20 @@ impl Browser {
         }
     }
 
+    /// A command of Chromium's own protocol.
+    pub fn cdp(&self, name: &str, params: &Value) {
+        self.command("/goog/cdp/execute", &json!({ "cmd": name, "params": params }));
+    }
+
     /// What the page looks like for who has a screen of this size and likes it light or dark.
     pub fn screen(&self, width: u32, height: u32, dark: bool) {
-        let cdp = |name: &str, params: Value| {
-            self.command("/goog/cdp/execute", &json!({ "cmd": name, "params": params }))
-        };
-        cdp(
+        self.cdp(
             "Emulation.setDeviceMetricsOverride",
-            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 }),
+            &json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 }),
         );
         let scheme = if dark { "dark" } else { "light" };
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
-        cdp("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
+        self.cdp("Emulation.setEmulatedMedia", &json!({ "features": [feature] }));
     }
 
     /// A picture of the window, as PNG in base 64.
@@ -173,12 +181,20 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // A browser that is told to leaves nothing behind; one that does not listen is ended.
+        // A browser that is told to end takes its helpers with it; one that does not listen is ended.
         let told = self.session.is_empty() || self.try_send("DELETE", &self.session, &Value::Null).is_ok();
         if let Some(process) = self.process.filter(|_| !told) {
             let _ = kill_process(process, Signal::KILL);
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+        // Helpers write into the profile until they have ended too, some moments later.
+        let until = Instant::now() + PATIENCE;
+        while std::fs::remove_dir_all(self.profile.path()).is_err()
+            && self.profile.path().exists()
+            && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }

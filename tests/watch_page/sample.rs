@@ -156,7 +156,7 @@ pub fn busy() -> View {
     };
     let mut batch = fleet("batch", 2, 2);
     batch.rollout = None;
-    batch.place = "this computer".to_owned();
+    "this computer".clone_into(&mut batch.place);
     View {
         git: Git {
             head: Some(commit("c2", "web: nginx 1.28.2, which closes CVE-2026-1234", 6)),

@@ -2,11 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rekiln::watch::secret::Secret;
-use rekiln::watch::server::{Door, Request, serve};
+use rekiln::watch::server::{Answer, Door, Incoming, Request, serve};
 use rekiln::watch::view::View;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// No answer takes so long, however busy the computer is; a test that waits for one must end.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub const SECRET: &str = "it-is-a-secret-to-nobody";
 
@@ -24,7 +24,7 @@ pub struct Site {
     view: watch::Sender<Arc<View>>,
     pub address: SocketAddr,
     /// What came in by hooks.
-    pub heard: mpsc::Receiver<Request>,
+    heard: Mutex<mpsc::Receiver<Request>>,
     door: Door,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
@@ -46,7 +46,7 @@ impl Site {
         let hosts = vec!["watch.example".to_owned()];
         let door = Door { view: seen, secret, incoming, hosts };
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut site = Self { runtime, view, address, heard, door, running: None };
+        let mut site = Self { runtime, view, address, heard: Mutex::new(heard), door, running: None };
         site.begin();
         site
     }
@@ -70,6 +70,26 @@ impl Site {
 
     pub fn show(&self, view: View) {
         self.view.send_replace(Arc::new(view));
+    }
+
+    /// Answers one hook while `ask` sends it; returns what came in, and what `ask` did.
+    pub fn answering<T>(&self, answer: Option<Answer>, ask: impl FnOnce() -> T) -> (Incoming, T) {
+        std::thread::scope(|scope| {
+            let heard = scope.spawn(|| {
+                let request = self.heard.lock().expect("one at a time").blocking_recv().expect("it comes in");
+                if let Some(answer) = answer {
+                    request.answer.send(answer).expect("somebody waits for it");
+                }
+                request.incoming
+            });
+            let asked = ask();
+            (heard.join().expect("it came in"), asked)
+        })
+    }
+
+    /// Tells whether nothing came in that nobody answered.
+    pub fn heard_nothing(&self) -> bool {
+        self.heard.lock().expect("one at a time").try_recv().is_err()
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -110,9 +130,19 @@ impl Site {
         (head.to_ascii_lowercase(), body.to_owned())
     }
 
+    /// The status of an answer.
+    pub fn status(&self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> u16 {
+        status(&self.ask(method, path, headers, body).0)
+    }
+
     pub fn get(&self, path: &str) -> (String, String) {
         self.ask("GET", path, &[], b"")
     }
+}
+
+/// The status in a head.
+pub fn status(head: &str) -> u16 {
+    head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
 }
 
 /// What comes until the other side closes.

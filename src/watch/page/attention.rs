@@ -4,10 +4,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::view::{Case, Fleet, Lead, View};
 use super::text::many;
+use crate::table::cut;
 
-/// How long nobody may lead before it is said: a watcher that ends cleanly is followed within seconds, and the one
-/// that was killed once its claim is too old.
+/// How long nobody may lead before it is said: a watcher that ends cleanly is followed within seconds, and
+/// the one that was killed once its claim is too old.
 const LEADERLESS: SignedDuration = SignedDuration::from_mins(2);
+
+/// Columns of a line: what a tool printed may be pages, and is said in full where it belongs.
+const WIDTH: usize = 240;
 
 /// Returns what needs somebody's attention, a line each; the most general first.
 pub fn attention(view: &View) -> Vec<String> {
@@ -29,7 +33,7 @@ pub fn attention(view: &View) -> Vec<String> {
     }
     lines.extend(view.fleets.iter().flat_map(|fleet| of_fleet(fleet, view.at)));
     lines.extend(view.cases.iter().filter(|case| case.open && case.held).map(held));
-    lines
+    lines.iter().map(|line| cut(line, WIDTH)).collect()
 }
 
 fn of_fleet(fleet: &Fleet, at: Timestamp) -> Vec<String> {
@@ -48,7 +52,8 @@ fn of_fleet(fleet: &Fleet, at: Timestamp) -> Vec<String> {
     if unhealthy > 0 {
         lines.push(format!("Fleet {name} has {}", many(unhealthy, "unhealthy instance")));
     }
-    // While it rolls, as many serve as the policy wants; what it has never been looked at for cannot be missed.
+    // While it rolls, as many serve as the policy wants; what it has never been looked at for cannot be
+    // missed.
     let serving = fleet.instances.iter().filter(|instance| instance.in_service).count();
     let looked = fleet.seen.is_some_and(|seen| seen <= at) && fleet.trouble.is_none();
     if looked && serving < fleet.size && fleet.rollout.as_deref() != Some("rolling") {

@@ -1,19 +1,18 @@
 //! Fleets and their instances.
 
 use super::super::view::{Fleet, Instance};
-use super::text::{As, Column, Row, Tone, code, escape, folded, many, section, table, tag, time};
+use super::text::{As, Column, Row, Tone, code, escape, folded, items, many, section, table, tag, time};
 use crate::fleet::glance::Glance;
 
 /// A fleet of at most so many instances is shown whole: they fit a screen.
 const WHOLE: usize = 12;
 
-/// Rows of instances that are as they should be, of one fleet and of all: a browser lays out a thousand rows at once
-/// without a pause, and nobody reads more. Everything is in `view.json`.
-const GOOD_ROWS: usize = 200;
-const ALL_GOOD_ROWS: usize = 1000;
+/// Rows of instances that are as they should be, of one fleet and of all: nobody reads more, and a browser
+/// lays out some thousand rows at once without a pause. Everything is in `view.json`.
+const GOOD: (usize, usize) = (200, 1000);
 
-/// Rows of instances that are not as they should be, of one fleet: while a large one is rolled these are most of it.
-const OTHER_ROWS: usize = 300;
+/// Rows of those that are not, of one fleet and of all: while a large one is rolled these are most of it.
+const OTHERS: (usize, usize) = (300, 1500);
 
 /// A bar's length in its own units, large enough that one instance of a thousand is a unit.
 const BAR: usize = 1000;
@@ -22,16 +21,23 @@ const BAR: usize = 1000;
 const WIDTH: usize = 400;
 
 const COLUMNS: [Column; 9] = [
-    Column::plain("Instance"),
-    Column::plain("It is"),
-    Column::plain("State"),
-    Column::plain("Health"),
-    Column::plain("In service"),
+    Column::word("Instance"),
+    Column::word("It is"),
+    Column::word("State"),
+    Column::word("Health"),
+    Column::word("In service"),
     Column::labelled("Image"),
     Column::labelled("Zone"),
     Column::labelled("Address"),
     Column::labelled("Age"),
 ];
+
+/// How many rows a fleet may have.
+#[derive(Debug, Clone, Copy)]
+struct Rows {
+    good: usize,
+    others: usize,
+}
 
 /// All fleets.
 pub fn fleets(fleets: &[Fleet]) -> String {
@@ -42,29 +48,28 @@ pub fn fleets(fleets: &[Fleet]) -> String {
             "<p class=\"soft\">No commit that is carried out has a fleet.</p>\n",
         );
     }
-    let rows = (ALL_GOOD_ROWS / fleets.len()).min(GOOD_ROWS);
+    let share = |(each, all): (usize, usize)| (all / fleets.len()).clamp(1, each);
+    let rows = Rows { good: share(GOOD), others: share(OTHERS) };
     let all: String = fleets.iter().enumerate().map(|(number, fleet)| one(fleet, number, rows)).collect();
     section("fleets", "Fleets", &all)
 }
 
-fn one(fleet: &Fleet, number: usize, good_rows: usize) -> String {
+fn one(fleet: &Fleet, number: usize, rows: Rows) -> String {
     let name = escape(&fleet.name);
     let mut html = format!(
-        "<article data-key=\"{name}\" aria-labelledby=\"f-{number}\">\n<header><h3 id=\"f-{number}\">{name}</h3> {}</header>\n",
+        "<article data-key=\"{name}\" aria-labelledby=\"f-{number}\">\n\
+         <header><h3 id=\"f-{number}\">{name}</h3> {}</header>\n",
         tags(fleet).join(" ")
     );
     html.push_str(&facts(fleet));
     html.push_str(&progress(fleet));
     let lines = fleet.paused.iter().map(|why| format!("Paused: {why}"));
     let lines = lines.chain(fleet.trouble.iter().map(|why| format!("Cannot be looked at: {why}")));
-    let lines: String = lines
-        .chain(fleet.remarks.iter().cloned())
-        .map(|line| format!("<li>{}</li>\n", escape(&line)))
-        .collect();
+    let lines = items(lines.chain(fleet.remarks.iter().cloned()).map(|line| escape(&line)));
     if !lines.is_empty() {
-        html.push_str(&format!("<ul class=\"remarks\">\n{lines}</ul>\n"));
+        html.extend(["<ul class=\"remarks\">\n", &lines, "</ul>\n"]);
     }
-    html.push_str(&instances(fleet, good_rows));
+    html.push_str(&instances(fleet, rows));
     html.push_str("</article>\n");
     html
 }
@@ -103,8 +108,7 @@ fn facts(fleet: &Fleet) -> String {
         Some(seen) => format!("seen {}", time(seen, As::Distance)),
         None => "never seen".to_owned(),
     });
-    let facts: String = facts.iter().map(|fact| format!("<li>{fact}</li>")).collect();
-    format!("<ul class=\"facts\">{facts}</ul>\n")
+    format!("<ul class=\"facts\">\n{}</ul>\n", items(facts))
 }
 
 /// How far the fleet is: with the words of its rollout, when one is under way.
@@ -116,14 +120,14 @@ fn progress(fleet: &Fleet) -> String {
     let Glance { states, size, now, .. } = glance;
     let text = format!("{} of {size} current, {} starting", states.current, states.starting);
     let mut html = bar(states.current, states.starting, *size, &text);
-    html.push_str(&format!("<p class=\"soft\">{} of {size} current</p>\n", states.current));
-    // The second line is the bar in letters.
-    let lines = glance.lines(WIDTH, false).into_iter().enumerate().filter(|(at, _)| *at != 1);
-    let lines: String = lines.map(|(_, line)| format!("<li>{}</li>\n", escape(line.trim()))).collect();
-    html.push_str(&format!(
-        "<ul class=\"rollout\">\n{lines}<li class=\"soft\">drawn {}</li>\n</ul>\n",
-        time(*now, As::Distance)
-    ));
+    let mut lines = glance.lines(WIDTH, false);
+    // The second line is the bar in letters, and its numbers.
+    if let Some(line) = lines.get_mut(1) {
+        *line = format!("{} of {size} current", states.current);
+    }
+    let drawn = format!("<span class=\"soft\">drawn {}</span>", time(*now, As::Distance));
+    let lines = items(lines.iter().map(|line| escape(line.trim())).chain([drawn]));
+    html.extend(["<ul class=\"rollout\">\n", &lines, "</ul>\n"]);
     html
 }
 
@@ -132,7 +136,8 @@ fn bar(done: usize, begun: usize, of: usize, text: &str) -> String {
     let units = |count: usize| (count.min(of) * BAR).checked_div(of).unwrap_or(BAR);
     let (done, both) = (units(done), units(done + begun));
     format!(
-        "<svg class=\"bar\" viewBox=\"0 0 {BAR} 1\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\">\
+        "<svg class=\"bar\" viewBox=\"0 0 {BAR} 1\" preserveAspectRatio=\"none\" role=\"img\" \
+         aria-label=\"{}\">\
          <rect class=\"done\" width=\"{done}\" height=\"1\"/>\
          <rect class=\"begun\" x=\"{done}\" width=\"{}\" height=\"1\"/></svg>\n",
         escape(text),
@@ -141,7 +146,7 @@ fn bar(done: usize, begun: usize, of: usize, text: &str) -> String {
 }
 
 /// Those that are not as they should be, then the rest, which is folded when there is much of it.
-fn instances(fleet: &Fleet, good_rows: usize) -> String {
+fn instances(fleet: &Fleet, rows: Rows) -> String {
     let (good, others): (Vec<_>, Vec<_>) = fleet.instances.iter().partition(|instance| instance.good);
     if fleet.instances.is_empty() {
         return "<p class=\"soft\">No instances are known.</p>\n".to_owned();
@@ -155,12 +160,12 @@ fn instances(fleet: &Fleet, good_rows: usize) -> String {
         html.push_str(&listed(
             &format!("Instances of {} that are not as wanted", fleet.name),
             &others,
-            OTHER_ROWS,
+            rows.others,
         ));
     }
     if !good.is_empty() {
-        let rows = listed(&format!("Instances of {} that are as wanted", fleet.name), &good, good_rows);
-        html.push_str(&folded("good", &format!("{} as wanted", many(good.len(), "instance")), &rows));
+        let good_ones = listed(&format!("Instances of {} that are as wanted", fleet.name), &good, rows.good);
+        html.push_str(&folded("good", &format!("{} as wanted", many(good.len(), "instance")), &good_ones));
     }
     html
 }
@@ -170,15 +175,20 @@ fn listed(caption: &str, instances: &[&Instance], most: usize) -> String {
     let mut html = table(caption, &COLUMNS, &rows);
     if instances.len() > most {
         let left = many(instances.len() - most, "more instance");
-        html.push_str(&format!(
-            "<p class=\"soft\">… and {left}: <a href=\"view.json\">view.json</a> has all.</p>\n"
-        ));
+        let rest = "<a href=\"view.json\">view.json</a> has all.</p>\n";
+        html.extend(["<p class=\"soft\">… and ", &left, ": ", rest]);
     }
     html
 }
 
 fn row(instance: &Instance) -> Row {
     let Instance { id, image, state, health, in_service, address, zone, launched, is, good } = instance;
+    // Most of what is not as wanted is only to be replaced: that is work, and no alarm.
+    let tone = match health.as_str() {
+        _ if *good => Tone::Good,
+        "unhealthy" => Tone::Bad,
+        _ => Tone::Busy,
+    };
     let word = |tone: Tone, text: &str| format!("<span class=\"{}\">{}</span>", tone.class(), escape(text));
     let health_tone = match health.as_str() {
         "healthy" => Tone::Good,
@@ -188,10 +198,9 @@ fn row(instance: &Instance) -> Row {
     let optional = |text: &Option<String>| text.as_deref().map(code).unwrap_or_default();
     Row {
         key: id.clone(),
-        bad: !good,
         cells: vec![
             code(id),
-            word(if *good { Tone::Good } else { Tone::Bad }, is),
+            word(tone, is),
             escape(state),
             word(health_tone, health),
             if *in_service { "in service" } else { "not in service" }.to_owned(),

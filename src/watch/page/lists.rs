@@ -18,10 +18,9 @@ pub fn jobs(jobs: &[Job]) -> String {
         return section("jobs", "Under way", "<p class=\"soft\">Nothing.</p>\n");
     }
     let columns =
-        [Column::plain("Job"), Column::plain("What"), Column::labelled("Since"), Column::plain("Last word")];
+        [Column::word("Job"), Column::text("What"), Column::labelled("Since"), Column::text("Last word")];
     let row = |(number, job): (usize, &Job)| Row {
         key: format!("{number} {} {}", job.kind, job.what),
-        bad: false,
         cells: vec![
             tag(Tone::Busy, &job.kind),
             escape(&job.what),
@@ -50,10 +49,10 @@ pub fn alerts(cases: &[Case]) -> String {
 
 fn case_table(caption: &str, cases: &[&Case]) -> String {
     let columns = [
-        Column::plain("Alert"),
+        Column::word("Alert"),
         Column::labelled("Fleet"),
-        Column::plain("Instance"),
-        Column::plain("How far"),
+        Column::word("Instance"),
+        Column::text("How far"),
         Column::labelled("Heard"),
     ];
     let row = |case: &&Case| Row {
@@ -64,12 +63,15 @@ fn case_table(caption: &str, cases: &[&Case]) -> String {
             case.instance.as_deref().unwrap_or(""),
             case.since
         ),
-        bad: case.open && case.held,
         cells: vec![
             escape(&case.alert),
             escape(&case.fleet),
             case.instance.as_deref().map(code).unwrap_or_default(),
-            tag(if case.open && case.held { Tone::Bad } else { Tone::Plain }, &case.state),
+            format!(
+                "<span class=\"{}\">{}</span>",
+                if case.open && case.held { "bad" } else { "" },
+                escape(&case.state)
+            ),
             time(case.since, As::Distance),
         ],
     };
@@ -88,7 +90,8 @@ pub fn nights(nightly: Option<&Nightly>) -> String {
         None => String::new(),
     };
     let html = format!(
-        "<dl>\n<div><dt>Next</dt><dd>{}</dd></div>\n<div><dt>Last ended</dt><dd>{} {code}</dd></div>\n</dl>\n",
+        "<dl>\n<div><dt>Next</dt><dd>{}</dd></div>\n\
+         <div><dt>Last ended</dt><dd>{} {code}</dd></div>\n</dl>\n",
         when(*next, "not known"),
         when(*ended, "never")
     );
@@ -101,9 +104,9 @@ pub fn images(images: &[Image]) -> String {
         return section("images", "Images", "<p class=\"soft\">None is baked yet.</p>\n");
     }
     let columns = [
-        Column::plain("Image"),
-        Column::plain("Id"),
-        Column::plain("Verdict"),
+        Column::word("Image"),
+        Column::word("Id"),
+        Column::word("Verdict"),
         Column::labelled("Fleets"),
         Column::labelled("Size"),
         Column::labelled("Baked"),
@@ -115,7 +118,6 @@ pub fn images(images: &[Image]) -> String {
     };
     let row = |image: &Image| Row {
         key: format!("{} {}", image.id, image.verdict),
-        bad: false,
         cells: vec![
             escape(&image.name),
             code(&image.id.chars().take(SHORT).collect::<String>()),
@@ -129,7 +131,7 @@ pub fn images(images: &[Image]) -> String {
         table("Images, the newest first", &columns, &images.iter().take(IMAGES).map(row).collect::<Vec<_>>());
     if images.len() > IMAGES {
         let older = many(images.len() - IMAGES, "older image");
-        html.push_str(&format!("<p class=\"soft\">… and {older}.</p>\n"));
+        html.extend(["<p class=\"soft\">… and ", &older, ".</p>\n"]);
     }
     section("images", "Images", &html)
 }
@@ -141,7 +143,8 @@ pub fn journal(lines: &[Line]) -> String {
     }
     let item = |line: &Line| {
         format!(
-            "<li data-key=\"{of} {entry}\">{} <span class=\"of\">{of} {entry}</span> <span class=\"said\">{}</span></li>\n",
+            "<li data-key=\"{of} {entry}\">{} <span class=\"of\">{of} {entry}</span> \
+             <span class=\"said\">{}</span></li>\n",
             time(line.at, As::Date),
             escape(&line.text),
             of = escape(&line.of),

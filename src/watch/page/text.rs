@@ -1,12 +1,13 @@
-//! The small pieces that all of the page is made of. What they take as text is escaped here; what they take as `html` is
-//! such a piece already.
+//! The small pieces that all of the page is made of. What they take as text is escaped here; what they take
+//! as `html` is such a piece already.
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-/// Turns text into what HTML shows as that text, also inside an attribute. What could hide or reorder other text is
-/// replaced: control characters, and the marks by which text in one direction is put into text of the other.
+/// Turns text into what HTML shows as that text, also inside an attribute. What could hide or reorder other
+/// text is replaced: control characters, and the marks by which text in one direction is put into text of the
+/// other.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -38,7 +39,8 @@ pub enum As {
     Date,
 }
 
-/// A time. It stands there as a date, which is as true for who looks without the script as for who looks later.
+/// A time. It stands there as a date, which is as true for who looks without the script as for who looks
+/// later.
 pub fn time(at: Timestamp, how: As) -> String {
     let how = match how {
         As::Distance => "",
@@ -92,7 +94,7 @@ pub fn many(count: usize, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A size in binary units, as `ls -lh` has it: one digit behind the point below ten.
+/// A size in binary units, as `ls -lh` has it: one digit behind the point below ten. No line ends within it.
 pub fn bytes(size: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let mut unit = "B";
@@ -105,16 +107,27 @@ pub fn bytes(size: u64) -> String {
         (tenths, unit) = (tenths / 1024, larger);
     }
     if unit == "B" || tenths >= 100 {
-        format!("{} {unit}", tenths / 10)
+        format!("{}\u{a0}{unit}", tenths / 10)
     } else {
-        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        format!("{}.{}\u{a0}{unit}", tenths / 10, tenths % 10)
     }
+}
+
+/// The items of a list, each of `html`.
+pub fn items(htmls: impl IntoIterator<Item = String>) -> String {
+    let mut items = String::new();
+    for html in htmls {
+        // Writing to a string cannot fail; so it is below.
+        let _ = writeln!(items, "<li>{html}</li>");
+    }
+    items
 }
 
 /// A part of the page with a heading.
 pub fn section(key: &str, title: &str, html: &str) -> String {
     format!(
-        "<section data-key=\"{key}\" class=\"{key}\" aria-labelledby=\"h-{key}\">\n<h2 id=\"h-{key}\">{}</h2>\n{html}</section>\n",
+        "<section data-key=\"{key}\" class=\"{key}\" aria-labelledby=\"h-{key}\">\n\
+         <h2 id=\"h-{key}\">{}</h2>\n{html}</section>\n",
         escape(title)
     )
 }
@@ -123,32 +136,29 @@ pub fn section(key: &str, title: &str, html: &str) -> String {
 pub struct Row {
     /// What tells it from the table's other rows, so that it stays the same row while others come and go.
     pub key: String,
-    /// Whether it stands out.
-    pub bad: bool,
     /// One `html` a column; empty where there is nothing to say.
     pub cells: Vec<String>,
 }
 
-/// A table whose first column names the rows. A column without anything in it is left out. On a narrow screen, each
-/// row is a paragraph, in which a column with a `label` is introduced by its name.
+/// A table whose first column names the rows. A column without anything in it is left out. On a narrow
+/// screen, each row is a paragraph, in which a column with a `label` is introduced by its name.
 pub fn table(caption: &str, columns: &[Column], rows: &[Row]) -> String {
     let used: Vec<_> =
         (0..columns.len()).filter(|at| rows.iter().any(|row| !row.cells[*at].is_empty())).collect();
     let mut html = format!("<table>\n<caption>{}</caption>\n<thead><tr>", escape(caption));
     for column in used.iter().map(|at| &columns[*at]) {
-        // Writing to a string cannot fail; so it is below.
         let _ = write!(html, "<th scope=\"col\">{}</th>", column.name);
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {
-        let class = if row.bad { " class=\"bad\"" } else { "" };
-        let _ = write!(html, "<tr data-key=\"{}\"{class}>", escape(&row.key));
+        let _ = write!(html, "<tr data-key=\"{}\">", escape(&row.key));
         for at in &used {
             let (column, cell) = (&columns[*at], &row.cells[*at]);
-            let label = if column.label { format!(" data-label=\"{}\"", column.name) } else { String::new() };
-            let _ = match at {
-                0 => write!(html, "<th scope=\"row\">{cell}</th>"),
-                _ => write!(html, "<td{label}>{cell}</td>"),
+            let _ = match (at, column.kind) {
+                (0, _) => write!(html, "<th scope=\"row\">{cell}</th>"),
+                (_, Kind::Word) => write!(html, "<td>{cell}</td>"),
+                (_, Kind::Text) => write!(html, "<td class=\"text\">{cell}</td>"),
+                (_, Kind::Labelled) => write!(html, "<td data-label=\"{}\">{cell}</td>", column.name),
             };
         }
         html.push_str("</tr>\n");
@@ -160,18 +170,30 @@ pub fn table(caption: &str, columns: &[Column], rows: &[Row]) -> String {
 /// A column of a table.
 pub struct Column {
     name: &'static str,
-    label: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Word,
+    Text,
+    Labelled,
 }
 
 impl Column {
-    /// A column whose cells say by themselves what they are.
-    pub const fn plain(name: &'static str) -> Self {
-        Self { name, label: false }
+    /// A column of words and names that say by themselves what they are.
+    pub const fn word(name: &'static str) -> Self {
+        Self { name, kind: Kind::Word }
+    }
+
+    /// A column of text of any length.
+    pub const fn text(name: &'static str) -> Self {
+        Self { name, kind: Kind::Text }
     }
 
     /// A column whose cells need its name.
     pub const fn labelled(name: &'static str) -> Self {
-        Self { name, label: true }
+        Self { name, kind: Kind::Labelled }
     }
 }
 
@@ -200,7 +222,7 @@ mod tests {
             (1 << 30, "1.0 GiB"),
             (u64::MAX, "16777215 TiB"),
         ] {
-            assert_eq!(bytes(size), expected);
+            assert_eq!(bytes(size).replace('\u{a0}', " "), expected);
         }
     }
 
@@ -214,15 +236,11 @@ mod tests {
 
     #[test]
     fn a_column_of_nothing_is_none() {
-        let columns = [Column::plain("A"), Column::labelled("B"), Column::labelled("C")];
-        let row = |c: &str| Row {
-            key: "<".to_owned(),
-            bad: true,
-            cells: vec!["a".into(), String::new(), c.into()],
-        };
+        let columns = [Column::word("A"), Column::labelled("B"), Column::labelled("C")];
+        let row = |c: &str| Row { key: "<".to_owned(), cells: vec!["a".into(), String::new(), c.into()] };
         let html = table("t", &columns, &[row(""), row("1")]);
         assert!(!html.contains(">B<") && !html.contains("data-label=\"B\""), "{html}");
         assert_eq!(html.matches("data-label=\"C\"").count(), 2, "{html}");
-        assert!(html.contains("<tr data-key=\"&lt;\" class=\"bad\"><th scope=\"row\">a</th>"), "{html}");
+        assert!(html.contains("<tr data-key=\"&lt;\"><th scope=\"row\">a</th>"), "{html}");
     }
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::*;
+use crate::digest::Digest;
 
 const TEXT: &str = "It's-a-Secret-to-Everybody";
 
@@ -26,7 +27,8 @@ fn basic(pair: &[u8]) -> String {
 
 fn hmac_of(body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, TEXT.as_bytes());
-    hmac::sign(&key, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let tag = hmac::sign(&key, body);
+    Digest::from_bytes(tag.as_ref().try_into().expect("32 bytes")).to_string()
 }
 
 #[test]

@@ -13,11 +13,12 @@ use tokio::sync::watch;
 
 use super::Desk;
 
-/// How long headers may take to come, and how long a connection may do nothing: the page asks every two seconds.
+/// How long headers may take to come, and how long a connection may do nothing: the page asks every two
+/// seconds.
 const HEADERS: Duration = Duration::from_secs(10);
 
-/// Bytes of a request's headers and of what is read ahead. Browsers and senders of hooks need 2 KiB, and hyper takes no
-/// less than 8.
+/// Bytes of a request's headers and of what is read ahead. Browsers and senders of hooks need 2 KiB, and
+/// hyper takes no less than 8.
 const BUFFER: usize = 16 << 10;
 
 /// How long what was sent may stay unacknowledged, or not be sendable since the other side does not read, in

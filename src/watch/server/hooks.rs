@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming as Body;
+use hyper::body::{Body as _, Incoming as Body};
 use hyper::{Method, StatusCode, header};
 use tokio::sync::oneshot;
 
@@ -16,8 +16,8 @@ const LARGEST: usize = 1 << 20;
 /// How long a body may take to come: 1 MiB over a line of 1 Mbit/s.
 const READING: Duration = Duration::from_secs(10);
 
-/// How long the sender is kept waiting for what becomes of it. GitHub waits 10 seconds, SNS 15 and Alertmanager about 30;
-/// whoever gave up earlier sends it again, which does no harm.
+/// How long the sender is kept waiting for what becomes of it. GitHub waits 10 seconds, SNS 15 and
+/// Alertmanager about 30; whoever gave up earlier sends it again, which does no harm.
 const ANSWERING: Duration = Duration::from_secs(30);
 
 /// The realm makes SNS, which sends no password unless it is asked for one, send it.
@@ -55,11 +55,14 @@ async fn body(door: &Door, request: hyper::Request<Body>) -> Result<Vec<u8>, Rep
         return Err(unknown());
     }
     let closing = |status, text: &str| Reply::text(status, text).with(header::CONNECTION, "close");
+    let too_large = || closing(StatusCode::PAYLOAD_TOO_LARGE, "more than 1 MiB is not taken");
+    // Who says that it is too large is told before sending it.
+    if body.size_hint().lower() > LARGEST as u64 {
+        return Err(too_large());
+    }
     let body = match tokio::time::timeout(READING, Limited::new(body, LARGEST).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(closing(StatusCode::PAYLOAD_TOO_LARGE, "more than 1 MiB is not taken"));
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
         Ok(Err(_)) => return Err(closing(StatusCode::BAD_REQUEST, "the body ended before its end")),
         Err(_) => return Err(closing(StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s")),
     };
