@@ -41,10 +41,12 @@
 //!   `provider::aws` knows AWS's SDK.
 //! * [`pipeline`]: what automation runs, from a commit to a commit; what differs, in which order, who waits for whom and the
 //!   message decide.
+//! * [`watch`]: the pipeline as a service; who leads, what is due and what an alert means decide, the rest runs commands of
+//!   rekiln and shows what is seen (do, tell).
 //! * [`gc`]: what of the store nothing reaches (decide), looked up and removed (do).
 //! * [`cli`]: one file a command (tell).
 //!
-//! What they share: [`store`] (everything that is not in Git) and [`scratch`] (what is half made),
+//! What they share: [`chain`] (journals), [`store`] (everything that is not in Git) and [`scratch`] (what is half made),
 //! [`claim`] (what a process uses of the store and must not be collected), [`digest`], [`cpio`], [`holes`] (what of a
 //! file is data), [`notation`] (the small languages inside values: sizes, durations, paths, ports),
 //! [`diagnostic`] and [`error`] (what is wrong, where, and what to do next), [`process`] (the one way to run
@@ -108,7 +110,8 @@
 //! * A state file that says what a fleet runs: the provider is asked, and the journal remembers only intents
 //!   and outcomes.
 //! * Patching in place, and any way to log in to a machine.
-//! * A database, a daemon and a lock service: the store is files, created once.
+//! * A database, a lock service, and a daemon that anything depends on: the store is files, created once, and `watch` only
+//!   says when commands run that anybody could run.
 //! * Retries in decisions, and defaults that depend on the host.
 //! * Names of mirrors: they are the host's or the user's.
 

@@ -18,6 +18,7 @@ pub const GROUPS: &str = "aws";
 /// images/<id>/              disk.raw, record.json (written last), kernel, initrd, cmdline, console logs
 /// journal/<fleet>/<number>  append-only intents and outcomes
 /// local/<fleet>/            the machines of a local fleet
+/// watch/<branch>/<number>   what watchers of a branch decided and did
 /// quarantine/<id>.json      images that no fleet may launch
 /// breaker/                  rollouts that failed
 /// pins/<id>.json            images that are kept whatever else reaches them

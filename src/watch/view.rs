@@ -118,6 +118,8 @@ pub struct Fleet {
 pub struct Instance {
     /// Its id.
     pub id: String,
+    /// What its provider calls it, where that is another name.
+    pub known_as: Option<String>,
     /// The start of its image's id.
     pub image: Option<String>,
     /// Its state, in a word.

@@ -26,6 +26,7 @@ pub fn instance(fleet: &str, number: usize, good: bool) -> Instance {
     let image = if good { "new" } else { "old" };
     Instance {
         id: format!("{fleet}-{number}"),
+        known_as: None,
         image: Some(id(image)[..12].to_owned()),
         state: "running".to_owned(),
         health: "healthy".to_owned(),

@@ -353,6 +353,7 @@ fn instances(census: &Census, found: Option<&(Plan, Look)>, target: Option<&Targ
         let is = member.zip(target).map(|(member, target)| member.told(Some(seen), target));
         view::Instance {
             id: seen.id.to_string(),
+            known_as: seen.known_as.clone(),
             image: seen.image.map(|image| image.short()),
             state: word(seen.state),
             health: word(seen.health),

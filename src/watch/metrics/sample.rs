@@ -20,6 +20,7 @@ pub fn ago(seconds: i64) -> Timestamp {
 pub fn instance(fleet: &str, number: usize, health: &str, good: bool) -> Instance {
     Instance {
         id: format!("{fleet}-{number}"),
+        known_as: None,
         image: Some("1f2e3d4c5b6a".to_owned()),
         state: "running".to_owned(),
         health: health.to_owned(),

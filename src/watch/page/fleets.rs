@@ -182,7 +182,8 @@ fn listed(caption: &str, instances: &[&Instance], most: usize) -> String {
 }
 
 fn row(instance: &Instance) -> Row {
-    let Instance { id, image, state, health, in_service, address, zone, launched, is, good } = instance;
+    let Instance { id, known_as, image, state, health, in_service, address, zone, launched, is, good } =
+        instance;
     // Most of what is not as wanted is only to be replaced: that is work, and no alarm.
     let tone = match health.as_str() {
         _ if *good => Tone::Good,
@@ -199,7 +200,7 @@ fn row(instance: &Instance) -> Row {
     Row {
         key: id.clone(),
         cells: vec![
-            code(id),
+            [code(id), optional(known_as)].join(" "),
             word(tone, is),
             escape(state),
             word(health_tone, health),

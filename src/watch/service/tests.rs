@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, mpsc};
 
@@ -18,7 +19,7 @@ struct Fake {
     /// What was begun.
     begun: Mutex<Vec<String>>,
     told: Mutex<Vec<String>>,
-    /// How a step ends that is asked to stop.
+    /// Whether its fleet is paused.
     paused: bool,
 }
 
@@ -104,7 +105,7 @@ impl Hands for Fake {
 }
 
 /// A service that runs while `play` does something with it; returns its journal.
-fn played(fake: &Fake, dir: &std::path::Path, play: impl FnOnce(&Player<'_>)) -> Vec<String> {
+fn played(fake: &Fake, dir: &std::path::Path, play: impl FnOnce(&Player)) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let settings = Settings {
         remote: "origin".into(),
@@ -139,12 +140,12 @@ fn played(fake: &Fake, dir: &std::path::Path, play: impl FnOnce(&Player<'_>)) ->
     )
 }
 
-struct Player<'a> {
+struct Player {
     sender: mpsc::Sender<Message>,
     view: tokio::sync::watch::Receiver<Arc<View>>,
 }
 
-impl Player<'_> {
+impl Player {
     fn until(&self, so: impl Fn(&View) -> bool) {
         let begun = Instant::now();
         while !so(&self.view.borrow()) {
@@ -181,7 +182,12 @@ fn a_step_that_is_stopped_has_not_failed_and_is_begun_again() {
         player.alert("resolved", "web-1");
         player.until(|view| view.jobs.is_empty() && view.cases.iter().all(|case| !case.open));
     });
-    let more = ["leads", step, "alert Slow is resolved for fleet web, instance web-1", "done: fleet web: step 1 for alert 1"];
+    let more = [
+        "leads",
+        step,
+        "alert Slow is resolved for fleet web, instance web-1",
+        "done: fleet web: step 1 for alert 1",
+    ];
     assert_eq!(all[first.len()..all.len() - 1], more);
     assert_eq!(all.last().map(String::as_str), Some("leaves"));
     assert!(fake.told.lock().expect("nobody panics").is_empty());
@@ -199,11 +205,14 @@ fn what_only_a_person_can_end_is_told_once() {
         // As senders do.
         player.alert("firing", "web-1");
     });
-    assert_eq!(all[3..], [
-        "alert Slow fires for fleet web, instance web-1",
-        "alert 1 is held: the fleet is paused: a look",
-        "leaves",
-    ]);
+    assert_eq!(
+        all[3..],
+        [
+            "alert Slow fires for fleet web, instance web-1",
+            "alert 1 is held: the fleet is paused: a look",
+            "leaves",
+        ]
+    );
     let told = fake.told.lock().expect("nobody panics");
     assert_eq!(*told, ["web alert_held fleet web: alert Slow is held: the fleet is paused: a look"]);
 }
