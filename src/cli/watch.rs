@@ -125,6 +125,7 @@ fn settings(context: &Context, args: &Args) -> Result<Settings> {
         poll: *poll,
         look: *look,
         nights: args.nightly.clone(),
+        signed: args.allowed_signers.is_some(),
         journals: context.store()?.objects(),
         writer: Writer::this(format!("rekiln watch --branch {branch}")),
     })

@@ -37,6 +37,8 @@ pub struct Situation<'a> {
     pub seen: &'a Seen,
     /// When nights begin, if they do.
     pub nights: Option<&'a Daily>,
+    /// Whether commits must be signed: then one that was not carried out yet is nobody's word, and no night is made of it.
+    pub signed: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -155,12 +157,12 @@ pub fn asks_whether_waiting(memory: &Memory, head: &str) -> bool {
 
 /// Decides whether updates are looked for now. A night that a watcher began and did not end is begun again.
 fn night(situation: &Situation<'_>) -> Option<Job> {
-    let Situation { memory, seen, nights, now } = *situation;
+    let Situation { memory, seen, nights, signed, now } = *situation;
     if seen.running.iter().any(|job| matches!(job, Job::Nightly { .. })) {
         return None;
     }
     let due = nights?.last(now)?;
-    let base = seen.head.clone()?;
+    let base = if signed { memory.applied.clone()? } else { seen.head.clone()? };
     // What was due before anyone watched is nobody's.
     let ours = memory.first.is_some_and(|first| due > first);
     let done = memory.night.as_ref().is_some_and(|night| night.due >= due && night.ended.is_some());

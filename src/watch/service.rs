@@ -58,6 +58,8 @@ pub struct Settings {
     pub look: Duration,
     /// When nights begin.
     pub nights: Option<Daily>,
+    /// Whether commits must be signed.
+    pub signed: bool,
     /// Where its journal is.
     pub journals: Objects,
     /// Who writes it.
@@ -413,8 +415,8 @@ impl<'env, H: Hands> Service<'env, H> {
             waiting: self.waiting,
         };
         let Some(memory) = self.memory() else { return };
-        let (nights, now) = (self.settings.nights.as_ref(), Timestamp::now());
-        for duty in duties(&duty::Situation { memory, seen: &seen, nights, now }) {
+        let (nights, signed, now) = (self.settings.nights.as_ref(), self.settings.signed, Timestamp::now());
+        for duty in duties(&duty::Situation { memory, seen: &seen, nights, signed, now }) {
             let event = match &duty {
                 Duty::Start(job) => Event::Began { job: job.clone() },
                 Duty::Say(event) => event.clone(),

@@ -346,4 +346,17 @@ fn what_cannot_be_carried_out_is_said_and_the_next_commit_mends_it() {
     let kinds = watched.kinds();
     assert_eq!(kinds.iter().filter(|kind| *kind == "began apply").count(), 4, "{kinds:?}");
     watcher.stop().must(0);
+    // Who asks for signatures gets nothing carried out that nobody signed.
+    let (key, allowed) = (stage.path("key"), stage.path("allowed"));
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
+    assert!(made.expect("ssh-keygen runs").success());
+    let public = fs::read_to_string(key.with_extension("pub")).expect("a key");
+    fs::write(&allowed, format!("t@localhost {public}")).expect("written");
+    let strict = watched.watch(&["--allowed-signers", &allowed.display().to_string()]);
+    page(&stage, "an old page");
+    let unsigned = commit(&stage, "nobody's word");
+    watched.push(&unsigned);
+    bad(&strict, &unsigned, "sign");
+    assert_eq!(site.run(), [&new; 3]);
+    strict.stop().must(0);
 }

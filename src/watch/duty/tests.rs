@@ -86,7 +86,7 @@ fn memory(events: &[(i64, Event)]) -> Memory {
 
 /// What is to be done, each as one line.
 fn told(memory: &Memory, seen: &Seen, nights: Option<&Daily>, seconds: i64) -> Vec<String> {
-    let found = duties(&Situation { memory, seen, nights, now: at(seconds) });
+    let found = duties(&Situation { memory, seen, nights, signed: false, now: at(seconds) });
     let line = |duty| match duty {
         Duty::Start(job) => format!("{}: {job}", Job::kind(&job)),
         Duty::Say(event) => event.to_string(),
@@ -176,6 +176,14 @@ fn nights() {
     ] {
         let found = told(&memory(&events), &seen("old", fleet()), Some(&nights), seconds);
         assert_eq!(found == ["nightly: updates on old"], expected, "{events:?} {seconds}: {found:?}");
+    }
+    // Of a commit that failed, unless its signature may be why.
+    let failed = [(10, began(apply("new"))), (20, ended(apply("new"), 2))];
+    let (memory_of, seen_new) = (memory(&failed), seen("new", fleet()));
+    for (signed, base) in [(false, "new"), (true, "old")] {
+        let situation =
+            Situation { memory: &memory_of, seen: &seen_new, nights: Some(&nights), signed, now: due };
+        assert_eq!(duties(&situation), [Duty::Start(Job::Nightly { due, base: base.into() })]);
     }
     // What was due before anyone watched is nobody's.
     let mut memory = Memory { applied: Some("old".into()), ..Memory::default() };

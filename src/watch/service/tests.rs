@@ -113,6 +113,7 @@ fn played(fake: &Fake, dir: &std::path::Path, play: impl FnOnce(&Player)) -> Vec
         poll: Duration::from_hours(1),
         look: Duration::from_millis(100),
         nights: None,
+        signed: false,
         journals: Objects::Directory(dir.to_owned()),
         writer: Writer::this("a test"),
     };
