@@ -251,12 +251,11 @@ fn replace(
             return Err(format!("{instance} could not be replaced, {TRIES} times in a row"));
         }
         Some(failing) if now < again(failing.times, failing.at) || fleet.at <= failing.at => return Ok(None),
-        Some(_) => {}
         // One that is tried again was counted at first.
         None if memory.taken(&case.fleet, &case.rule, now) >= rule.limit => {
             return Err(format!("{} may take {} an hour, and it has", rule.name, rule.limit));
         }
-        None => {}
+        _ => {}
     }
     let why = match (&case.failed, rule.steps) {
         (Some(failed), _) => format!("{}, and its playbook failed: {failed}", rule.name),

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use crate::fleet::Alert;
-use crate::fleet::playbook::{Kind, Playbook};
+use crate::fleet::playbook::{Kind, Playbook, Step};
 
 /// A rule as decisions need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Rule {
     /// # Errors
     /// What a file says that is not valid.
     pub fn of(alert: &Alert, playbook: Option<&Playbook>) -> Result<Self, String> {
-        let kinds = playbook.iter().flat_map(|playbook| &playbook.steps).map(|step| step.kind());
+        let kinds = playbook.iter().flat_map(|playbook| &playbook.steps).map(Step::kind);
         let kinds = kinds.collect::<Result<Vec<_>, _>>()?;
         let rotates = kinds.last() == Some(&Kind::Rotate);
         let labels: Vec<String> =

@@ -20,7 +20,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
@@ -215,10 +215,7 @@ impl<'env, H: Hands> Service<'env, H> {
     }
 
     fn take_messages(&mut self) {
-        let mut next = match self.messages.recv_timeout(TURN) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        };
+        let mut next = self.messages.recv_timeout(TURN).ok();
         while let Some(message) = next {
             self.take(message);
             next = self.messages.try_recv().ok();
@@ -307,7 +304,7 @@ impl<'env, H: Hands> Service<'env, H> {
         // One that was stopped has not failed: whoever leads next begins it again.
         let stopped = code != 0 && stop.asked();
         if self.leads && !stopped {
-            self.record(Event::Ended { job, code, why });
+            self.record(&Event::Ended { job, code, why });
         }
     }
 
@@ -368,7 +365,7 @@ impl<'env, H: Hands> Service<'env, H> {
 
     fn leave(&mut self) {
         if self.leads {
-            self.record(Event::Leaves);
+            self.record(&Event::Leaves);
         }
     }
 
@@ -422,7 +419,7 @@ impl<'env, H: Hands> Service<'env, H> {
                 Duty::Say(event) => event.clone(),
             };
             // A command that came first changes what is to be done.
-            if !self.propose(event.clone()) {
+            if !self.propose(&event) {
                 return;
             }
             match duty {
@@ -469,12 +466,12 @@ impl<'env, H: Hands> Service<'env, H> {
     }
 
     /// Writes a decision. Returns whether it was written.
-    fn propose(&mut self, event: Event) -> bool {
+    fn propose(&mut self, event: &Event) -> bool {
         let Some(journal) = &mut self.journal else { return false };
         match self.runtime.block_on(journal.propose(Timestamp::now(), event.clone())) {
             Ok(written) => {
                 if written {
-                    self.said(&event);
+                    self.said(event);
                 }
                 written
             }
@@ -486,10 +483,10 @@ impl<'env, H: Hands> Service<'env, H> {
     }
 
     /// Writes what happened.
-    fn record(&mut self, event: Event) {
+    fn record(&mut self, event: &Event) {
         let Some(journal) = &mut self.journal else { return };
         match self.runtime.block_on(journal.record(Timestamp::now(), event.clone())) {
-            Ok(()) => self.said(&event),
+            Ok(()) => self.said(event),
             Err(error) => self.step_down(&error),
         }
     }

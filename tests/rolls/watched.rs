@@ -188,11 +188,11 @@ impl Watcher {
 #[test]
 fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
     let stage = Stage::new();
-    let watched = Watched::on(&stage);
-    let site = &watched.site;
+    let place = Watched::on(&stage);
+    let site = &place.site;
     let new = [site.group.wanted.id.clone()];
-    watched.push(&site.old);
-    let watcher = watched.watch(&[]);
+    place.push(&site.old);
+    let watcher = place.watch(&[]);
     watcher.applied(&site.old);
 
     // What an alert means, and the new page, in one push.
@@ -206,7 +206,7 @@ fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
     fs::write(stage.repo().join("fleets/playbooks/look.toml"), step).expect("written");
     page(&stage, "the page that is asked for");
     let merged = commit(&stage, "a page, and what to do when it is slow");
-    watched.push(&merged);
+    place.push(&merged);
     watcher.pushed();
     let view = watcher.applied(&merged);
     assert_eq!(site.run(), [&new; 3]);
@@ -214,20 +214,20 @@ fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
     assert_eq!((&view["git"]["bad"], &view["lead"]["mine"]), (&json!(false), &json!(true)));
 
     // A member whose checks fail is replaced, with nobody's doing.
-    let sick = watched.members().remove(0);
+    let sick = place.members().remove(0);
     stage.cloud.control("instances", &json!({ "instance": sick, "health": "unhealthy" }));
-    watcher.until("another member", |_| (!watched.members().contains(&sick)).then_some(()));
+    watcher.until("another member", |_| (!place.members().contains(&sick)).then_some(()));
     watcher.until_whole();
-    assert!(watched.kinds().contains(&"ended keep".to_owned()), "{:?}", watched.kinds());
+    assert!(place.kinds().contains(&"ended keep".to_owned()), "{:?}", place.kinds());
 
     // An alert: its playbook does not help, so its instance goes.
-    let slow = watched.members().remove(0);
+    let slow = place.members().remove(0);
     assert!(watcher.alert("Slow", "i-0123456789abcdef0", "firing").contains("no fleet has a rule for it"));
     assert!(watcher.alert("Fast", &slow, "firing").contains("no fleet has a rule for it"));
     assert_eq!(watcher.alert("Slow", &slow, "firing"), "Slow: taken");
     // Senders say it again.
     watcher.alert("Slow", &slow, "firing");
-    watcher.until("another member", |_| (!watched.members().contains(&slow)).then_some(()));
+    watcher.until("another member", |_| (!place.members().contains(&slow)).then_some(()));
     let over = "its instance was replaced";
     watcher.until_view("it is over", |view| view["cases"][0]["state"] == over && view["jobs"] == json!([]));
     let document: Value = serde_json::from_slice(&fs::read(&told).expect("it was told")).expect("JSON");
@@ -238,7 +238,7 @@ fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
     assert!(watcher.metric("rekiln_replaced_total 1"), "{}", watcher.http("GET", "/metrics", "").1);
 
     // A second one within the hour is one too many, until it is resolved.
-    let next = watched.members().remove(0);
+    let next = place.members().remove(0);
     watcher.until_whole();
     watcher.alert("Slow", &next, "firing");
     let held = watcher.until_view("it is held", |view| view["cases"][0]["held"] == true);
@@ -246,11 +246,11 @@ fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
     assert!(watcher.metric("rekiln_alerts_held{fleet=\"web\",alert=\"Slow\"} 1"));
     watcher.alert("Slow", &next, "resolved");
     watcher.until_view("it is over", |view| view["cases"][0]["open"] == false);
-    assert_eq!(watched.members(), [next]);
+    assert_eq!(place.members(), [next]);
 
     // It ends in order, and leaves nothing.
     assert_eq!(watcher.stop().must(0).events("ends").len(), 1);
-    let kinds = watched.kinds();
+    let kinds = place.kinds();
     assert_eq!(
         (kinds.first().map(String::as_str), kinds.last().map(String::as_str)),
         (Some("leads"), Some("leaves"))
@@ -270,17 +270,17 @@ fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
 #[test]
 fn another_watcher_goes_on_where_the_first_was_killed() {
     let stage = Stage::new();
-    let watched = Watched::on(&stage);
-    let site = &watched.site;
-    watched.push(&site.old);
-    let mut first = watched.watch(&[]);
+    let place = Watched::on(&stage);
+    let site = &place.site;
+    place.push(&site.old);
+    let mut first = place.watch(&[]);
     first.until_view("it leads", |view| view["lead"]["mine"] == true);
-    let second = watched.watch(&[]);
+    let second = place.watch(&[]);
     second.until_view("it follows", |view| view["lead"]["leader"].is_string());
     assert!(!second.leads());
     first.applied(&site.old);
     stage.cloud.forget_calls();
-    watched.push(&site.new);
+    place.push(&site.new);
     // Whoever is told of it: both look, one acts.
     first.pushed();
     second.pushed();
@@ -292,12 +292,12 @@ fn another_watcher_goes_on_where_the_first_was_killed() {
     let new = [site.group.wanted.id.clone()];
     assert_eq!(site.run(), [&new; 3]);
     assert!(second.leads());
-    let kinds = watched.kinds();
+    let kinds = place.kinds();
     let count = |kind: &str| kinds.iter().filter(|other| *other == kind).count();
     // Begun again by the second one: the first never said how it ended.
     assert_eq!((count("leads"), count("began apply"), count("ended apply")), (2, 3, 2), "{kinds:?}");
     // The first comes back and follows.
-    let third = watched.watch(&[]);
+    let third = place.watch(&[]);
     third.until_view("it follows", |view| view["lead"]["leader"].is_string());
     assert!(!third.leads() && second.leads());
     second.stop().must(0);
@@ -309,17 +309,17 @@ fn another_watcher_goes_on_where_the_first_was_killed() {
 #[test]
 fn what_cannot_be_carried_out_is_said_and_the_next_commit_mends_it() {
     let stage = Stage::new();
-    let watched = Watched::on(&stage);
-    let site = &watched.site;
-    watched.push(&site.old);
-    let watcher = watched.watch(&[]);
+    let place = Watched::on(&stage);
+    let site = &place.site;
+    place.push(&site.old);
+    let watcher = place.watch(&[]);
     watcher.applied(&site.old);
     stage.cloud.forget_calls();
     let bad = |watcher: &Watcher, commit: &str, words: &str| {
         watcher.pushed();
         watcher.until_view(words, |view| {
-            let state = view["git"]["state"].as_str().expect("a state");
-            view["git"]["head"]["id"] == commit && view["git"]["bad"] == true && state.contains(words)
+            let how = view["git"]["state"].as_str().expect("a state");
+            view["git"]["head"]["id"] == commit && view["git"]["bad"] == true && how.contains(words)
         });
     };
     // A slip in a file.
@@ -327,23 +327,23 @@ fn what_cannot_be_carried_out_is_said_and_the_next_commit_mends_it() {
     let text = fs::read_to_string(&file).expect("a file");
     fs::write(&file, format!("{text}\n[[alert]]\nname = 'Slow'\nplaybok = 'look'\n")).expect("written");
     let broken = commit(&stage, "a slip");
-    watched.push(&broken);
+    place.push(&broken);
     bad(&watcher, &broken, "playbok");
     assert!(watcher.metric("rekiln_git_behind 1"));
     // History that was rewritten: what runs is not taken back by it.
     let tree = format!("{}^{{tree}}", site.old);
     let rewritten = git(&stage.repo(), &["commit-tree", &tree, "-m", "nothing was before"]);
-    watched.push(&rewritten);
+    place.push(&rewritten);
     bad(&watcher, &rewritten, "does not come after it");
     // Neither is tried again, and the next commit is.
     fs::write(&file, text).expect("written");
     let mended = commit(&stage, "mended");
-    watched.push(&mended);
+    place.push(&mended);
     watcher.pushed();
     watcher.applied(&mended);
     let new = [site.group.wanted.id.clone()];
     assert_eq!(site.run(), [&new; 3]);
-    let kinds = watched.kinds();
+    let kinds = place.kinds();
     assert_eq!(kinds.iter().filter(|kind| *kind == "began apply").count(), 4, "{kinds:?}");
     watcher.stop().must(0);
     // Who asks for signatures gets nothing carried out that nobody signed.
@@ -352,10 +352,10 @@ fn what_cannot_be_carried_out_is_said_and_the_next_commit_mends_it() {
     assert!(made.expect("ssh-keygen runs").success());
     let public = fs::read_to_string(key.with_extension("pub")).expect("a key");
     fs::write(&allowed, format!("t@localhost {public}")).expect("written");
-    let strict = watched.watch(&["--allowed-signers", &allowed.display().to_string()]);
+    let strict = place.watch(&["--allowed-signers", &allowed.display().to_string()]);
     page(&stage, "an old page");
     let unsigned = commit(&stage, "nobody's word");
-    watched.push(&unsigned);
+    place.push(&unsigned);
     bad(&strict, &unsigned, "sign");
     assert_eq!(site.run(), [&new; 3]);
     strict.stop().must(0);

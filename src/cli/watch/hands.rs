@@ -79,7 +79,7 @@ impl<'a> Computer<'a> {
     }
 
     /// Carries out a step of the playbook that a case's rule names.
-    fn step(&self, stand: &Stand, number: usize, work: &Work<'_>) -> Result<End> {
+    fn step(stand: &Stand, number: usize, work: &Work<'_>) -> Result<End> {
         let none = || Error::failed("its rule or its playbook is gone");
         let case = work.case.ok_or_else(none)?;
         let repository = &stand.tree().repository;
@@ -142,7 +142,7 @@ impl Hands for Computer<'_> {
             }
         };
         if let (Job::Step { number, .. }, Some(stand)) = (job, &stand) {
-            return self.step(stand, *number, work);
+            return Self::step(stand, *number, work);
         }
         let arguments = self.arguments(job, stand.as_deref());
         command::run(&self.rekiln, &arguments, work.stop, said)

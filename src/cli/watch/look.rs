@@ -123,19 +123,18 @@ impl<'a> Lookout<'a> {
         for commit in unused {
             self.stands.remove(&commit);
         }
-        self.name_users(&mut round);
+        name_users(&mut round);
         Ok(round)
     }
 
     /// Looks at a fleet, in the commit that it carries. Returns that.
     fn fleet(&mut self, name: &str, standing: &str) -> Result<(String, Sighting)> {
-        let mut journal = match self.journals.remove(name) {
-            Some(journal) => journal,
-            None => {
-                let site = Site::open(&self.stand(standing)?.context, name)?;
-                let stand = self.stand(standing)?;
-                stand.context.block_on(site.journal("watch"))?
-            }
+        let mut journal = if let Some(journal) = self.journals.remove(name) {
+            journal
+        } else {
+            let stand = self.stand(standing)?;
+            let site = Site::open(&stand.context, name)?;
+            stand.context.block_on(site.journal("watch"))?
         };
         self.context.block_on(async {
             journal.follow().await?;
@@ -192,18 +191,16 @@ impl<'a> Lookout<'a> {
         self.images = Some((Instant::now(), images.clone()));
         Ok(images)
     }
+}
 
-    /// Says which fleets have instances of an image.
-    fn name_users(&self, round: &mut Round) {
-        for image in &mut round.images {
-            let runs = |(name, of): (&String, &Sighting)| {
-                let mut living = of.census.iter().flat_map(|census| &census.instances);
-                living
-                    .any(|seen| seen.image.is_some_and(|id| id.to_string() == image.id))
-                    .then(|| name.clone())
-            };
-            image.fleets = round.fleets.iter().filter_map(runs).collect();
-        }
+/// Says which fleets have instances of an image.
+fn name_users(round: &mut Round) {
+    for image in &mut round.images {
+        let runs = |(name, of): (&String, &Sighting)| {
+            let mut living = of.census.iter().flat_map(|census| &census.instances);
+            living.any(|seen| seen.image.is_some_and(|id| id.to_string() == image.id)).then(|| name.clone())
+        };
+        image.fleets = round.fleets.iter().filter_map(runs).collect();
     }
 }
 
@@ -246,15 +243,14 @@ impl Seeing<'_> {
         let history = journal.history();
         let Some(target) = &history.target else {
             let census = context.block_on(async { site.provider.census().await.map_err(Error::from) })?;
-            return self.put_together(census, None, site.policy.size);
+            return self.put_together(&census, None, site.policy.size);
         };
         let look = context.block_on(site.look_with(context, target, journal))?;
-        let (plan, look) = planned(site, look, target);
-        let size = look.policy.size;
-        self.put_together(look.census.clone(), Some((plan, look)), size)
+        let found = planned(site, look, target);
+        self.put_together(&found.1.census, Some(&found), found.1.policy.size)
     }
 
-    fn put_together(&self, census: Census, found: Option<(Plan, Look)>, size: usize) -> Result<Sighting> {
+    fn put_together(&self, census: &Census, found: Option<&(Plan, Look)>, size: usize) -> Result<Sighting> {
         let Self { stand, site, journal, commit, .. } = *self;
         let history = journal.history();
         let rules: Vec<_> = site
@@ -276,7 +272,7 @@ impl Seeing<'_> {
             commit: commit.to_owned(),
             rules,
             living: living.map(|seen| seen.id.clone()).collect(),
-            wants: found.as_ref().and_then(|(plan, _)| wants(plan, history)),
+            wants: found.and_then(|(plan, _)| wants(plan, history)),
             rolled,
             paused: history.paused.clone(),
             over: down || history.target.is_none() || history.halted.is_some() || history.cancelled.is_some(),
@@ -284,8 +280,8 @@ impl Seeing<'_> {
         Ok(Sighting {
             seen: Some(seen),
             alerts: site.fleet.alerts.clone(),
-            view: self.view(&census, found.as_ref(), size)?,
-            census: Some(census),
+            view: self.view(census, found, size)?,
+            census: Some(census.clone()),
             lines: lines(&site.name, journal),
         })
     }

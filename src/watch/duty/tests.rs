@@ -84,6 +84,9 @@ fn memory(events: &[(i64, Event)]) -> Memory {
     memory
 }
 
+/// What was written down when, the fleet, the time in seconds, and what is to be done then.
+type Row<'a> = (Vec<(i64, Event)>, Fleet, i64, &'a str);
+
 /// What is to be done, each as one line.
 fn told(memory: &Memory, seen: &Seen, nights: Option<&Daily>, seconds: i64) -> Vec<String> {
     let found = duties(&Situation { memory, seen, nights, signed: false, now: at(seconds) });
@@ -216,7 +219,7 @@ fn an_alert_gets_its_playbook_and_then_another_instance() {
         [taken(), rest.to_vec(), second.to_vec(), more.to_vec()].concat()
     };
     let none = "";
-    let table: Vec<(Vec<(i64, Event)>, Fleet, i64, &str)> = vec![
+    let table: Vec<Row> = vec![
         (one(&[]), fleet(), 101, "step: fleet web: step 1 for alert 1"),
         (one(&done(0)), fleet(), 130, "step: fleet web: step 2 for alert 1"),
         // All was done: now it is waited.
@@ -299,11 +302,21 @@ fn an_alert_gets_its_playbook_and_then_another_instance() {
         let found = told(&memory(&events), &seen("old", fleet.clone()), None, seconds);
         assert_eq!(found.join("\n"), expected, "{events:#?} {fleet:?} {seconds}");
     }
-    // Only so often.
-    let mut events = taken();
+}
+
+#[test]
+fn a_replacement_that_fails_is_tried_so_often() {
+    let job = || Job::Replace {
+        case: 1,
+        fleet: "web".into(),
+        commit: "old".into(),
+        instance: web(1),
+        why: String::new(),
+    };
+    let mut events = vec![(100, heard(true, Some(1)))];
     for turn in 0..i64::from(TRIES) {
-        events.push((1000 + 2000 * turn, began(replace(1))));
-        events.push((1001 + 2000 * turn, ended(replace(1), 1)));
+        events.push((1000 + 2000 * turn, began(job())));
+        events.push((1001 + 2000 * turn, ended(job(), 1)));
     }
     let found = told(&memory(&events), &seen("old", fleet()), None, 99_999);
     assert_eq!(found, ["alert 1 is held: web-1 could not be replaced, 5 times in a row"]);

@@ -71,7 +71,7 @@ impl<H: Hands> Service<'_, H> {
         }
         let blind = self.fleets.iter().find(|(_, of)| !of.alerts.is_empty() && of.census.is_none());
         let meanings: Vec<Meaning> =
-            self.fleets.iter().flat_map(|(name, of)| meanings(name, of, heard)).flatten().collect();
+            self.fleets.iter().filter_map(|(name, of)| meanings(name, of, heard)).flatten().collect();
         if meanings.is_empty() {
             // A fleet that cannot be seen may have what it names.
             if let Some((fleet, _)) = blind {

@@ -130,7 +130,7 @@ impl<H: Hands> Service<'_, H> {
         let mut lines: Vec<Line> =
             own.chain(self.fleets.values().flat_map(|of| of.lines.iter().cloned())).collect();
         // Stable: entries of one journal stay in their order.
-        lines.sort_by(|a, b| b.at.cmp(&a.at));
+        lines.sort_by_key(|line| std::cmp::Reverse(line.at));
         lines.truncate(LINES);
         lines
     }
