@@ -13,6 +13,7 @@
 //! * *An alert comes in and the journal does not take it*: its sender is told to try again.
 
 mod hear;
+mod lead;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -30,12 +31,11 @@ use super::command::{End, Stop};
 use super::duty::{self, Duty, asks_whether_waiting, duties};
 use super::event::{Event, Job, Journal};
 use super::hands::{Ask, Hands, Round, Sighting, Work};
-use super::memory::Memory;
 use super::schedule::Daily;
 use super::server::Request;
 use super::view::{Commit, Counts, Image, View};
 use crate::chain::Writer;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::objects::Objects;
 
 /// How often it turns when nothing comes in: soon enough for people, and nothing for a computer.
@@ -308,67 +308,6 @@ impl<'env, H: Hands> Service<'env, H> {
         }
     }
 
-    /// Takes part in the journal: goes on leading, follows, or begins to lead when nobody does.
-    fn lead(&mut self) {
-        let Some(mut journal) = self.journal.take().or_else(|| self.open()) else { return };
-        let now = Timestamp::now();
-        let taken = self.runtime.block_on(async {
-            if self.leads {
-                journal.refresh().await?;
-                return Ok(true);
-            }
-            journal.follow().await?;
-            journal.hear().await?;
-            if self.stopping || journal.roller(now).is_some() {
-                return Ok(false);
-            }
-            journal.propose(now, Event::Leads).await
-        });
-        match taken {
-            Ok(leads) => {
-                if leads && !self.leads {
-                    self.say("leads", "this watcher leads", serde_json::json!({}));
-                    self.looking.next = Instant::now();
-                }
-                (self.leads, self.journal, self.complained) = (leads, Some(journal), None);
-            }
-            Err(error) => self.step_down(&error),
-        }
-    }
-
-    fn open(&mut self) -> Option<Journal> {
-        let Settings { journals, branch, writer, .. } = self.settings;
-        match self.runtime.block_on(Journal::open(journals, branch, writer.clone())) {
-            Ok(journal) => Some(journal),
-            Err(error) => {
-                self.complain(&error);
-                None
-            }
-        }
-    }
-
-    /// Somebody else leads, or nobody can tell: what was begun is stopped.
-    fn step_down(&mut self, error: &Error) {
-        self.complain(error);
-        if self.leads {
-            self.say("follows", "this watcher leads no more", serde_json::json!({}));
-        }
-        (self.leads, self.journal) = (false, None);
-        self.stop_all();
-    }
-
-    fn stop_all(&self) {
-        for running in self.running.values() {
-            running.stop.ask();
-        }
-    }
-
-    fn leave(&mut self) {
-        if self.leads {
-            self.record(&Event::Leaves);
-        }
-    }
-
     /// Has the remote asked and the fleets looked at, when it is time.
     fn ask<'scope>(&mut self, threads: Threads<'scope, 'env>) {
         let hands = self.hands;
@@ -459,36 +398,6 @@ impl<'env, H: Hands> Service<'env, H> {
         let text = format!("fleet {}: alert {} is held: {why}", case.fleet, case.heard.name);
         let hands = self.hands;
         threads.spawn(move || hands.tell(&case.fleet, "alert_held", &text, Timestamp::now()));
-    }
-
-    fn memory(&self) -> Option<&Memory> {
-        self.journal.as_ref().map(Journal::history)
-    }
-
-    /// Writes a decision. Returns whether it was written.
-    fn propose(&mut self, event: &Event) -> bool {
-        let Some(journal) = &mut self.journal else { return false };
-        match self.runtime.block_on(journal.propose(Timestamp::now(), event.clone())) {
-            Ok(written) => {
-                if written {
-                    self.said(event);
-                }
-                written
-            }
-            Err(error) => {
-                self.step_down(&error);
-                false
-            }
-        }
-    }
-
-    /// Writes what happened.
-    fn record(&mut self, event: &Event) {
-        let Some(journal) = &mut self.journal else { return };
-        match self.runtime.block_on(journal.record(Timestamp::now(), event.clone())) {
-            Ok(()) => self.said(event),
-            Err(error) => self.step_down(&error),
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::error::Error;
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
 use crate::watch::rule::Rule;
 use crate::watch::server::{Answer, Incoming};
