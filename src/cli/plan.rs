@@ -3,6 +3,7 @@
 mod change;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::Context;
 use super::fleet::{Site, names, settled, table};
@@ -27,6 +28,9 @@ pub struct Args {
     /// The revision with the change.
     #[arg(long, value_name = "REV", requires = "from", default_value = "HEAD")]
     to: String,
+    /// Says also which vulnerabilities the change fixes, leaves and brings: the JSON export of Debian's security tracker.
+    #[arg(long, value_name = "FILE", env = "REKILN_VULNERABILITIES", requires = "from")]
+    vulnerabilities: Option<PathBuf>,
     /// How the change is told; `markdown` fits a comment on a pull request.
     #[arg(long, value_enum, requires = "from", default_value_t = change::Format::Text)]
     format: change::Format,
@@ -39,7 +43,7 @@ pub struct Args {
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     if let Some(from) = &args.from {
-        return change::show(context, from, &args.to, args.format);
+        return change::show(context, from, &args.to, args.vulnerabilities.as_deref(), args.format);
     }
     let fleets = args.fleet.map_or_else(|| names(context), |name| Ok(vec![name]))?;
     let mut code = 0;

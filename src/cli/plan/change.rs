@@ -1,5 +1,7 @@
 //! `rekiln plan --from`: what a change does before it is merged.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use crate::catalog::quarantine::Quarantine;
@@ -15,7 +17,10 @@ use crate::inspect::diff::Diff;
 use crate::pipeline::change::{Baked, Change, Effect, FleetChange, ImageChange, Rehearsed};
 use crate::pipeline::comment::Ends;
 use crate::pipeline::tree::{Tree, short};
+use crate::pipeline::vulnerability::tracker::{Tracker, Wanted};
+use crate::pipeline::vulnerability::{Stock, judge};
 use crate::provider::sim::rehearsal::{Ending, Rehearsal, Trouble};
+use crate::repository::Repository;
 use crate::store::Store;
 
 /// Fleets larger than this are not rehearsed: each look sees all of it, and a comment should be there within seconds.
@@ -35,8 +40,14 @@ pub enum Format {
 /// Tells what differs between two revisions, and returns the exit code: 2 when the newer one is not valid.
 ///
 /// # Errors
-/// A revision that is none; a store or catalog that cannot be read.
-pub fn show(context: &Context, from: &str, to: &str, format: Format) -> Result<u8> {
+/// A revision that is none; a store or catalog that cannot be read; a file of `vulnerabilities` that is something else.
+pub fn show(
+    context: &Context,
+    from: &str,
+    to: &str,
+    vulnerabilities: Option<&Path>,
+    format: Format,
+) -> Result<u8> {
     let store = context.store()?;
     let (from, note) = parted(context, from, to)?;
     let old = Tree::read(&context.repo, &from, &store)?;
@@ -45,6 +56,9 @@ pub fn show(context: &Context, from: &str, to: &str, format: Format) -> Result<u
     let catalog = Catalog::new(store.clone());
     for image in &mut change.images {
         look(image, &catalog, context)?;
+    }
+    if let Some(file) = vulnerabilities {
+        judged(&mut change, (&old.repository, &new.repository), file)?;
     }
     let now = Timestamp::now();
     let images: Vec<(String, Option<ImageId>)> =
@@ -118,6 +132,28 @@ fn look(image: &mut ImageChange, catalog: &Catalog, context: &Context) -> Result
             })?;
             image.read = true;
         }
+    }
+    Ok(())
+}
+
+/// Adds what a file of the security tracker says of the packages that change.
+fn judged(change: &mut Change, (old, new): (&Repository, &Repository), file: &Path) -> Result<()> {
+    let stock = |repository: &Repository, image: Option<ImageId>, name: &str| {
+        image.and_then(|_| Some(Stock::of(&repository.links(name).ok()?)))
+    };
+    let stocks: Vec<(Option<Stock>, Option<Stock>)> = change
+        .images
+        .iter()
+        .map(|image| (stock(old, image.old.id(), &image.name), stock(new, image.new.id(), &image.name)))
+        .collect();
+    let mut wanted = Wanted::default();
+    for stock in stocks.iter().flat_map(|(old, new)| [old, new]).flatten() {
+        stock.wants(&mut wanted);
+    }
+    // Also where nothing is wanted: a file that is none is said at once, and not on the day when it matters.
+    let tracker = Tracker::read(file, &wanted)?;
+    for (image, (old, new)) in change.images.iter_mut().zip(&stocks) {
+        image.vulnerabilities = new.as_ref().map(|new| judge(old.as_ref(), new, &tracker));
     }
     Ok(())
 }
