@@ -1,6 +1,7 @@
 //! What a change does, told from Git before it is merged: real repositories, branches and clones; nothing is baked.
 
 mod signed;
+mod vulnerabilities;
 
 use std::fs;
 use std::path::{Path, PathBuf};

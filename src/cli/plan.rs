@@ -15,6 +15,9 @@ use crate::fleet::plan::{Expected, Hold, Kind, Plan, Standing, outlook, plan, wa
 use crate::fleet::policy::Policy;
 use crate::provider::Action;
 
+/// The environment variable that stands for `--vulnerabilities`.
+const VULNERABILITIES: &str = "REKILN_VULNERABILITIES";
+
 /// Arguments of `rekiln plan`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -28,8 +31,9 @@ pub struct Args {
     /// The revision with the change.
     #[arg(long, value_name = "REV", requires = "from", default_value = "HEAD")]
     to: String,
-    /// Says also which vulnerabilities the change fixes, leaves and brings: the JSON export of Debian's security tracker.
-    #[arg(long, value_name = "FILE", env = "REKILN_VULNERABILITIES", requires = "from")]
+    /// Says also which vulnerabilities the change fixes, leaves and brings, by this JSON export of Debian's security
+    /// tracker. By default that of the environment variable `REKILN_VULNERABILITIES`, if it is set.
+    #[arg(long, value_name = "FILE", requires = "from")]
     vulnerabilities: Option<PathBuf>,
     /// How the change is told; `markdown` fits a comment on a pull request.
     #[arg(long, value_enum, requires = "from", default_value_t = change::Format::Text)]
@@ -43,7 +47,10 @@ pub struct Args {
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     if let Some(from) = &args.from {
-        return change::show(context, from, &args.to, args.vulnerabilities.as_deref(), args.format);
+        // Not by clap: a variable that is set for all jobs must not be refused where there is no `--from`, nor an empty one.
+        let set = std::env::var_os(VULNERABILITIES).filter(|file| !file.is_empty()).map(PathBuf::from);
+        let file = args.vulnerabilities.or(set);
+        return change::show(context, from, &args.to, file.as_deref(), args.format);
     }
     let fleets = args.fleet.map_or_else(|| names(context), |name| Ok(vec![name]))?;
     let mut code = 0;
