@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rekiln::digest::Digest;
+
 use super::Site;
 
 /// What the tracker says; the description must be shown nowhere.
@@ -30,14 +32,17 @@ const TRACKER: &str = r#"{
 }"#;
 
 impl Site {
-    /// Gives libssl3 another version in the lock of `web`, in a commit.
+    /// Gives libssl3 another version in the lock of `base`, in a commit.
     fn openssl(&self, version: &str) {
-        let path = self.repo.join("images/web.lock");
-        let text = fs::read_to_string(&path).expect("read");
-        let (before, rest) = text.split_once("name = \"libssl3\"\nversion = \"").expect("libssl3");
+        let path = self.repo.join("images/base.lock");
+        let old = fs::read_to_string(&path).expect("read");
+        let (before, rest) = old.split_once("name = \"libssl3\"\nversion = \"").expect("libssl3");
         let (_, after) = rest.split_once('"').expect("its version");
-        let text = format!("{before}name = \"libssl3\"\nversion = \"{version}\"{after}");
-        fs::write(&path, text).expect("written");
+        let new = format!("{before}name = \"libssl3\"\nversion = \"{version}\"{after}");
+        fs::write(&path, &new).expect("written");
+        // What stands on it names its lock.
+        let digest = |text: &str| Digest::of(text.as_bytes()).to_string();
+        self.edit("images/web.lock", &digest(&old), &digest(&new));
         self.commit(version);
     }
 
@@ -66,7 +71,7 @@ fn what_an_update_fixes_is_said_where_data_is_given() {
         ended.stdout
     };
     let text = told(&["--vulnerabilities", &file]);
-    let lines: Vec<&str> = after(&text, "because of images/web.lock\n").lines().take(5).collect();
+    let lines: Vec<&str> = after(&text, "because of images/base.lock\n").lines().take(5).collect();
     assert_eq!(
         lines,
         [
@@ -78,13 +83,13 @@ fn what_an_update_fixes_is_said_where_data_is_given() {
         ]
     );
     let comment = told(&["--vulnerabilities", &file, "--format", "markdown"]);
-    let row = comment.lines().find(|line| line.starts_with("| `web` |") && line.contains("not baked"));
+    let row = comment.lines().find(|line| line.starts_with("| `base` |"));
     let row = row.expect("the image's row");
     let said = "1 package, fixes 2 vulnerabilities, cannot tell of 1 vulnerability, 1 still open";
     assert!(row.ends_with(&format!("| {said} |")), "{row}");
-    assert!(comment.contains(&format!("<details><summary><b>web</b>: {said}</summary>")), "{comment}");
+    assert!(comment.contains(&format!("<details><summary><b>base</b>: {said}</summary>")), "{comment}");
     assert!(
-        after(&comment, "Because of `images/web.lock`.\n").starts_with(&format!(
+        after(&comment, "Because of `images/base.lock`.\n").starts_with(&format!(
             "\n**Vulnerabilities**: {}.\n\n\
              | | vulnerability | source package | urgency |\n|---|---|---|---|\n\
              | fixed | CVE-2026-0001 | `openssl` | high |\n\
