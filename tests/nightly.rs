@@ -35,6 +35,32 @@ fn nothing_changed_makes_no_commit() {
 }
 
 #[test]
+fn a_file_of_vulnerabilities_is_read_before_anything_is_done() {
+    let mut site = Site::new();
+    site.update("debian-security", "libweb", "1.1");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let error = site.night(|night| night.vulnerabilities = Some(file.path())).expect_err("it is empty");
+    assert_eq!(error.exit_code(), 2, "{}", error.chain());
+    assert!(error.chain().ends_with("it is empty") && site.baked.borrow().is_empty(), "{}", error.chain());
+    fs::write(file.path(), r#"{ "web": {} }"#).expect("written");
+    let night = site.night(|night| night.vulnerabilities = Some(file.path())).expect("a night");
+    // The packages of this archive lie in no directory of a source.
+    let uncovered = night.updated[0].vulnerabilities.as_ref().map(|found| found.uncovered.clone());
+    assert_eq!(
+        uncovered.expect("it is judged"),
+        ["4 packages of which no source is known, such as base-files"],
+        "{:?}",
+        night.updated[0]
+    );
+    let commit = delivered(night).commit;
+    let message = git(&site.repo, &["show", "--no-patch", "--format=%B", &commit]);
+    assert!(
+        message.contains("\n  vulnerabilities not covered: 4 packages of which no source is known"),
+        "{message}"
+    );
+}
+
+#[test]
 fn an_update_becomes_a_commit_beside_the_work_tree() {
     let mut site = Site::new();
     let base = git(&site.repo, &["rev-parse", "HEAD"]);

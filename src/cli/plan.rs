@@ -47,9 +47,7 @@ pub struct Args {
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     if let Some(from) = &args.from {
-        // Not by clap: a variable that is set for all jobs must not be refused where there is no `--from`, nor an empty one.
-        let set = std::env::var_os(VULNERABILITIES).filter(|file| !file.is_empty()).map(PathBuf::from);
-        let file = args.vulnerabilities.or(set);
+        let file = known(args.vulnerabilities);
         return change::show(context, from, &args.to, file.as_deref(), args.format);
     }
     let fleets = args.fleet.map_or_else(|| names(context), |name| Ok(vec![name]))?;
@@ -58,6 +56,12 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         code = code.max(show(context, &name)?);
     }
     Ok(code)
+}
+
+/// Returns the file that is given, else that of the environment. Not by clap: a variable that is set for all jobs must not be
+/// refused where there is no `--from`, nor an empty one.
+pub(super) fn known(given: Option<PathBuf>) -> Option<PathBuf> {
+    given.or_else(|| Some(std::env::var_os(VULNERABILITIES).filter(|file| !file.is_empty())?.into()))
 }
 
 fn show(context: &Context, name: &str) -> Result<u8> {

@@ -1,6 +1,7 @@
 //! Which vulnerabilities a change fixes, by a file as Debian's security tracker exports it.
 
 use std::fs;
+use std::process::Command;
 
 use rekiln::digest::Digest;
 
@@ -119,6 +120,18 @@ fn what_an_update_fixes_is_said_where_data_is_given() {
             "uncovered": [],
         })
     );
+    // A variable that is set for all jobs says where the file is, also to those that have no use for it.
+    for (args, words) in
+        [(&["plan", "--from", "HEAD~1"][..], "fixes 2 vulnerabilities"), (&["id", "web"], "")]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rekiln"));
+        command.current_dir(&site.repo).args(args).env("REKILN_VULNERABILITIES", &file);
+        let output = command.output().expect("rekiln starts");
+        assert!(
+            output.status.success() && String::from_utf8_lossy(&output.stdout).contains(words),
+            "{output:?}"
+        );
+    }
     // Without data, nothing is said of them.
     let without = told(&[]);
     assert!(without.contains("~ libssl3") && !without.contains("CVE") && !without.contains("vulnerab"));

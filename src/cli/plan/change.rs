@@ -17,8 +17,8 @@ use crate::inspect::diff::Diff;
 use crate::pipeline::change::{Baked, Change, Effect, FleetChange, ImageChange, Rehearsed};
 use crate::pipeline::comment::Ends;
 use crate::pipeline::tree::{Tree, short};
-use crate::pipeline::vulnerability::tracker::{Tracker, Wanted};
-use crate::pipeline::vulnerability::{Stock, judge};
+use crate::pipeline::vulnerability::Stock;
+use crate::pipeline::vulnerability::tracker::look as look_up;
 use crate::provider::sim::rehearsal::{Ending, Rehearsal, Trouble};
 use crate::repository::Repository;
 use crate::store::Store;
@@ -138,22 +138,12 @@ fn look(image: &mut ImageChange, catalog: &Catalog, context: &Context) -> Result
 
 /// Adds what a file of the security tracker says of the packages that change.
 fn judged(change: &mut Change, (old, new): (&Repository, &Repository), file: &Path) -> Result<()> {
-    let stock = |repository: &Repository, image: Option<ImageId>, name: &str| {
-        image.and_then(|_| Some(Stock::of(&repository.links(name).ok()?)))
+    let stocks = |image: &ImageChange| {
+        (Stock::in_repository(old, &image.name), Stock::in_repository(new, &image.name))
     };
-    let stocks: Vec<(Option<Stock>, Option<Stock>)> = change
-        .images
-        .iter()
-        .map(|image| (stock(old, image.old.id(), &image.name), stock(new, image.new.id(), &image.name)))
-        .collect();
-    let mut wanted = Wanted::default();
-    for stock in stocks.iter().flat_map(|(old, new)| [old, new]).flatten() {
-        stock.wants(&mut wanted);
-    }
-    // Also where nothing is wanted: a file that is none is said at once, and not on the day when it matters.
-    let tracker = Tracker::read(file, &wanted)?;
-    for (image, (old, new)) in change.images.iter_mut().zip(&stocks) {
-        image.vulnerabilities = new.as_ref().map(|new| judge(old.as_ref(), new, &tracker));
+    let found = look_up(file, &change.images.iter().map(stocks).collect::<Vec<_>>())?;
+    for (image, found) in change.images.iter_mut().zip(found) {
+        image.vulnerabilities = found;
     }
     Ok(())
 }
