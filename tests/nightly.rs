@@ -7,6 +7,7 @@ mod site;
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 
 use rekiln::digest::Digest;
@@ -39,11 +40,13 @@ fn a_file_of_vulnerabilities_is_read_before_anything_is_done() {
     let mut site = Site::new();
     site.update("debian-security", "libweb", "1.1");
     let file = tempfile::NamedTempFile::new().expect("a file");
-    let error = site.night(|night| night.vulnerabilities = Some(file.path())).expect_err("it is empty");
+    // A night is changed by what lives longer than any.
+    let path: &'static Path = Box::leak(file.path().into());
+    let error = site.night(|night| night.vulnerabilities = Some(path)).expect_err("it is empty");
     assert_eq!(error.exit_code(), 2, "{}", error.chain());
     assert!(error.chain().ends_with("it is empty") && site.baked.borrow().is_empty(), "{}", error.chain());
-    fs::write(file.path(), r#"{ "web": {} }"#).expect("written");
-    let night = site.night(|night| night.vulnerabilities = Some(file.path())).expect("a night");
+    fs::write(path, r#"{ "web": {} }"#).expect("written");
+    let night = site.night(|night| night.vulnerabilities = Some(path)).expect("a night");
     // The packages of this archive lie in no directory of a source.
     let uncovered = night.updated[0].vulnerabilities.as_ref().map(|found| found.uncovered.clone());
     assert_eq!(
