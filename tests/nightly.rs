@@ -48,19 +48,12 @@ fn a_file_of_vulnerabilities_is_read_before_anything_is_done() {
     fs::write(path, r#"{ "web": {} }"#).expect("written");
     let night = site.night(|night| night.vulnerabilities = Some(path)).expect("a night");
     // The packages of this archive lie in no directory of a source.
-    let uncovered = night.updated[0].vulnerabilities.as_ref().map(|found| found.uncovered.clone());
-    assert_eq!(
-        uncovered.expect("it is judged"),
-        ["4 packages of which no source is known, such as base-files"],
-        "{:?}",
-        night.updated[0]
-    );
+    let judged = night.updated[0].vulnerabilities.as_ref().expect("it is judged");
+    let words = "packages of which no source is known, such as base-files";
+    assert!(judged.fixed.is_empty() && judged.uncovered[0].ends_with(words), "{judged:?}");
     let commit = delivered(night).commit;
     let message = git(&site.repo, &["show", "--no-patch", "--format=%B", &commit]);
-    assert!(
-        message.contains("\n  vulnerabilities not covered: 4 packages of which no source is known"),
-        "{message}"
-    );
+    assert!(message.contains("\n  vulnerabilities not covered: ") && message.contains(words), "{message}");
 }
 
 #[test]
