@@ -39,8 +39,8 @@
 //! * [`fleet`]: `Fleet`, census, plan (decide); the roll loop and the journal (do).
 //! * [`provider`]: the seam to where instances live: this computer, Auto Scaling groups, and simulated worlds. Only
 //!   `provider::aws` knows AWS's SDK.
-//! * [`pipeline`]: what automation runs, from a commit to a commit; what differs, in which order, who waits for whom and the
-//!   message decide.
+//! * [`pipeline`]: what automation runs, from a commit to a commit; what differs, which vulnerabilities that fixes, in which
+//!   order, who waits for whom and the message decide.
 //! * [`watch`]: the pipeline as a service; who leads, what is due and what an alert means decide, the rest runs commands of
 //!   rekiln and shows what is seen (do, tell).
 //! * [`gc`]: what of the store nothing reaches (decide), looked up and removed (do).
@@ -48,7 +48,7 @@
 //!
 //! What they share: [`chain`] (journals), [`store`] (everything that is not in Git) and [`scratch`] (what is half made),
 //! [`claim`] (what a process uses of the store and must not be collected), [`digest`], [`cpio`], [`holes`] (what of a
-//! file is data), [`notation`] (the small languages inside values: sizes, durations, paths, ports),
+//! file is data), [`notation`] (the small languages inside values: sizes, durations, paths, ports, versions),
 //! [`diagnostic`] and [`error`] (what is wrong, where, and what to do next), [`process`] (the one way to run
 //! another program), [`curl`] (the one way to reach an URL), `ssh` (the one way into a machine that becomes an image), [`interrupt`] (Ctrl-C in the middle of work),
 //! [`mod@atomic_write`] (files that are never half there), [`progress`], [`load`] (steady requests, to see that none is

@@ -1,6 +1,7 @@
 //! How people write quantities and names: one parser for each, with the words for what is wrong.
 
 pub mod aws;
+pub mod version;
 
 use std::time::Duration;
 

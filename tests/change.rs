@@ -1,6 +1,7 @@
 //! What a change does, told from Git before it is merged: real repositories, branches and clones; nothing is baked.
 
 mod signed;
+mod vulnerabilities;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,7 @@ fn rekiln(repo: &Path, store: &Path, args: &[&str]) -> Ended {
     let output = Command::new(env!("CARGO_BIN_EXE_rekiln"))
         .args(["-C".as_ref(), repo.as_os_str(), "--store".as_ref(), store.as_os_str()])
         .args(args)
+        .env_remove("REKILN_VULNERABILITIES")
         .output()
         .expect("rekiln starts");
     Ended {

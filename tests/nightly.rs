@@ -7,6 +7,7 @@ mod site;
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 
 use rekiln::digest::Digest;
@@ -32,6 +33,27 @@ fn nothing_changed_makes_no_commit() {
     assert!(said.contains("nothing changed: 4 images are up to date with the archive"), "{said}");
     assert_eq!(git(&site.repo, &["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
     site.assert_swept();
+}
+
+#[test]
+fn a_file_of_vulnerabilities_is_read_before_anything_is_done() {
+    let mut site = Site::new();
+    site.update("debian-security", "libweb", "1.1");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    // A night is changed by what lives longer than any.
+    let path: &'static Path = Box::leak(file.path().into());
+    let error = site.night(|night| night.vulnerabilities = Some(path)).expect_err("it is empty");
+    assert_eq!(error.exit_code(), 2, "{}", error.chain());
+    assert!(error.chain().ends_with("it is empty") && site.baked.borrow().is_empty(), "{}", error.chain());
+    fs::write(path, r#"{ "web": {} }"#).expect("written");
+    let night = site.night(|night| night.vulnerabilities = Some(path)).expect("a night");
+    // The packages of this archive lie in no directory of a source.
+    let judged = night.updated[0].vulnerabilities.as_ref().expect("it is judged");
+    let words = "packages of which no source is known, such as base-files";
+    assert!(judged.fixed.is_empty() && judged.uncovered[0].ends_with(words), "{judged:?}");
+    let commit = delivered(night).commit;
+    let message = git(&site.repo, &["show", "--no-patch", "--format=%B", &commit]);
+    assert!(message.contains("\n  vulnerabilities not covered: ") && message.contains(words), "{message}");
 }
 
 #[test]

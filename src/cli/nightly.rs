@@ -1,5 +1,7 @@
 //! `rekiln nightly`.
 
+use std::path::PathBuf;
+
 use super::Context;
 use crate::bake::identity::Identity;
 use crate::bake::image::{Bake, Checkout};
@@ -36,6 +38,10 @@ pub struct Args {
     /// whether the vendor's archive has something new or not: only a bake shows it.
     #[arg(long)]
     derived: bool,
+    /// Says in the commit also which vulnerabilities it fixes, brings and leaves open, by this JSON export of Debian's
+    /// security tracker. By default that of the environment variable `REKILN_VULNERABILITIES`, if it is set.
+    #[arg(long, value_name = "FILE")]
+    vulnerabilities: Option<PathBuf>,
     /// Do not boot the images. They have no verdict then, and no fleet may run them: they are committed only on a branch
     /// that is made anew each night, for review.
     #[cfg_attr(feature = "aws", arg(long, conflicts_with = "publish"))]
@@ -53,6 +59,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let make = |repository: &Repository, revision: &Revision, images: &[Identity]| {
         make(context, &args, &Inputs { repository, revision, store: &store, settings: &settings }, images)
     };
+    let vulnerabilities = super::plan::known(args.vulnerabilities.clone());
     let nightly = Nightly {
         repo: &context.repo,
         store: &store,
@@ -63,6 +70,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         remote: args.push.as_deref(),
         derived: args.derived,
         unproven: args.no_boot,
+        vulnerabilities: vulnerabilities.as_deref(),
         make: &make,
     };
     let night = interrupt::stoppable(|| nightly.run())?;
@@ -176,6 +184,7 @@ fn json(context: &Context, image: &Updated) {
         "changes": image.changes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "security": image.security,
         "below": image.below,
+        "vulnerabilities": image.vulnerabilities,
         "size": seen.map(|seen| seen.size),
         "boot_s": boot.and_then(|boot| boot.seconds),
         "passed": boot.map(|boot| boot.passed),

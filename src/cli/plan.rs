@@ -3,6 +3,7 @@
 mod change;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::Context;
 use super::fleet::{Site, names, settled, table};
@@ -13,6 +14,9 @@ use crate::fleet::generation::Target;
 use crate::fleet::plan::{Expected, Hold, Kind, Plan, Standing, outlook, plan, waiting};
 use crate::fleet::policy::Policy;
 use crate::provider::Action;
+
+/// The environment variable that stands for `--vulnerabilities`.
+const VULNERABILITIES: &str = "REKILN_VULNERABILITIES";
 
 /// Arguments of `rekiln plan`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +31,10 @@ pub struct Args {
     /// The revision with the change.
     #[arg(long, value_name = "REV", requires = "from", default_value = "HEAD")]
     to: String,
+    /// Says also which vulnerabilities the change fixes, leaves and brings, by this JSON export of Debian's security
+    /// tracker. By default that of the environment variable `REKILN_VULNERABILITIES`, if it is set.
+    #[arg(long, value_name = "FILE", requires = "from")]
+    vulnerabilities: Option<PathBuf>,
     /// How the change is told; `markdown` fits a comment on a pull request.
     #[arg(long, value_enum, requires = "from", default_value_t = change::Format::Text)]
     format: change::Format,
@@ -39,7 +47,8 @@ pub struct Args {
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     if let Some(from) = &args.from {
-        return change::show(context, from, &args.to, args.format);
+        let file = known(args.vulnerabilities);
+        return change::show(context, from, &args.to, file.as_deref(), args.format);
     }
     let fleets = args.fleet.map_or_else(|| names(context), |name| Ok(vec![name]))?;
     let mut code = 0;
@@ -47,6 +56,12 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         code = code.max(show(context, &name)?);
     }
     Ok(code)
+}
+
+/// Returns the file that is given, else that of the environment. Not by clap: a variable that is set for all jobs must not be
+/// refused where there is no `--from`, nor an empty one.
+pub(super) fn known(given: Option<PathBuf>) -> Option<PathBuf> {
+    given.or_else(|| Some(std::env::var_os(VULNERABILITIES).filter(|file| !file.is_empty())?.into()))
 }
 
 fn show(context: &Context, name: &str) -> Result<u8> {

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::fleet::Fleet;
 use crate::fleet::generation::Generation;
 use crate::inspect::diff::{self, Changes, Diff, set};
+use crate::pipeline::vulnerability::Vulnerabilities;
 use crate::recipe::inputs::Link;
 use crate::repository::{Repository, fleet_file, lock_file, recipe_file};
 
@@ -94,6 +95,9 @@ pub struct ImageChange {
     pub read: bool,
     /// What differs.
     pub diff: Diff,
+    /// Which vulnerabilities that fixes, leaves and brings; `None` when there is no data, or no image to look at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vulnerabilities: Option<Vulnerabilities>,
 }
 
 /// What a merge means for a fleet.
@@ -205,6 +209,7 @@ fn image(name: &str, old: Option<&Result<Identity>>, new: Option<&Result<Identit
         baked: None,
         read: false,
         diff,
+        vulnerabilities: None,
     })
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use jiff::SignedDuration;
 
 use super::change::{Baked, Change, Effect, FleetChange, ImageChange, Rehearsed, State};
+use super::vulnerability::Vulnerabilities;
 use crate::inspect::diff::Changes;
 
 /// Rows of one list that a comment shows. Who wants all of them has the JSON.
@@ -56,6 +57,8 @@ impl Change {
             ));
             lines.extend(image.because.iter().map(|file| format!("  because of {file}")));
             lines.extend(image.diff.lines().iter().map(|line| format!("  {line}")));
+            let told = image.vulnerabilities.iter().flat_map(Vulnerabilities::lines);
+            lines.extend(told.map(|line| format!("  {line}")));
         }
         for fleet in &self.fleets {
             lines.push(format!("fleet {}: {}", fleet.name, effect(fleet)));
@@ -127,6 +130,9 @@ fn section(image: &ImageChange) -> String {
         let because: Vec<String> = image.because.iter().map(|file| code(file)).collect();
         let _ = writeln!(body, "Because of {}.\n", because.join(", "));
     }
+    if let Some(found) = &image.vulnerabilities {
+        found.table(code, &mut body);
+    }
     let diff = &image.diff;
     for (title, changes) in [
         ("Packages", &diff.packages),
@@ -168,7 +174,13 @@ fn table(title: &str, changes: &Changes, text: &mut String) {
     text.push('\n');
 }
 
+/// What differs, and what that means for vulnerabilities where it is known.
 fn summary(image: &ImageChange) -> String {
+    let phrases = image.vulnerabilities.iter().flat_map(Vulnerabilities::phrases);
+    [differs(image)].into_iter().chain(phrases).collect::<Vec<_>>().join(", ")
+}
+
+fn differs(image: &ImageChange) -> String {
     if let (State::Known { .. }, State::Known { .. }) = (&image.old, &image.new) {
         let diff = &image.diff;
         let parts = [
@@ -302,6 +314,7 @@ mod tests {
             baked: Some(Baked::Passed),
             read: true,
             diff: Diff { packages: Changes { changed, ..Changes::default() }, ..Diff::default() },
+            vulnerabilities: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::vulnerability::Vulnerabilities;
 use crate::catalog::Record;
 use crate::digest::ImageId;
 use crate::lock::archive::SECURITY;
@@ -36,6 +37,8 @@ pub struct Updated {
     pub security: BTreeSet<String>,
     /// The image that it stands on, when that changed.
     pub below: Option<String>,
+    /// Which vulnerabilities that fixes, leaves and brings; `None` when there is no data.
+    pub vulnerabilities: Option<Vulnerabilities>,
 }
 
 /// What is told of one image.
@@ -144,7 +147,7 @@ pub fn message(
 /// Returns what is told of one image: the first line is about the image, the others are indented.
 #[must_use]
 pub fn lines(image: &Updated) -> Vec<String> {
-    let Updated { image: name, old, new, changes, security, below } = image;
+    let Updated { image: name, old, new, changes, security, below, vulnerabilities } = image;
     let mut lines = vec![match old {
         Some(old) => format!("{name} {} → {}", old.id.short(), new.id.short()),
         None => format!("{name} {}, new", new.id.short()),
@@ -162,6 +165,8 @@ pub fn lines(image: &Updated) -> Vec<String> {
         None if changes.is_empty() && old.is_some() => lines.push("  locked anew for its recipe".to_owned()),
         None => {}
     }
+    let told = vulnerabilities.iter().flat_map(Vulnerabilities::lines);
+    lines.extend(told.map(|line| format!("  {line}")));
     if let Some(seen) = &new.seen {
         lines.push(format!("  {}", looks(old.as_ref().and_then(|old| old.seen.as_ref()), seen)));
     }

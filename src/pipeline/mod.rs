@@ -10,3 +10,4 @@ pub mod nightly;
 pub mod order;
 mod settle;
 pub mod tree;
+pub mod vulnerability;

@@ -34,6 +34,7 @@ use rounds::Rounds;
 
 use super::message::{Left, Updated};
 use super::tree::Tree;
+use super::vulnerability::tracker::look;
 use crate::bake::identity::Identity;
 use crate::catalog::Record;
 use crate::error::Result;
@@ -70,6 +71,8 @@ pub struct Nightly<'a> {
     /// Whether images may be without a verdict. No fleet may run them, so they are not committed where fleets are rolled
     /// from.
     pub unproven: bool,
+    /// What Debian's security tracker exports, so that the commit says which vulnerabilities it fixes.
+    pub vulnerabilities: Option<&'a Path>,
     /// Makes images.
     pub make: Make<'a>,
 }
@@ -93,7 +96,7 @@ impl Nightly<'_> {
     /// Does it.
     ///
     /// # Errors
-    /// No commit to begin with, submodules among our files, a branch that is not to be touched, and a store, an index or a
+    /// No commit to begin with, a file of vulnerabilities that is something else, submodules among our files, a branch that is not to be touched, and a store, an index or a
     /// remote that cannot be used. What fails for single images, and delivering, are in the [`Night`].
     pub fn run(&self) -> Result<Night> {
         let tree = Tree::read(self.repo, self.base, self.store)?;
@@ -101,8 +104,16 @@ impl Nightly<'_> {
         // A branch that nobody has merged yet is not made anew only since the archive has newer dates.
         let earlier = place.earlier(self.repo)?;
         let earlier = earlier.map(|commit| Tree::read(self.repo, commit, self.store)).transpose()?;
+        // One that is none is refused before the bakes, and not after.
+        self.vulnerabilities.map_or(Ok(()), |file| look(file, &[]).map(drop))?;
         let rounds = Rounds::new(self, &tree, earlier.as_ref().map(|tree| &tree.repository))?;
-        let (made, left) = rounds.run()?;
+        let (mut made, left) = rounds.run()?;
+        if let Some(file) = self.vulnerabilities
+            && let Err(error) = rounds.judge(file, &mut made)
+        {
+            // A night's bakes are not lost for a line of the message.
+            self.progress.note("vulnerabilities", error.chain());
+        }
         // Whatever failed from now on would not be known as interrupted.
         interrupt::check()?;
         let images = rounds.count();

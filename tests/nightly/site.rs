@@ -180,6 +180,7 @@ impl Site {
             remote: None,
             derived: false,
             unproven: false,
+            vulnerabilities: None,
             make: &make,
         };
         change(&mut nightly);

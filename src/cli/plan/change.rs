@@ -1,5 +1,7 @@
 //! `rekiln plan --from`: what a change does before it is merged.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use crate::catalog::quarantine::Quarantine;
@@ -15,7 +17,10 @@ use crate::inspect::diff::Diff;
 use crate::pipeline::change::{Baked, Change, Effect, FleetChange, ImageChange, Rehearsed};
 use crate::pipeline::comment::Ends;
 use crate::pipeline::tree::{Tree, short};
+use crate::pipeline::vulnerability::Stock;
+use crate::pipeline::vulnerability::tracker::look as look_up;
 use crate::provider::sim::rehearsal::{Ending, Rehearsal, Trouble};
+use crate::repository::Repository;
 use crate::store::Store;
 
 /// Fleets larger than this are not rehearsed: each look sees all of it, and a comment should be there within seconds.
@@ -35,8 +40,14 @@ pub enum Format {
 /// Tells what differs between two revisions, and returns the exit code: 2 when the newer one is not valid.
 ///
 /// # Errors
-/// A revision that is none; a store or catalog that cannot be read.
-pub fn show(context: &Context, from: &str, to: &str, format: Format) -> Result<u8> {
+/// A revision that is none; a store or catalog that cannot be read; a file of `vulnerabilities` that is something else.
+pub fn show(
+    context: &Context,
+    from: &str,
+    to: &str,
+    vulnerabilities: Option<&Path>,
+    format: Format,
+) -> Result<u8> {
     let store = context.store()?;
     let (from, note) = parted(context, from, to)?;
     let old = Tree::read(&context.repo, &from, &store)?;
@@ -45,6 +56,9 @@ pub fn show(context: &Context, from: &str, to: &str, format: Format) -> Result<u
     let catalog = Catalog::new(store.clone());
     for image in &mut change.images {
         look(image, &catalog, context)?;
+    }
+    if let Some(file) = vulnerabilities {
+        judged(&mut change, (&old.repository, &new.repository), file)?;
     }
     let now = Timestamp::now();
     let images: Vec<(String, Option<ImageId>)> =
@@ -118,6 +132,18 @@ fn look(image: &mut ImageChange, catalog: &Catalog, context: &Context) -> Result
             })?;
             image.read = true;
         }
+    }
+    Ok(())
+}
+
+/// Adds what a file of the security tracker says of the packages that change.
+fn judged(change: &mut Change, (old, new): (&Repository, &Repository), file: &Path) -> Result<()> {
+    let stocks = |image: &ImageChange| {
+        (Stock::in_repository(old, &image.name), Stock::in_repository(new, &image.name))
+    };
+    let found = look_up(file, &change.images.iter().map(stocks).collect::<Vec<_>>())?;
+    for (image, found) in change.images.iter_mut().zip(found) {
+        image.vulnerabilities = found;
     }
     Ok(())
 }

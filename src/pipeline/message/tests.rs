@@ -1,6 +1,8 @@
 use super::*;
 use crate::digest::Digest;
 use crate::lock::text::tests::lock;
+use crate::pipeline::vulnerability::Vulnerability;
+use crate::pipeline::vulnerability::tracker::{Name, Urgency};
 
 fn change(what: &str, old: Option<&str>, new: Option<&str>) -> Change {
     Change { what: what.to_owned(), old: old.map(str::to_owned), new: new.map(str::to_owned) }
@@ -24,6 +26,7 @@ fn base() -> Updated {
         ],
         security: BTreeSet::from(["libssl3".to_owned()]),
         below: None,
+        vulnerabilities: None,
     }
 }
 
@@ -36,6 +39,7 @@ fn a_night_reads_well() {
         changes: Vec::new(),
         security: BTreeSet::new(),
         below: Some("base".to_owned()),
+        vulnerabilities: None,
     };
     let left = Left {
         image: "db".to_owned(),
@@ -101,4 +105,19 @@ fn security_is_where_the_new_version_comes_from() {
     new.asked.parent_lock = Some(Digest::of(b"other"));
     assert!(below_changed(Some(&old), &new));
     assert_eq!(compare(None, &new), (Vec::new(), BTreeSet::new()));
+}
+
+#[test]
+fn what_an_update_fixes_is_said_where_it_is_known() {
+    let fixed = Vulnerability {
+        name: Name::new("CVE-2026-0001").expect("a name"),
+        source: "openssl".to_owned(),
+        urgency: Urgency::High,
+        old: Some("3.0.11-1".to_owned()),
+        new: Some("3.0.14-1".to_owned()),
+    };
+    let found = Vulnerabilities { fixed: vec![fixed], ..Vulnerabilities::default() };
+    let lines = lines(&Updated { vulnerabilities: Some(found), ..base() });
+    assert_eq!(lines[5], "  fixes 1 vulnerability: CVE-2026-0001 (openssl, high)");
+    assert!(lines[6].starts_with("  size "), "{lines:?}");
 }

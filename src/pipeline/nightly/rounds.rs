@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use super::super::message::{Face, Left, Seen, Updated, below_changed, compare};
 use super::super::settle::{Family, Held, settle};
 use super::super::tree::Tree;
+use super::super::vulnerability::Stock;
+use super::super::vulnerability::tracker::look;
 use super::Nightly;
 use crate::atomic_write::atomic_write;
 use crate::bake::identity::Identity;
@@ -252,8 +254,22 @@ impl<'a> Rounds<'a> {
             changes,
             security,
             below,
+            vulnerabilities: None,
         };
         Ok(Made { updated, file: lock_file(image), text })
+    }
+
+    /// Adds which vulnerabilities each fixes, by a file of the security tracker.
+    pub(super) fn judge(&self, file: &Path, made: &mut [Made]) -> Result<()> {
+        let after = Repository::open(self.dir)?;
+        let stocks = |Made { updated: Updated { image, .. }, .. }: &Made| {
+            (Stock::in_repository(self.before, image), Stock::in_repository(&after, image))
+        };
+        let found = look(file, &made.iter().map(stocks).collect::<Vec<_>>())?;
+        for (made, found) in made.iter_mut().zip(found) {
+            made.updated.vulnerabilities = found;
+        }
+        Ok(())
     }
 
     /// Checks what is about to be committed: every image has the id that was baked, and no lock that fitted fits no more.
