@@ -2,6 +2,7 @@
 //! but in one test.
 
 mod baked;
+mod published;
 mod push;
 mod site;
 

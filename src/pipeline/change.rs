@@ -129,7 +129,7 @@ pub struct FleetChange {
     pub effect: Effect,
     /// Because of what, one line each.
     pub because: Vec<String>,
-    /// How many instances it has; an Auto Scaling group's size is not in Git.
+    /// How many instances it has; an Auto Scaling group's size is not in Git, but in its journal once it was rolled.
     pub size: Option<u32>,
     /// How a roll of it goes, by a rehearsal; `None` when there was none.
     pub rehearsal: Option<Rehearsed>,

@@ -14,6 +14,9 @@ use crate::fleet::census::InstanceId;
 /// remote that is restarted needs.
 const AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
+/// The same where another process had the journal of a fleet: it may be about to end, as the commands of a watcher that died.
+const SOON: SignedDuration = SignedDuration::from_secs(10);
+
 /// The longest time between two tries: whoever mended what was broken does not want to wait for long.
 const LONGEST: SignedDuration = SignedDuration::from_mins(15);
 
@@ -27,6 +30,7 @@ const TRIES: u32 = 5;
 /// Exit codes of commands: of what will fail again until Git changes, and of what waits for something.
 const INVALID: u8 = 2;
 const HOLDING: u8 = 3;
+const LOST: u8 = 4;
 
 /// What is decided from.
 #[derive(Debug, Clone, Copy)]
@@ -126,9 +130,14 @@ pub fn duties(situation: &Situation<'_>) -> Vec<Duty> {
 /// Tells when something that failed may be tried again.
 #[must_use]
 pub fn again(times: u32, at: Timestamp) -> Timestamp {
-    // 2^10 minutes are far beyond the longest.
+    at + longer(AGAIN, times)
+}
+
+/// Doubles a time with each failure but the first.
+fn longer(first: SignedDuration, times: u32) -> SignedDuration {
+    // 2^10 times either is far beyond the longest.
     let factor = 1_i32 << times.saturating_sub(1).min(10);
-    at + AGAIN.checked_mul(factor).unwrap_or(LONGEST).min(LONGEST)
+    first.checked_mul(factor).unwrap_or(LONGEST).min(LONGEST)
 }
 
 /// Returns the commit that is to be carried out now.
@@ -144,6 +153,7 @@ fn may_try(tried: Option<&Tried>, waiting: Option<bool>, now: Timestamp) -> bool
     match ended.code {
         INVALID => false,
         HOLDING if waiting == Some(false) => false,
+        LOST => now >= ended.at + longer(SOON, *times),
         _ => now >= again(*times, ended.at),
     }
 }

@@ -268,10 +268,16 @@ impl Stage {
 
     /// Starts a command.
     pub fn begin(&self, args: &[&str]) -> Started {
+        self.begin_with(args, &[])
+    }
+
+    /// Starts a command in an environment of its own.
+    pub fn begin_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Started {
         // Several may run at a time.
         let number = fs::read_dir(self.dir.path()).expect("a directory").count();
         let (out, err) = (self.path(&format!("stdout-{number}")), self.path(&format!("stderr-{number}")));
         let mut command = self.command(args);
+        command.envs(environment.iter().copied());
         command.stdout(File::create(&out).expect("made")).stderr(File::create(&err).expect("made"));
         Started { child: command.spawn().expect("rekiln starts"), out, err }
     }

@@ -112,6 +112,10 @@ fn a_merge_rolls_what_it_touches_in_order_and_never_back_by_accident() {
     let dirty = site.apply(&["--from", &site.old]).must(2);
     assert!(dirty.stderr.contains("changes that are in no commit"), "{}", dirty.stderr);
     let next = commit(&stage, "more patience");
+    // What a change would do knows from the journal how large the group is.
+    let plan = site.group.run(&["plan", "--from", &site.new]).must(0);
+    let fleets = &plan.events("change")[0]["fleets"];
+    assert_eq!((&fleets[0]["name"], &fleets[0]["size"]), (&json!("edge"), &json!(1)), "{fleets:#}");
     let ended = site.apply(&["--from", &site.new, "--to", "main"]).must(0);
     assert_eq!(ended.events("applied")[0]["waves"], json!([["edge"]]));
     assert_eq!(stage.cloud.changes(), [""; 0]);
@@ -140,12 +144,19 @@ fn after_a_failure_nothing_is_begun_and_the_same_commit_goes_on() {
     site.group.run(&["resume", "web"]).must(0);
     // Killed in the middle of a roll, and run again.
     stage.cloud.forget_calls();
+    let held = |operation| json!({ "operation": operation, "do": "hold_before" });
+    stage.cloud.rules(&json!([held("LaunchInstances"), held("SetDesiredCapacity")]));
     let mut running = stage.begin(&["apply", "--from", &site.old]);
     assert!(site.group.comes(&mut running, || {
         stage.cloud.changes().iter().any(|call| call == "LaunchInstances" || call == "SetDesiredCapacity")
     }));
+    // Whoever comes second meanwhile is refused, and the first goes on.
+    let second = site.apply(&["--from", &site.old]).must(4);
+    assert!(second.stderr.contains("has the journal of"), "{}", second.stderr);
+    assert_eq!(running.child.try_wait().expect("its state"), None);
     running.child.kill().expect("killed");
     assert_eq!(running.end().code, None);
+    stage.cloud.forget_calls();
     let ended = site.apply(&["--from", &site.old]).must(0);
     assert_eq!(rolled(&ended), ["api", "web", "edge"], "{}", ended.stderr);
     assert_eq!(site.run(), [&new; 3]);

@@ -10,6 +10,7 @@ use crate::cli::Context;
 use crate::digest::ImageId;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
+use crate::fleet::journal::{Journal, Writer};
 use crate::fleet::moment::ahead;
 use crate::fleet::policy::Policy;
 use crate::git;
@@ -63,6 +64,10 @@ pub fn show(
     let now = Timestamp::now();
     let images: Vec<(String, Option<ImageId>)> =
         change.images.iter().map(|image| (image.name.clone(), image.new.id())).collect();
+    for fleet in change.fleets.iter_mut().filter(|it| it.size.is_none()) {
+        let file = new.repository.fleet(&fleet.name).ok();
+        fleet.size = file.and_then(|file| remembered(context, &store, &fleet.name, file));
+    }
     for fleet in change.fleets.iter_mut().filter(|it| matches!(it.effect, Effect::Rolls | Effect::New)) {
         let file = new.repository.fleet(&fleet.name)?;
         let image = images.iter().find(|(name, _)| *name == fleet.image).and_then(|(_, id)| *id);
@@ -146,6 +151,16 @@ fn judged(change: &mut Change, (old, new): (&Repository, &Repository), file: &Pa
         image.vulnerabilities = found;
     }
     Ok(())
+}
+
+/// Returns how large a group in AWS was when it was last rolled, as far as the store's journals know. One that cannot be read
+/// tells nothing: nothing depends on it here.
+fn remembered(context: &Context, store: &Store, name: &str, fleet: &Fleet) -> Option<u32> {
+    // A journal in a bucket needs credentials, and this needs none.
+    let here = fleet.aws.as_ref().is_some_and(|aws| aws.journal.is_none());
+    let open = || async { Journal::open(&store.objects(), name, Writer::this("rekiln plan")).await };
+    let journal = here.then(|| context.block_on(open()).ok()).flatten()?;
+    journal.history().size
 }
 
 /// Says what would hold a roll now, as far as it is known without its provider.

@@ -119,7 +119,9 @@ fn a_commit_is_carried_out_once_and_again_where_that_may_help() {
         (failed(3), Some(true), 79, false),
         (failed(3), Some(true), 80, true),
         (failed(3), None, 80, true),
-        (failed(4), None, 80, true),
+        // Who had a fleet may be about to end.
+        (failed(4), None, 29, false),
+        (failed(4), None, 30, true),
     ] {
         let seen = Seen { waiting, ..seen("new", fleet()) };
         let found = told(&memory(&events), &seen, None, seconds);
