@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use rekiln::chain::Writer;
 use rekiln::watch::event::{Event, Journal};
@@ -143,11 +145,15 @@ impl Watcher {
     }
 
     fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        self.http_as(&format!("Bearer {SECRET}"), method, path, body)
+    }
+
+    fn http_as(&self, who: &str, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
         let length = body.len();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: Bearer {SECRET}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: {who}\r\n\
              Content-Length: {length}\r\n\r\n{body}"
         )
         .expect("sent");
@@ -204,8 +210,9 @@ fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
     let told = stage.path("told");
     let file = stage.repo().join("fleets/web.toml");
     let text = fs::read_to_string(&file).expect("a file");
-    let rule = "\n[[alert]]\nname = 'Slow'\nmatch = { severity = 'page' }\nplaybook = 'look'\nwithin = '2s'\nlimit = '1/h'\n";
-    fs::write(&file, format!("{text}{rule}")).expect("written");
+    let rules = "\n[[alert]]\nname = 'Slow'\nmatch = { severity = 'page' }\nplaybook = 'look'\nwithin = '2s'\n\
+                 limit = '1/h'\n[[alert]]\nname = 'Steal'\n";
+    fs::write(&file, format!("{text}{rules}")).expect("written");
     fs::create_dir(stage.repo().join("fleets/playbooks")).expect("a folder");
     let step = format!("[[step]]\ncommand = ['sh', '-c', 'cat >> {}']\ntimeout = '2s'\n", told.display());
     fs::write(stage.repo().join("fleets/playbooks/look.toml"), step).expect("written");
@@ -251,7 +258,20 @@ fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
     assert!(watcher.metric("rekiln_alerts_held{fleet=\"web\",alert=\"Slow\"} 1"));
     watcher.alert("Slow", &next, "resolved");
     watcher.until_view("it is over", |view| view["cases"][0]["open"] == false);
-    assert_eq!(place.members(), [next]);
+    assert_eq!(place.members(), [next.clone()]);
+
+    // An alarm of CloudWatch, as SNS sends it: EC2's name for the instance, which rekiln launched under another one.
+    let alarm = json!({
+        "AlarmName": "Steal", "NewStateValue": "ALARM", "NewStateReason": "Threshold crossed",
+        "Trigger": { "Dimensions": [{ "name": "InstanceId", "value": next }] },
+    });
+    let body = json!({ "Type": "Notification", "Message": alarm.to_string() }).to_string();
+    assert_eq!(watcher.http_as("Basic d2F0Y2g6d3Jvbmc=", "POST", "/hooks/cloudwatch", &body).0, 401);
+    let sns = format!("Basic {}", BASE64_STANDARD.encode(format!("sns:{SECRET}")));
+    let (status, said) = watcher.http_as(&sns, "POST", "/hooks/cloudwatch", &body);
+    assert_eq!((status, said.trim_end()), (200, "Steal: taken"));
+    watcher.until("another member", |_| (!place.members().contains(&next)).then_some(()));
+    watcher.until_view("it is over", |view| view["cases"][0]["state"] == over && view["jobs"] == json!([]));
 
     // It ends in order, and leaves nothing.
     assert_eq!(watcher.stop().must(0).events("ends").len(), 1);
