@@ -141,6 +141,8 @@ pub struct Service<'env, H> {
     trouble: Option<String>,
     fetching: Asked,
     looking: Asked,
+    /// Why nothing could be seen at the last look.
+    blind: Option<String>,
     fleets: BTreeMap<String, Sighting>,
     waiting: Option<bool>,
     images: Vec<Image>,
@@ -185,6 +187,7 @@ impl<'env, H: Hands> Service<'env, H> {
             trouble: None,
             fetching: Asked::now(),
             looking: Asked::now(),
+            blind: None,
             fleets: BTreeMap::new(),
             waiting: None,
             images: Vec::new(),
@@ -280,8 +283,15 @@ impl<'env, H: Hands> Service<'env, H> {
                     self.looking.next = Instant::now();
                 }
                 (self.fleets, self.waiting, self.images) = (round.fleets, round.waiting, round.images);
+                self.blind = None;
             }
-            Err(error) => self.complain(&error),
+            Err(error) => {
+                let why = error.chain();
+                if self.blind.as_ref() != Some(&why) {
+                    self.say("trouble", &why, serde_json::json!({ "hints": error.hints() }));
+                }
+                self.blind = Some(why);
+            }
         }
     }
 

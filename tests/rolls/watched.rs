@@ -258,7 +258,7 @@ fn a_push_is_carried_out_what_is_sick_is_replaced_and_alerts_are_answered() {
     assert!(watcher.metric("rekiln_alerts_held{fleet=\"web\",alert=\"Slow\"} 1"));
     watcher.alert("Slow", &next, "resolved");
     watcher.until_view("it is over", |view| view["cases"][0]["open"] == false);
-    assert_eq!(place.members(), [next.clone()]);
+    assert_eq!(place.members(), std::slice::from_ref(&next));
 
     // An alarm of CloudWatch, as SNS sends it: EC2's name for the instance, which rekiln launched under another one.
     let alarm = json!({

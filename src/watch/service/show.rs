@@ -106,7 +106,10 @@ impl<H: Hands> Service<'_, H> {
         let applied = memory.applied.as_ref().and_then(known);
         let (state, bad) = match (&self.journal, &self.complained) {
             (None, Some(why)) => (format!("nothing is begun: {why}"), true),
-            _ => state(self.head.as_ref(), memory),
+            _ => match &self.blind {
+                Some(why) => (format!("no fleet can be seen: {why}"), true),
+                None => state(self.head.as_ref(), memory),
+            },
         };
         Git {
             head: self.head.clone(),
@@ -147,7 +150,7 @@ impl<H: Hands> Service<'_, H> {
         (self.log)(word, text, value);
     }
 
-    /// Says what went wrong with the journal or the looks, once.
+    /// Says what went wrong with the journal, once.
     pub(super) fn complain(&mut self, error: &Error) {
         let why = error.chain();
         if self.complained.as_ref() != Some(&why) {

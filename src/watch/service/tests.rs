@@ -22,6 +22,8 @@ struct Fake {
     told: Mutex<Vec<String>>,
     /// Whether its fleet is paused.
     paused: bool,
+    /// Whether nothing can be seen.
+    blind: bool,
 }
 
 fn alert() -> crate::fleet::Alert {
@@ -83,6 +85,9 @@ impl Hands for Fake {
     }
 
     fn look(&self, _: &Ask) -> Result<Round> {
+        if self.blind {
+            return Err(Error::failed("the store is full"));
+        }
         // A paused fleet's alert has no time left.
         let within = if self.paused { 0 } else { 3600 };
         let fleets = BTreeMap::from([("web".to_owned(), sighting(self.paused, within))]);
@@ -232,4 +237,14 @@ fn with_a_journal_that_cannot_be_read_nothing_is_begun() {
     });
     assert!(all[0].contains("the journal of the watch of main"), "{all:?}");
     assert!(fake.begun.lock().expect("nobody panics").is_empty());
+}
+
+#[test]
+fn who_sees_nothing_says_so_and_takes_no_alert() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let fake = Fake { blind: true, ..Fake::default() };
+    played(&fake, dir.path(), |player| {
+        player.until(|view| view.git.bad && view.git.state == "no fleet can be seen: the store is full");
+        assert!(matches!(player.alert("firing", "web-1"), Answer::NotNow(_)));
+    });
 }
