@@ -42,7 +42,7 @@ bake IMAGE='web':
 
 # Simulates a million schedules of rollouts, or as many as are asked for, and prints how many a second
 soak SCHEDULES='1000000':
-    REKILN_SCHEDULES={{SCHEDULES}} cargo test --release --no-default-features --test integration simulation::what_must -- --nocapture
+    REKILN_SCHEDULES={{SCHEDULES}} cargo test --release --no-default-features --test schedules simulation::what_must -- --nocapture
 
 # Puts faults into the rollout engine, one after the other, and prints which of them its simulation catches
 mutations *ARGS:

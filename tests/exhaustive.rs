@@ -173,7 +173,7 @@ fn what_must_never_happen_does_not_in_any_small_world_and_all_ends() {
         let start = Instant::now();
         let found = search::search(scene).unwrap_or_else(|broken| {
             panic!(
-                "{broken}\n`REKILN_SCENE='{}' cargo test --test integration exhaustive::` finds it again",
+                "{broken}\n`REKILN_SCENE='{}' cargo test --test schedules exhaustive::` finds it again",
                 scene.name
             )
         });

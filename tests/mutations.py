@@ -31,7 +31,7 @@ GROUPS = (
     ("--test", "integration", "convergence::group"), ("--lib", "fleet::history::"), ("--lib", "fleet::plan::size::"),
     ("--lib", "fleet::policy::"),
 )
-SIMULATED = (("--test", "integration", "simulation::what_"), ("--test", "integration", "exhaustive::"))
+SIMULATED = (("--test", "schedules", "simulation::what_"), ("--test", "schedules", "exhaustive::"))
 
 # (what is wrong, in which file, what stands there, what the fault makes of it); several edits where one is not enough.
 FAULTS = [

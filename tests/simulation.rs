@@ -84,7 +84,7 @@ fn fail(schedule: Schedule, why: &str) -> ! {
     let files: Vec<_> = least.fleets.iter().map(schedule::File::text).collect();
     panic!(
         "seed {seed}: {why}\n\nthe least that fails: {}\n{:#?}\n{}\n`REKILN_SEED={seed} REKILN_GROUPS={} cargo \
-         test --test integration simulation::` runs it again; when it is fixed, add `{seed}{}` to \
+         test --test schedules simulation::` runs it again; when it is fixed, add `{seed}{}` to \
          tests/simulation/seeds.txt",
         run(&least).err().unwrap_or_default(),
         least.episodes,
