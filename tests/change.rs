@@ -7,7 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use jiff::Timestamp;
 use rekiln::digest::Digest;
+use rekiln::fleet::history::Event;
+use rekiln::fleet::journal::{Journal, Writer};
+use rekiln::store::Store;
 use serde_json::Value;
 
 /// What Git must not take from whoever runs the tests.
@@ -107,6 +111,35 @@ fn names(list: &Value) -> Vec<(&str, &str)> {
     let list = list.as_array().expect("a list").iter();
     list.map(|one| (one["name"].as_str().expect("a name"), one["effect"].as_str().unwrap_or("image")))
         .collect()
+}
+
+#[test]
+fn a_group_is_as_large_as_its_journal_says() {
+    let site = Site::new();
+    let file = "image = 'web'\n[aws]\nregion = 'eu-central-1'\nauto_scaling_group = 'api'\n[health]\n";
+    fs::write(site.repo.join("fleets/api.toml"), file).expect("written");
+    site.commit("a group");
+    site.git(&["checkout", "-q", "-b", "feature"]);
+    site.edit("bootstrap/web/index.html.hbs", "<", "<!-- x --><");
+    site.commit("another page");
+    let api = || {
+        let change = site.json("main");
+        assert_eq!(names(&change["fleets"]), [("api", "rolls"), ("web", "rolls")]);
+        change["fleets"][0].clone()
+    };
+    // Nobody has rolled it from here.
+    let fleet = api();
+    assert_eq!((&fleet["size"], &fleet["rehearsal"]), (&Value::Null, &Value::Null));
+    let store = Store::open(&site.dir.path().join("store").display().to_string()).expect("a store");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let written = runtime.block_on(async {
+        let mut journal = Journal::open(&store.objects(), "api", Writer::this("a roll")).await?;
+        journal.record(Timestamp::now(), Event::Sized { size: 4, lost: 0 }).await
+    });
+    written.expect("written");
+    let fleet = api();
+    assert_eq!((&fleet["size"], &fleet["rehearsal"]["completed"]), (&4.into(), &true.into()));
+    assert!(fleet["rehearsal"]["lowest"].as_u64() >= Some(4), "{fleet:#}");
 }
 
 #[test]

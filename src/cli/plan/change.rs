@@ -192,9 +192,9 @@ fn holds(
 
 /// Tries the roll out in a simulated world.
 fn rehearse(context: &Context, change: &FleetChange, fleet: &Fleet) -> Result<Option<Rehearsed>> {
-    if fleet.local.is_none() || fleet.size == 0 || fleet.size > REHEARSED {
-        return Ok(None);
-    }
+    // Of a group, the file does not say how large it is, and the journal may.
+    let Some(size @ 1..=REHEARSED) = change.size else { return Ok(None) };
+    let fleet = &Fleet { size, ..fleet.clone() };
     let rehearsal = Rehearsal { name: &change.name, fleet, seed: 1, bad_boots: 0, trouble: Trouble::None };
     let report = context.block_on(rehearsal.run())?;
     Ok(Some(Rehearsed {
