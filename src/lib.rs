@@ -51,7 +51,7 @@
 //! file is data), [`notation`] (the small languages inside values: sizes, durations, paths, ports, versions),
 //! [`diagnostic`] and [`error`] (what is wrong, where, and what to do next), [`process`] (the one way to run
 //! another program), [`curl`] (the one way to reach an URL), `ssh` (the one way into a machine that becomes an image), [`interrupt`] (Ctrl-C in the middle of work),
-//! [`mod@atomic_write`] (files that are never half there), [`progress`], [`load`] (steady requests, to see that none is
+//! [`mod@atomic_write`] (files that are never half there), [`markup`] (text in XML and HTML), [`progress`], [`load`] (steady requests, to see that none is
 //! lost).
 //!
 //! Outside this crate, `bootstrap/guest` is the program in each image: the initrd's init and the agent.
@@ -134,6 +134,7 @@ pub mod inspect;
 pub mod interrupt;
 pub mod load;
 pub mod lock;
+pub mod markup;
 pub mod notation;
 pub mod objects;
 pub mod pipeline;

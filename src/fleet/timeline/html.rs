@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Timeline;
-use super::svg::escape;
+use crate::markup::escape;
 
 /// The colours are those of the picture, so that both are one page.
 const STYLE: &str = "\

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{BANDS, Sample, Timeline, clock, sign, spread};
+use crate::markup::escape;
 
 /// Tenths of a pixel. The plot is 888 by 280 pixels in a picture of 960, which fits a page and a chat.
 const LEFT: usize = 560;
@@ -72,25 +73,6 @@ pub(super) fn draw(timeline: &Timeline) -> String {
         plot.body,
         height = y + LINE,
     )
-}
-
-/// Turns text into what XML and HTML show as that text, also inside an attribute. What XML has no characters for is
-/// replaced.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            '\u{fffe}' | '\u{ffff}' => escaped.push(char::REPLACEMENT_CHARACTER),
-            character if character.is_control() => escaped.push(char::REPLACEMENT_CHARACTER),
-            character => escaped.push(character),
-        }
-    }
-    escaped
 }
 
 /// Tenths of a pixel as pixels.

@@ -5,27 +5,18 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use crate::markup;
+
 /// Turns text into what HTML shows as that text, also inside an attribute. What could hide or reorder other
 /// text is replaced: control characters, and the marks by which text in one direction is put into text of the
 /// other.
 pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            '\n' | '\r' | '\t' => escaped.push(' '),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
-                escaped.push(char::REPLACEMENT_CHARACTER);
-            }
-            character if character.is_control() => escaped.push(char::REPLACEMENT_CHARACTER),
-            character => escaped.push(character),
-        }
-    }
-    escaped
+    let plain = |character| match character {
+        '\n' | '\r' | '\t' => ' ',
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        character => character,
+    };
+    markup::escape(&text.chars().map(plain).collect::<String>())
 }
 
 /// How the script of the page writes a time; without it, all are dates.
