@@ -58,12 +58,34 @@ impl Stand {
     }
 }
 
+/// A fleet's journal, and what it says to people: told anew only when it says more, since the story of a long one takes its
+/// time, and looks come every few seconds.
+struct Followed {
+    journal: Journal,
+    /// How many entries were told.
+    told: usize,
+    lines: Vec<Line>,
+}
+
+impl Followed {
+    /// Takes up what was written since.
+    async fn follow(&mut self, fleet: &str) -> Result<()> {
+        self.journal.follow().await?;
+        self.journal.hear().await?;
+        let count = self.journal.entries().len();
+        if count != self.told {
+            (self.told, self.lines) = (count, lines(fleet, &self.journal));
+        }
+        Ok(())
+    }
+}
+
 /// What looks, and what it keeps between two looks.
 pub(super) struct Lookout<'a> {
     context: &'a Context,
     store: Store,
     stands: BTreeMap<String, Arc<Stand>>,
-    journals: BTreeMap<String, Journal>,
+    journals: BTreeMap<String, Followed>,
     /// The commit that each fleet was last seen in.
     carried: BTreeMap<String, String>,
     images: Option<(Instant, Vec<Image>)>,
@@ -129,23 +151,27 @@ impl<'a> Lookout<'a> {
 
     /// Looks at a fleet, in the commit that it carries. Returns that.
     fn fleet(&mut self, name: &str, standing: &str) -> Result<(String, Sighting)> {
-        let mut journal = if let Some(journal) = self.journals.remove(name) {
-            journal
+        let mut followed = if let Some(followed) = self.journals.remove(name) {
+            followed
         } else {
             let stand = self.stand(standing)?;
             let site = Site::open(&stand.context, name)?;
-            stand.context.block_on(site.journal("watch"))?
+            let journal = stand.context.block_on(site.journal("watch"))?;
+            Followed { journal, told: 0, lines: Vec::new() }
         };
-        self.context.block_on(async {
-            journal.follow().await?;
-            journal.hear().await
-        })?;
-        let found = self.with_journal(name, standing, &journal);
-        self.journals.insert(name.to_owned(), journal);
+        self.context.block_on(followed.follow(name))?;
+        let found = self.with_journal(name, standing, &followed);
+        self.journals.insert(name.to_owned(), followed);
         found
     }
 
-    fn with_journal(&mut self, name: &str, standing: &str, journal: &Journal) -> Result<(String, Sighting)> {
+    fn with_journal(
+        &mut self,
+        name: &str,
+        standing: &str,
+        followed: &Followed,
+    ) -> Result<(String, Sighting)> {
+        let Followed { journal, lines, .. } = followed;
         let carried = journal.history().commit.clone().filter(|carried| carried != standing);
         let has = |stand: &Arc<Stand>| stand.tree.repository.has_fleet(name).is_ok();
         // One that this clone cannot read is taken for the one that stands.
@@ -156,7 +182,7 @@ impl<'a> Lookout<'a> {
         };
         let site = Site::open(&stand.context, name)?;
         let sighting =
-            Seeing { context: &stand.context, stand: &stand, site: &site, journal, commit: &commit };
+            Seeing { context: &stand.context, stand: &stand, site: &site, journal, commit: &commit, lines };
         Ok((commit.clone(), sighting.see()?))
     }
 
@@ -235,6 +261,7 @@ struct Seeing<'a> {
     site: &'a Site,
     journal: &'a Journal,
     commit: &'a str,
+    lines: &'a [Line],
 }
 
 impl Seeing<'_> {
@@ -282,7 +309,7 @@ impl Seeing<'_> {
             alerts: site.fleet.alerts.clone(),
             view: self.view(census, found, size)?,
             census: Some(census.clone()),
-            lines: lines(&site.name, journal),
+            lines: self.lines.to_vec(),
         })
     }
 
