@@ -130,7 +130,7 @@ impl Desk {
 
     /// Replaces the recipes by rekiln's own, which have locks, and puts what Git asks for into the catalog.
     fn lock(&self) -> Digest {
-        for folder in ["images", "bootstrap/web"] {
+        for folder in ["images", "bootstrap/web", "bootstrap/db"] {
             let (from, to) =
                 (Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), self.dir.path().join(folder));
             fs::create_dir_all(&to).expect("a directory");
