@@ -46,7 +46,8 @@ impl Site {
             for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(part)).expect("listed") {
                 let from = entry.expect("an entry").path();
                 // The databases have templates of their own, and nothing here is about them.
-                let databases = from.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"db"));
+                let databases =
+                    from.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"db"));
                 if from.is_file() && !databases {
                     fs::copy(&from, to.join(from.file_name().expect("a name"))).expect("copied");
                 }
