@@ -4,6 +4,7 @@ pub mod alert;
 pub mod audit;
 pub mod breaker;
 pub mod census;
+pub mod cluster;
 pub mod command;
 pub mod experience;
 pub mod gate;
@@ -25,6 +26,7 @@ pub mod replay;
 pub mod roll;
 pub mod selection;
 pub mod specification;
+pub mod stateful;
 pub mod statistics;
 pub mod story;
 pub mod surroundings;
@@ -55,6 +57,9 @@ pub struct Fleet {
     /// An EC2 Auto Scaling group; this or `local`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aws: Option<AutoScaling>,
+    /// How its members hold data, where they do: then replicas are replaced first and the leader last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stateful: Option<stateful::Stateful>,
     /// Fleets that `rekiln apply` rolls before this one, such as `["db"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,

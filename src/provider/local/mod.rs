@@ -186,6 +186,7 @@ impl<M: Machines> Local<M> {
             address: Some(([127, 0, 0, 1], record.port).into()),
             zone: record.zone.clone(),
             known_as: None,
+            membership: None,
         }
     }
 
@@ -279,15 +280,16 @@ impl<M: Machines> Provider for Local<M> {
             Err(error) => (BTreeMap::new(), Some(error.chain())),
         };
         let instances = records.iter().map(|record| self.look(record, servers.get(&record.id.0))).collect();
-        Ok(Census { at: Timestamp::now(), instances, trouble, group: None })
+        Ok(Census { at: Timestamp::now(), instances, trouble, group: None, cluster: None })
     }
 
     async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
         Ok(match action {
-            Action::Launch { id, generation, zone } => self.launch(id, generation, zone.as_ref()),
+            Action::Launch { id, generation, zone, .. } => self.launch(id, generation, zone.as_ref()),
             Action::Admit { id } => self.admit(id),
             Action::Drain { id, others } => self.drain(id, *others),
             Action::Terminate { id, healthy, .. } => self.terminate(id, *healthy),
+            Action::HandOver { .. } | Action::Deregister { .. } => Ok(super::stateless()),
         }?)
     }
 
