@@ -24,6 +24,7 @@ impl<M: Machines> Local<M> {
         id: &InstanceId,
         generation: &Generation,
         zone: Option<&String>,
+        founds: bool,
     ) -> Result<Outcome> {
         let dir = self.dir(id);
         if let Some(record) = InstanceRecord::read(&dir)? {
@@ -31,7 +32,7 @@ impl<M: Machines> Local<M> {
                 self.balancer.ensure(&self.fleet, &self.records()?)?;
                 return Ok(Outcome::AlreadyDone);
             }
-            return self.start(record);
+            return self.start(record, founds);
         }
         let Some(image) = generation.image() else {
             return Ok(Outcome::refused("the generation names no image"));
@@ -58,7 +59,7 @@ impl<M: Machines> Local<M> {
             extras: Extras::default(),
             dir,
         };
-        self.start(InstanceRecord {
+        let record = InstanceRecord {
             version: 1,
             id: id.clone(),
             generation: generation.clone(),
@@ -70,11 +71,12 @@ impl<M: Machines> Local<M> {
             launched_at: Timestamp::now(),
             phase: Phase::Waiting,
             zone: zone.cloned(),
-        })
+        };
+        self.start(record, founds)
     }
 
     /// Records, then starts, then registers. After a crash in between, the record leads to whatever was begun.
-    fn start(&self, mut record: InstanceRecord) -> Result<Outcome> {
+    fn start(&self, mut record: InstanceRecord, founds: bool) -> Result<Outcome> {
         let (port, health) = (part(&record.generation, "port")?, part(&record.generation, "health port")?);
         let guest = guest_ports(&record.generation, port, health)?;
         let mut tried = Ok(());
@@ -95,7 +97,7 @@ impl<M: Machines> Local<M> {
             }
             let dir = &record.spec.dir;
             fs::create_dir_all(dir).doing(|| format!("creating {}", dir.display()))?;
-            record.spec.extras = self.extras(&record)?;
+            record.spec.extras = self.extras(&record, founds)?;
             record.write()?;
             drop(names);
             tried = self.machines.start(&record.spec);
@@ -111,7 +113,7 @@ impl<M: Machines> Local<M> {
 
     /// Makes what the machine of `record` has besides, as its generation says. Who else is there is told anew at each start;
     /// a data disk that is there already is kept.
-    fn extras(&self, record: &InstanceRecord) -> Result<Extras> {
+    fn extras(&self, record: &InstanceRecord, founds: bool) -> Result<Extras> {
         let InstanceRecord { id, generation, spec, .. } = record;
         let mut extras = Extras::default();
         if let Some(data) = generation.parts.get("data") {
@@ -131,8 +133,8 @@ impl<M: Machines> Local<M> {
                 fleet: self.name.clone(),
                 instance: id.0.clone(),
                 address,
-                // Nobody is there whom it could join.
-                founds: members.is_empty(),
+                // The plan of a stateful fleet says so. Elsewhere it is who has nobody to join.
+                founds: founds || self.fleet.stateful.is_none() && members.is_empty(),
                 members,
             };
             extras.segment = Some(segment(&fleet, address));

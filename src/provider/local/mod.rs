@@ -285,7 +285,9 @@ impl<M: Machines> Provider for Local<M> {
 
     async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
         Ok(match action {
-            Action::Launch { id, generation, zone, .. } => self.launch(id, generation, zone.as_ref()),
+            Action::Launch { id, generation, zone, founds } => {
+                self.launch(id, generation, zone.as_ref(), *founds)
+            }
             Action::Admit { id } => self.admit(id),
             Action::Drain { id, others } => self.drain(id, *others),
             Action::Terminate { id, healthy, .. } => self.terminate(id, *healthy),
