@@ -187,6 +187,7 @@ async fn down_and_reap_leave_nothing() {
         cpus: 1,
         forwards: vec![rekiln::vm::Forward { host: port, guest: 80 }],
         name: "web-99".to_owned(),
+        extras: rekiln::vm::Extras::default(),
     };
     StandIns.start(&spec).expect("it starts");
     assert!(wait_until(|| StandIns::pid(&dir).is_some()));

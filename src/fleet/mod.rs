@@ -15,6 +15,7 @@ pub mod history;
 pub mod hook;
 pub mod iam;
 pub mod journal;
+pub mod local;
 pub mod moment;
 pub mod notify;
 pub mod outside;
@@ -37,6 +38,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use alert::Alert;
+pub use local::{Local, Protocol};
 
 use crate::error::{Error, Result};
 
@@ -111,25 +113,6 @@ impl Fleet {
     }
 }
 
-/// Virtual machines on this computer behind HAProxy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Local {
-    /// Memory of each machine, such as `256M`.
-    #[serde(default = "default_memory")]
-    pub memory: String,
-    /// Virtual processors of each machine.
-    #[serde(default = "default_cpus")]
-    pub cpus: u32,
-    /// Address on which HAProxy listens.
-    pub listen: std::net::SocketAddr,
-    /// TCP port in the guest that gets the requests.
-    pub port: u16,
-    /// Names of zones that the machines are spread over: one computer has none in truth, and rehearses them.
-    #[serde(default)]
-    pub zones: Vec<String>,
-}
-
 /// An EC2 Auto Scaling group: one that is there already, which is adopted as it is, or one that rekiln makes from `group`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -160,14 +143,6 @@ pub struct AutoScaling {
 
 fn default_poll() -> String {
     "5s".to_owned()
-}
-
-fn default_memory() -> String {
-    "256M".to_owned()
-}
-
-const fn default_cpus() -> u32 {
-    1
 }
 
 /// When an instance is healthy.
