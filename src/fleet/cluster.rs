@@ -250,7 +250,7 @@ mod tests {
             // One that has ended may be removed; of two that are left then, both must vote.
             (&[1, 2, 3], &[1, 2], Some(3), true),
             (&[1, 2, 3], &[1, 2], Some(2), false),
-            (&[1, 2, 3, 4], &[1, 2, 3], Some(3), false),
+            (&[1, 2, 3, 4], &[1, 2, 3], Some(3), true),
             (&[1], &[1], Some(1), false),
             // Who decides is elsewhere.
             (&[], &[], None, true),

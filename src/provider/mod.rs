@@ -14,6 +14,7 @@ use crate::fleet::generation::{Generation, Target};
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod local;
+pub mod members;
 mod names;
 mod place;
 pub mod sim;

@@ -2,6 +2,9 @@
 //! replicas first and the leader last; leadership moves once, to a member that is new already; the votes and the copies
 //! that must be there are there before and after each removal; one joins at a time, and one leaves at a time.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;

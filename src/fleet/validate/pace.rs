@@ -35,7 +35,8 @@ pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
     zones(found, fleet);
 }
 
-fn time(found: &mut Findings<'_>, pointer: &str, text: &str, may_be_zero: bool) {
+/// Checks a time, which is not 0 where that makes no sense.
+pub(super) fn time(found: &mut Findings<'_>, pointer: &str, text: &str, may_be_zero: bool) {
     let Some(time) = found.ask(pointer, notation::duration(text)) else { return };
     if time.is_zero() && !may_be_zero {
         found.say(pointer, format!("`{text}` is no time for anything"));
