@@ -197,7 +197,7 @@ impl<M: Machines> Local<M> {
             launched_at: record.launched_at,
             touched,
             connections: balancer.map_or(0, |server| server.connections),
-            address: Some(([127, 0, 0, 1], record.port).into()),
+            address: Some(([127, 0, 0, 1], record.health_port).into()),
             zone: record.zone.clone(),
             known_as: None,
             membership: None,
