@@ -6,6 +6,7 @@ pub mod breaker;
 pub mod census;
 pub mod cluster;
 pub mod command;
+pub mod copying;
 pub mod experience;
 pub mod gate;
 pub mod generation;

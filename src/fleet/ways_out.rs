@@ -101,7 +101,7 @@ mod tests {
             member(4, State::Running, None),
         ];
         let voters = [1, 2, 3].map(|number| InstanceId::new("db", number)).to_vec();
-        let cluster = Some(Cluster { registered: voters.clone(), voters, refuses: Vec::new() });
+        let cluster = Some(Cluster { registered: voters.clone(), voters, refuses: Vec::new(), data: None });
         let census = Census { instances, cluster, ..Census::empty(Timestamp::UNIX_EPOCH) };
         let here = ways_out("db", &census, true, true);
         assert_eq!(

@@ -32,6 +32,9 @@ struct Said {
     /// Why nobody may leave; of the leader.
     #[serde(default)]
     refuses: Vec<String>,
+    /// How many bytes a new member copies; of the leader.
+    #[serde(default)]
+    data: Option<u64>,
 }
 
 /// What a program answers to `look`.
@@ -140,6 +143,7 @@ fn told(said: impl IntoIterator<Item = (InstanceId, Said)>, max_lag: u64) -> Tol
         if leads {
             (cluster.registered, cluster.voters, cluster.refuses) =
                 (said.registered, said.voters, said.refuses);
+            cluster.data = said.data;
         }
         told.members.insert(id, Membership { role: said.role, caught_up, stays: said.stays });
     }

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::At;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId};
-use crate::fleet::cluster::objection;
+use crate::fleet::cluster::{leader, objection};
 use crate::fleet::stateful::Copies;
 use crate::provider::members::{Door, Login, Members, Names};
 use crate::provider::{Action, Outcome, ProviderError};
@@ -55,12 +56,16 @@ impl Stateful {
     async fn ask(&self, at: &At, mut census: Census) -> Result<Census, ProviderError> {
         let (members, doors, names) = self.reach(at, &census)?;
         // Answers are waited for on threads of their own: nothing else waits with them.
-        Ok(tokio::task::spawn_blocking(move || {
+        let asked = tokio::task::spawn_blocking(move || {
             members.look(&doors, &names, &mut census);
             census
-        })
-        .await
-        .doing(|| "asking the members of the fleet")?)
+        });
+        let mut census = asked.await.doing(|| "asking the members of the fleet")?;
+        let leader = leader(&census.instances).cloned();
+        if let (Some(leader), Some(cluster)) = (leader, &mut census.cluster) {
+            cluster.data = cluster.data.or_else(|| at.data(&leader));
+        }
+        Ok(census)
     }
 
     /// Asks the members once more, and does what they have nothing against.
@@ -175,6 +180,20 @@ impl At {
             }
             #[cfg(feature = "aws")]
             Self::Group(_) => seen.address.map(|address| SocketAddr::new(address.ip(), port)),
+        }
+    }
+
+    /// Returns how much the data disk of an instance has, in bytes, where it has one that is seen from here: a little more than
+    /// what a new member copies of it.
+    fn data(&self, id: &InstanceId) -> Option<u64> {
+        match self {
+            Self::Local(local) => {
+                let disk = local.record(id).ok().flatten()?.spec.extras.data?;
+                // What was written of a file without content, in units of 512 bytes whatever the file system's are: stat(2).
+                Some(fs::metadata(disk).ok()?.blocks() * 512)
+            }
+            #[cfg(feature = "aws")]
+            Self::Group(_) => None,
         }
     }
 

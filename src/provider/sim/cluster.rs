@@ -215,7 +215,7 @@ impl Members {
         }
         let voters: Vec<_> = self.voters.iter().cloned().collect();
         census.cluster =
-            heard.then(|| cluster::Cluster { registered: voters.clone(), voters, refuses: Vec::new() });
+            heard.then(|| cluster::Cluster { registered: voters.clone(), voters, refuses: Vec::new(), data: None });
     }
 
     /// Members know of an act that was done.
