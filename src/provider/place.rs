@@ -166,6 +166,10 @@ impl Provider for Place {
         each!(self, provider => provider.apply(action).await)
     }
 
+    async fn kill(&self, id: &InstanceId, others: usize) -> Result<Outcome, ProviderError> {
+        each!(self, provider => provider.kill(id, others).await)
+    }
+
     async fn console_tail(&self, id: &InstanceId) -> Vec<String> {
         each!(self, provider => provider.console_tail(id).await)
     }

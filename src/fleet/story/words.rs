@@ -85,6 +85,17 @@ pub(super) fn said(
         Event::RolledBack { target, reason } => {
             plain(format!("rolls back to {}: {reason}", target.image.short()))
         }
+        Event::Chaos { instance, reason, .. } => commanded(format!("chaos kills {instance}: {reason}")),
+        // It was told by its intent.
+        Event::Killed { result: Ok(Outcome::Applied), .. } => None,
+        Event::Killed { instance, result } => plain(match result {
+            Ok(Outcome::Refused { precondition }) => format!("chaos did not kill {instance}: {precondition}"),
+            Ok(Outcome::Throttled { words } | Outcome::NoCapacity { words }) => {
+                format!("chaos could not kill {instance}: {words}")
+            }
+            Ok(_) => format!("chaos found {instance} dead already"),
+            Err(why) => format!("whether chaos killed {instance} is not known: {why}"),
+        }),
         Event::Paused { reason } => commanded(format!("paused: {reason}")),
         Event::Resumed => commanded(format!("resumed{}", since(before.paused, entry.at))),
         Event::Cancelled { back: true, reason } => commanded(format!("cancelled, and goes back: {reason}")),

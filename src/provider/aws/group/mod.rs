@@ -8,6 +8,7 @@
 mod act;
 mod amis;
 mod census;
+mod kill;
 mod launch;
 mod lease;
 mod look;
@@ -366,6 +367,12 @@ impl Provider for AutoScalingGroup {
             Action::Drain { id, others } => self.drain(id, *others).await,
             Action::Terminate { id, healthy, .. } => self.terminate(id, *healthy).await,
         };
+        self.changed();
+        outcome
+    }
+
+    async fn kill(&self, id: &InstanceId, others: usize) -> Result<Outcome, ProviderError> {
+        let outcome = self.kill_member(id, others).await;
         self.changed();
         outcome
     }
