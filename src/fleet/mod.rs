@@ -4,6 +4,7 @@ pub mod alert;
 pub mod audit;
 pub mod breaker;
 pub mod census;
+pub mod chaos;
 pub mod command;
 pub mod experience;
 pub mod gate;
@@ -35,6 +36,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use alert::Alert;
+pub use chaos::Chaos;
 
 use crate::error::{Error, Result};
 
@@ -67,6 +69,9 @@ pub struct Fleet {
     /// When an instance is replaced though nothing changed.
     #[serde(default)]
     pub replace: Replace,
+    /// Whether instances are killed on purpose, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chaos: Option<Chaos>,
     /// What else must be good before a wave goes on.
     #[serde(default, rename = "gate")]
     pub gates: Vec<Gate>,

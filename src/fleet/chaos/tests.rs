@@ -1,0 +1,419 @@
+//! Whom chaos kills, and when it does not.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use object_store::memory::InMemory;
+
+use super::strike::Striker;
+use super::*;
+use crate::digest::Digest;
+use crate::fleet::Fleet;
+use crate::fleet::generation::Target;
+use crate::fleet::history::Event;
+use crate::fleet::journal::{Journal, Writer};
+use crate::fleet::policy::Policy;
+use crate::fleet::roll::{Order, Roll};
+use crate::progress::Silent;
+use crate::provider::sim::{Faults, GateFaults, Sim, SimStore, SimSurroundings};
+use crate::provider::Provider as _;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second)
+}
+
+fn file(more: &str) -> Fleet {
+    let text = "image = 'web'\nsize = 3\n[local]\nlisten = '127.0.0.1:1'\nport = 80\nzones = ['a', 'b', 'c']\n\
+                [health]\nhttp = { port = 80, path = '/' }\n";
+    toml::from_str(&format!("{text}{more}")).expect("a fleet file")
+}
+
+fn id(number: u64) -> InstanceId {
+    InstanceId::new("web", number)
+}
+
+fn instance(number: u64) -> Instance {
+    Instance {
+        id: id(number),
+        generation: None,
+        image: None,
+        state: State::Running,
+        health: Health::Healthy,
+        in_service: true,
+        launched_at: at(0),
+        touched: None,
+        connections: 0,
+        address: None,
+        zone: ["a", "b", "c"].get(usize::try_from(number).unwrap_or(0) - 1).map(|zone| (*zone).to_owned()),
+        known_as: Some(format!("i-{number}")),
+    }
+}
+
+/// A fleet of three that completed its rollout, and is looked at after an hour.
+struct World {
+    census: Census,
+    history: History,
+    which: Which,
+    size: usize,
+    floor: usize,
+    breaker: Option<String>,
+}
+
+const NOW: i64 = 3600;
+
+impl World {
+    fn whole() -> Self {
+        let target = Target::new(&file(""), Digest::of(b"an image"));
+        let opened =
+            Event::Opened { target, reason: String::new(), emergency: false, fleet: None, commit: None };
+        let serve = |number| Event::Serving { instance: id(number) };
+        let events = [opened, serve(1), serve(2), serve(3), Event::Completed];
+        let history = History::of(events.iter().map(|event| (at(0), event)));
+        let census = Census { instances: (1..=3).map(instance).collect(), ..Census::empty(at(NOW)) };
+        Self { census, history, which: Which::default(), size: 3, floor: 2, breaker: None }
+    }
+
+    fn with(change: impl FnOnce(&mut Self)) -> Self {
+        let mut world = Self::whole();
+        change(&mut world);
+        world
+    }
+
+    fn victim(&self, draw: u64) -> Result<Victim, Refusal> {
+        let Self { census, history, which, size, floor, breaker } = self;
+        victim(
+            &Situation {
+                fleet: "web",
+                which,
+                size: *size,
+                floor: *floor,
+                census,
+                history,
+                breaker: breaker.as_deref(),
+                now: at(NOW),
+            },
+            draw,
+        )
+    }
+
+    fn says(&mut self, seconds: i64, event: &Event) {
+        self.history.add(at(seconds), event);
+    }
+}
+
+fn chaos(number: u64) -> Event {
+    Event::Chaos { instance: id(number), reason: "a test".to_owned(), others: 2 }
+}
+
+#[test]
+fn nobody_is_killed_unless_the_fleet_is_whole_and_at_rest() {
+    let why = || "why".to_owned();
+    let change = |number: usize, change: fn(&mut Instance)| World::with(|it| change(&mut it.census.instances[number]));
+    let table: Vec<(&str, World)> = vec![
+        ("it is paused: why", World::with(|it| it.says(1, &Event::Paused { reason: why() }))),
+        ("the circuit breaker is open: why", World::with(|it| it.breaker = Some(why()))),
+        (
+            "a rollout of it is under way",
+            World::with(|it| it.says(1, &Event::Rotate { instances: vec![], reason: why() })),
+        ),
+        (
+            "its last rollout halted: why",
+            World::with(|it| {
+                it.says(1, &Event::Rotate { instances: vec![], reason: why() });
+                it.says(1, &Event::Halted { reason: why() });
+            }),
+        ),
+        (
+            "its last rollout was cancelled: why",
+            World::with(|it| {
+                it.says(1, &Event::Rotate { instances: vec![], reason: why() });
+                it.says(1, &Event::Cancelled { back: false, reason: why() });
+            }),
+        ),
+        // Killed in vain or not: the list may be older.
+        ("web-2, which chaos killed 50 s ago, is not replaced yet", World::with(|it| it.says(NOW - 50, &chaos(2)))),
+        ("web-4, which chaos killed 1 h ago, is not replaced yet", World::with(|it| it.says(0, &chaos(4)))),
+        ("web-2 starts", change(1, |seen| (seen.state, seen.in_service) = (State::Launching, false))),
+        ("web-2 drains", change(1, |seen| (seen.state, seen.in_service) = (State::Draining, false))),
+        ("web-2 is dead", change(1, |seen| (seen.state, seen.health) = (State::Dead, Health::Unhealthy))),
+        ("web-2 is of unknown health", change(1, |seen| seen.health = Health::Unknown)),
+        ("web-2 does not serve", change(1, |seen| seen.health = Health::Unhealthy)),
+        ("web-2 does not serve", change(1, |seen| seen.in_service = false)),
+        ("web-3 is not seen", World::with(|it| drop(it.census.instances.pop()))),
+        ("2 serve, and 3 should", World::with(|it| drop(it.census.instances.pop()))),
+        ("4 serve, and 3 should", World::with(|it| it.census.instances.push(instance(4)))),
+        (
+            "one is about to be launched",
+            World::with(|it| {
+                let coming = Instance { id: InstanceId::coming(1), state: State::Launching, ..instance(1) };
+                it.census.instances.push(Instance { in_service: false, ..coming });
+            }),
+        ),
+        ("no answer", World::with(|it| it.census.trouble = Some("no answer".to_owned()))),
+    ];
+    for (expected, world) in table {
+        match world.victim(0) {
+            Err(Refusal::NotYet(reasons)) => {
+                assert!(reasons.iter().any(|reason| reason == expected), "{expected}: {reasons:?}");
+                assert_eq!(Refusal::NotYet(reasons).error("web").exit_code(), 3);
+            }
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+    World::whole().victim(0).expect("a victim");
+    // What lives on long after its kill was begun was never killed.
+    World::with(|it| it.says(NOW - 60, &chaos(2))).victim(0).expect("a victim");
+}
+
+#[test]
+fn what_can_never_be_is_told_from_what_is_not_yet() {
+    let which = |leader, zone: &str, instance: &str| Which {
+        leader,
+        zone: (!zone.is_empty()).then(|| zone.to_owned()),
+        instance: (!instance.is_empty()).then(|| instance.to_owned()),
+    };
+    for (expected, hint, world) in [
+        ("with 3 of 3 that must serve", "make the fleet larger", World::with(|it| it.floor = 3)),
+        ("with 1 of 1 that must serve", "make the fleet larger", World::with(|it| (it.size, it.floor) = (1, 1))),
+        ("it was never rolled", "`rekiln roll web`", World::with(|it| it.history = History::default())),
+        ("no instance in zone aa", "did you mean `a`?", World::with(|it| it.which = which(false, "aa", ""))),
+        ("no instance web-22", "did you mean `web-2`?", World::with(|it| it.which = which(false, "", "web-22"))),
+        ("it has no leader", "leave `--leader` out", World::with(|it| it.which = which(true, "", ""))),
+        ("web-2 is not what else", "name it alone", World::with(|it| it.which = which(false, "a", "web-2"))),
+    ] {
+        let refusal = world.victim(0).expect_err(expected);
+        let Refusal::Never { why, hint: told } = &refusal else { panic!("{expected}: {refusal:?}") };
+        assert!(why.contains(expected) && told.contains(hint), "{refusal:?}");
+        assert_eq!(refusal.error("web").exit_code(), 2);
+    }
+}
+
+#[test]
+fn who_is_killed_is_who_was_meant_and_the_draw_alone_decides() {
+    let chosen = |world: &World, draw| world.victim(draw).expect("a victim").instance;
+    let world = World::whole();
+    let all: Vec<_> = (0..3).map(|draw| chosen(&world, draw)).collect();
+    assert_eq!(all, [id(1), id(2), id(3)]);
+    // In whatever order they are listed.
+    let mut reversed = World::whole();
+    reversed.census.instances.reverse();
+    assert_eq!(chosen(&reversed, 4), chosen(&world, 4));
+    for draw in 0..20 {
+        let zone = World::with(|it| it.which.zone = Some("b".to_owned()));
+        assert_eq!(chosen(&zone, draw), id(2));
+        for name in ["web-3", "i-3"] {
+            let one = World::with(|it| it.which.instance = Some(name.to_owned()));
+            assert_eq!(chosen(&one, draw), id(3));
+        }
+    }
+    // A seed gives the same series, another one another, and no instance is spared by all.
+    let series = |seed| (0..30).map(|kill| chosen(&world, draw(seed, kill))).collect::<Vec<_>>();
+    assert_eq!(series(7), series(7));
+    assert_ne!(series(7), series(8));
+    assert!((1..=3).all(|number| series(7).contains(&id(number))));
+}
+
+#[test]
+fn floors() {
+    let floor = |text: &str, size| {
+        let chaos: Chaos = toml::from_str(text).expect("a section");
+        chaos.floor(size).expect("a floor")
+    };
+    for (text, size, expected) in [
+        ("", 3, 2),
+        ("", 1, 1),
+        ("", 0, 1),
+        ("floor = 1", 3, 1),
+        ("floor = 0", 3, 1),
+        ("floor = '50%'", 3, 2),
+        ("floor = '100%'", 3, 3),
+        ("floor = 5", 3, 5),
+    ] {
+        assert_eq!(floor(text, size), expected, "{text} of {size}");
+    }
+}
+
+#[test]
+fn a_schedule_counts_from_the_last_kill_and_keeps_to_its_windows() {
+    let standing = |text: &str, except: &[String]| {
+        let chaos: Chaos = toml::from_str(text).expect("a section");
+        chaos.standing(except).expect("it reads").expect("a schedule")
+    };
+    let daily = standing("every = '1d'\nwindows = ['Mon-Fri 09:00-16:00']\ntarget = 'leader'", &[]);
+    assert!(daily.leader);
+    let time = |text: &str| text.parse::<Timestamp>().expect("a time");
+    let due = |last: Option<&str>, first: Option<&str>, now: &str| {
+        daily.is_due(last.map(time), first.map(time), time(now))
+    };
+    // 2026-11-25 is a Wednesday.
+    assert!(due(Some("2026-11-24T10:00:00Z"), None, "2026-11-25T10:00:00Z"));
+    assert!(!due(Some("2026-11-24T10:00:01Z"), None, "2026-11-25T10:00:00Z"));
+    assert!(!due(Some("2026-11-24T10:00:00Z"), None, "2026-11-25T16:00:00Z"));
+    // Whoever never killed begins a day after somebody first watched.
+    assert!(!due(None, None, "2026-11-25T10:00:00Z"));
+    assert!(!due(None, Some("2026-11-25T09:00:00Z"), "2026-11-25T10:00:00Z"));
+    assert!(due(None, Some("2026-11-20T09:00:00Z"), "2026-11-25T10:00:00Z"));
+    let except = ["2026-11-25".to_owned()];
+    let idle = standing("every = '1d'", &except);
+    assert!(!idle.is_due(Some(time("2026-11-20T09:00:00Z")), None, time("2026-11-25T10:00:00Z")));
+    assert_eq!(Chaos::default().standing(&[]).expect("it reads"), None);
+}
+
+/// A simulated fleet that is killed in, and rolled again.
+struct Ground {
+    fleet: Fleet,
+    policy: Policy,
+    sim: Sim,
+    store: SimStore,
+    journal: Arc<InMemory>,
+}
+
+impl Ground {
+    fn new(seed: u64) -> Self {
+        let fleet = file("[roll]\nunavailable = 1\n[chaos]\nfloor = 2\n");
+        let policy = Policy::of(&fleet).expect("a policy");
+        let (sim, store) = (Sim::new(policy.clone(), seed), SimStore::new(seed, 3, SignedDuration::from_hours(1)));
+        Self { fleet, policy, sim, store, journal: Arc::new(InMemory::new()) }
+    }
+
+    fn surroundings(&self) -> SimSurroundings<'_> {
+        let gates = GateFaults::default();
+        SimSurroundings { store: &self.store, sim: &self.sim, fleet: "web", gates, bad_hooks: 0 }
+    }
+
+    async fn journal(&self) -> Journal {
+        // Its process is dead when the next one looks.
+        let writer = Writer { pid: 0, started: 0, ..Writer::this("rekiln chaos web") };
+        Journal::over(Arc::clone(&self.journal) as _, "web", writer).await.expect("a sound journal")
+    }
+
+    async fn roll(&self, image: &[u8]) -> Result<()> {
+        let mut journal = self.journal().await;
+        let roll = Roll {
+            name: "web",
+            fleet: &self.fleet,
+            target: Target::new(&self.fleet, Digest::of(image)),
+            provider: &self.sim,
+            surroundings: &self.surroundings(),
+            journal: &mut journal,
+            progress: &Silent,
+            stop: &std::sync::atomic::AtomicBool::new(false),
+        };
+        let order = Order { reason: "a test".to_owned(), ..Order::default() };
+        Box::pin(roll.run(order)).await.map(drop)
+    }
+
+    /// Tries to kill one; tells whether one was.
+    async fn strike(&self, draw: u64) -> bool {
+        let mut journal = self.journal().await;
+        let surroundings = self.surroundings();
+        let striker = Striker {
+            name: "web",
+            fleet: &self.fleet,
+            policy: &self.policy,
+            provider: &self.sim,
+            surroundings: &surroundings,
+        };
+        let struck = striker.strike(&mut journal, &Which::default(), draw, "a test").await;
+        struck.expect("no error").is_ok()
+    }
+
+    fn serving(&self) -> usize {
+        self.sim.truth().iter().filter(|seen| seen.serves()).count()
+    }
+}
+
+/// The law: whatever else dies at the same time, and however old or wrong what is seen is, no kill leaves fewer than the floor,
+/// and none is begun before the last one is cured.
+#[tokio::test]
+async fn no_kill_leaves_fewer_than_the_floor() {
+    let (mut kills, mut refusals) = (0, 0);
+    for seed in 0..60 {
+        let ground = Ground::new(seed);
+        ground.roll(b"an image").await.expect("rolled");
+        ground.sim.set_faults(Faults { stale: 300, unknown: 30, partial: 30, death: 5, flap: 20, ..Faults::default() });
+        for step in 0..20 {
+            let before = ground.serving();
+            let uncured = ground.journal().await.history().uncured(ground.sim.now(), |_| false).is_some();
+            let done = ground.strike(draw(seed, step)).await;
+            if done {
+                kills += 1;
+                assert!(!uncured, "seed {seed}: the last one was not cured");
+                // Deaths come with time, and none passes between the kill and this look.
+                assert!(ground.serving() >= 2, "seed {seed}: {} of {before} are left", ground.serving());
+            } else {
+                refusals += 1;
+            }
+            ground.sim.pass(SignedDuration::from_secs(2));
+            if step % 3 == 2 {
+                // It may end with errors of the provider while things go wrong; the next one goes on.
+                let _ = ground.roll(b"an image").await;
+            }
+        }
+        assert_eq!(ground.sim.violations(), Vec::<String>::new(), "seed {seed}");
+    }
+    assert!(kills > 60 && refusals > 60, "{kills} kills and {refusals} refusals prove little");
+}
+
+#[tokio::test]
+async fn what_chaos_killed_is_cured_and_counts_as_no_failure() {
+    let ground = Ground::new(1);
+    ground.roll(b"an image").await.expect("rolled");
+    // A second image is on trial: what of it dies counts against it, but for what chaos killed.
+    ground.roll(b"another").await.expect("rolled");
+    assert!(ground.strike(0).await);
+    assert!(!ground.strike(1).await, "one at a time");
+    ground.roll(b"another").await.expect("rolled");
+    let journal = ground.journal().await;
+    assert!(journal.entries().iter().all(|entry| !matches!(entry.event, Event::Failed { .. })));
+    assert_eq!((journal.history().failures.len(), ground.serving()), (0, 3));
+    assert!(ground.strike(1).await, "cured");
+    assert_eq!(ground.store.failures.borrow().len(), 0);
+}
+
+/// In the middle of a rollout the dead of a new image are failures; the killed are not.
+#[test]
+fn on_trial_a_kill_is_no_failure() {
+    use crate::fleet::plan::{Kind, Situation, plan};
+    use crate::fleet::surroundings::Outlook;
+    let fleet = file("");
+    let (policy, target) = (Policy::of(&fleet).expect("a policy"), Target::new(&fleet, Digest::of(b"new")));
+    let kind = |killed: bool, seconds: i64, change: fn(&mut Instance)| {
+        let mut world = World::whole();
+        world.says(1, &Event::Opened {
+            target: target.clone(),
+            reason: String::new(),
+            emergency: false,
+            fleet: None,
+            commit: None,
+        });
+        if killed {
+            world.says(NOW - seconds, &chaos(2));
+        }
+        for seen in &mut world.census.instances {
+            seen.generation = Some(target.generation.clone());
+        }
+        change(&mut world.census.instances[1]);
+        let plan = plan(&Situation {
+            policy: &policy,
+            fleet: "web",
+            target: &target,
+            census: &world.census,
+            history: &world.history,
+            outlook: &Outlook::default(),
+            now: at(NOW),
+        });
+        plan.members[1].kind.clone()
+    };
+    let dead: fn(&mut Instance) =
+        |seen| (seen.state, seen.health, seen.in_service) = (State::Dead, Health::Unhealthy, false);
+    let ill: fn(&mut Instance) = |seen| seen.health = Health::Unhealthy;
+    assert!(matches!(kind(false, 5, dead), Kind::Failed(_)));
+    assert_eq!(kind(true, 5, dead), Kind::Dead);
+    assert!(matches!(kind(false, 5, ill), Kind::Failed(_)));
+    assert_eq!(kind(true, 5, ill), Kind::Unhealthy);
+    // A list that has it well is not relied on, as long as it may be older.
+    assert_eq!(kind(true, 5, |_| {}), Kind::Unknown);
+    assert_eq!(kind(true, 60, |_| {}), Kind::Current);
+    assert_eq!(kind(false, 5, |_| {}), Kind::Current);
+}
