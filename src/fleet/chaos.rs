@@ -300,8 +300,8 @@ fn at_rest(situation: &Situation<'_>) -> Vec<String> {
     }
     let serves = |id: &InstanceId| census.instances.iter().any(|seen| seen.id == *id && seen.serves());
     if let Some(kill) = history.uncured(now, serves) {
-        let ago = moment::lasting(now.duration_since(kill.at));
-        reasons.push(format!("{}, which chaos killed {ago} ago, is not replaced yet", kill.instance));
+        let when = moment::at(kill.at, now);
+        reasons.push(format!("{}, which chaos killed at {when}, is not replaced yet", kill.instance));
     } else if history.unfinished() {
         reasons.push("a rollout of it is under way".to_owned());
     } else if let Some(reason) = history.halted.as_ref().filter(|_| !history.completed) {

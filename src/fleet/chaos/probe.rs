@@ -60,7 +60,7 @@ impl Door {
     }
 
     /// Asks once.
-    async fn answers(&self) -> bool {
+    pub async fn answers(&self) -> bool {
         match self {
             Self::Tcp(place) => tokio::net::TcpStream::connect(place).await.is_ok(),
             Self::Http(address, path) => {

@@ -48,6 +48,8 @@ pub struct Struck {
     pub floor: usize,
     /// How it gets over it.
     pub cure: Cure,
+    /// Whose command began to roll it since.
+    pub healer: Option<String>,
     /// How many entries of its journal were taken up.
     read: usize,
 }
@@ -59,6 +61,8 @@ pub struct Looked {
     pub cured: bool,
     /// Whether a living process rolls the fleet.
     pub rolled: bool,
+    /// Whether it is paused: then no roll begins.
+    pub paused: bool,
     /// How many serve.
     pub serving: usize,
 }
@@ -120,7 +124,8 @@ impl<P: Provider, S: Surroundings> Striker<'_, P, S> {
             Err(ProviderError::Failed(error)) => Err(error.during(format!("killing {}", chosen.instance))),
             Ok(_) | Err(ProviderError::Unclear(_)) => {
                 let cure = Cure::of(&chosen, &census, size, killed);
-                Ok(Ok(Struck { victim: chosen, size, floor, cure, read: journal.entries().len() }))
+                let read = journal.entries().len();
+                Ok(Ok(Struck { victim: chosen, size, floor, cure, healer: None, read }))
             }
         }
     }
@@ -133,6 +138,9 @@ impl<P: Provider, S: Surroundings> Striker<'_, P, S> {
         journal.follow().await?;
         for entry in &journal.entries()[struck.read.min(journal.entries().len())..] {
             struck.cure.read(entry.at, &entry.event);
+            if matches!(entry.event, Event::Opened { .. }) {
+                struck.healer = Some(entry.by.command.clone());
+            }
         }
         struck.read = journal.entries().len();
         let census = match self.provider.census().await {
@@ -147,6 +155,7 @@ impl<P: Provider, S: Surroundings> Striker<'_, P, S> {
         Ok(Some(Looked {
             cured: struck.cure.is_whole() && at_rest,
             rolled: journal.roller(Timestamp::now()).is_some(),
+            paused: history.paused.is_some(),
             serving,
         }))
     }

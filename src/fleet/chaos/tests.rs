@@ -131,8 +131,8 @@ fn nobody_is_killed_unless_the_fleet_is_whole_and_at_rest() {
             }),
         ),
         // Killed in vain or not: the list may be older.
-        ("web-2, which chaos killed 50 s ago, is not replaced yet", World::with(|it| it.says(NOW - 50, &chaos(2)))),
-        ("web-4, which chaos killed 1 h ago, is not replaced yet", World::with(|it| it.says(0, &chaos(4)))),
+        ("web-2, which chaos killed at 00:59:10 UTC, is not replaced yet", World::with(|it| it.says(NOW - 50, &chaos(2)))),
+        ("web-4, which chaos killed at 00:00 UTC, is not replaced yet", World::with(|it| it.says(0, &chaos(4)))),
         ("web-2 starts", change(1, |seen| (seen.state, seen.in_service) = (State::Launching, false))),
         ("web-2 drains", change(1, |seen| (seen.state, seen.in_service) = (State::Draining, false))),
         ("web-2 is dead", change(1, |seen| (seen.state, seen.health) = (State::Dead, Health::Unhealthy))),
@@ -328,7 +328,7 @@ impl Ground {
 #[tokio::test]
 async fn no_kill_leaves_fewer_than_the_floor() {
     let (mut kills, mut refusals) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..30 {
         let ground = Ground::new(seed);
         ground.roll(b"an image").await.expect("rolled");
         ground.sim.set_faults(Faults { stale: 300, unknown: 30, partial: 30, death: 5, flap: 20, ..Faults::default() });
@@ -352,7 +352,7 @@ async fn no_kill_leaves_fewer_than_the_floor() {
         }
         assert_eq!(ground.sim.violations(), Vec::<String>::new(), "seed {seed}");
     }
-    assert!(kills > 60 && refusals > 60, "{kills} kills and {refusals} refusals prove little");
+    assert!(kills > 30 && refusals > 30, "{kills} kills and {refusals} refusals prove little");
 }
 
 #[tokio::test]

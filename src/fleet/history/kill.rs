@@ -2,8 +2,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use serde::Serialize;
+
 use super::History;
 use crate::fleet::census::InstanceId;
+use crate::fleet::moment::lasting;
 use crate::provider::Outcome;
 
 /// How long a killed instance may still be listed as if nothing had happened. Lists of AWS lag behind by seconds, and a kill
@@ -11,7 +14,7 @@ use crate::provider::Outcome;
 const LISTED: SignedDuration = SignedDuration::from_mins(1);
 
 /// An instance that chaos killed, or was about to when nobody heard of it any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kill {
     /// Which.
     pub instance: InstanceId,
@@ -20,7 +23,18 @@ pub struct Kill {
     /// Why.
     pub reason: String,
     /// When chaos killed one before that.
+    #[serde(skip)]
     before: Option<Timestamp>,
+}
+
+impl Kill {
+    /// Says it to who reads at `now`.
+    #[must_use]
+    pub fn told(&self, now: Timestamp) -> String {
+        let Self { instance, at, reason, .. } = self;
+        let ago = lasting(now.duration_since(*at));
+        format!("chaos killed {instance} {ago} ago ({reason}); it is not replaced yet")
+    }
 }
 
 impl History {
