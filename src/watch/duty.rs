@@ -241,7 +241,7 @@ fn answer(situation: &Situation<'_>, number: u64, case: &Case, duties: &[Duty]) 
     }
     let gone = |instance: &InstanceId| fleet.at > case.since && !fleet.living.contains(instance);
     if case.instance.as_ref().is_some_and(gone) {
-        return close("its instance is gone");
+        return close(if fleet.killed == case.instance { "chaos killed its instance" } else { "its instance is gone" });
     }
     let in_time = now.duration_since(case.since) < rule.within;
     if case.failed.is_none() && in_time {

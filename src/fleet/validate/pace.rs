@@ -35,7 +35,7 @@ pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
     zones(found, fleet);
 }
 
-fn time(found: &mut Findings<'_>, pointer: &str, text: &str, may_be_zero: bool) {
+pub(super) fn time(found: &mut Findings<'_>, pointer: &str, text: &str, may_be_zero: bool) {
     let Some(time) = found.ask(pointer, notation::duration(text)) else { return };
     if time.is_zero() && !may_be_zero {
         found.say(pointer, format!("`{text}` is no time for anything"));
@@ -119,14 +119,14 @@ fn ascends((last, so_far): (&Share, u32), (wave, count): (&Share, u32), size: u3
     }
 }
 
-fn is_nothing(share: &Share) -> bool {
+pub(super) fn is_nothing(share: &Share) -> bool {
     match share {
         Share::Count(count) => *count == 0,
         Share::Percent(text) => notation::percent(text) == Ok(0),
     }
 }
 
-fn shown(share: &Share) -> String {
+pub(super) fn shown(share: &Share) -> String {
     match share {
         Share::Count(count) => count.to_string(),
         Share::Percent(text) => text.clone(),
