@@ -138,7 +138,7 @@ pub enum Event {
         job: Job,
         /// Its exit code; 0 is good.
         code: u8,
-        /// Why, when it is not.
+        /// Why, when it is not; else what it measured, if anything.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },

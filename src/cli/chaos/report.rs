@@ -31,6 +31,24 @@ pub(super) struct Told {
     pub(super) healed: bool,
 }
 
+impl Told {
+    /// Says it in a line.
+    pub(super) fn text(&self) -> String {
+        let Self { instance, times, clients, .. } = self;
+        let mut text = format!(
+            "{instance} killed: noticed after {}, launched {}, serving {}, whole {}",
+            seconds(times.detected_s),
+            seconds(times.launched_s),
+            seconds(times.serving_s),
+            seconds(times.whole_s)
+        );
+        if let Some(Clients { asked, failed, longest_ms }) = clients {
+            text += &format!("; clients: {asked} asked, {failed} failed, longest {longest_ms} ms");
+        }
+        text
+    }
+}
+
 /// Says how a series of kills went, as an aligned table with the medians at its end.
 pub(super) fn lines(kills: &[Told]) -> Vec<String> {
     let head = ["  kill", "instance", "noticed", "launched", "serving", "whole", "asked", "failed", "longest"];
@@ -134,6 +152,10 @@ mod tests {
                 "  3       web-3     0.2 s    -         -        -       900    1       100 ms",
                 "  median            0.2 s    -         -        9.0 s   210    1       100 ms",
             ]
+        );
+        assert_eq!(
+            kills[0].text(),
+            "web-1 killed: noticed after 0.2 s, launched -, serving -, whole 21.0 s; clients: 210 asked, 3 failed, longest 300 ms"
         );
         // One is its own median, and nobody asked.
         let one = lines(&[told(1, Some(1.0), None)]);

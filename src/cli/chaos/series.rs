@@ -175,7 +175,10 @@ impl Series<'_> {
             healer: struck.healer.clone(),
             healed: end.is_ok(),
         };
-        context.output.json(&serde_json::json!({ "event": "killed", "fleet": site.name, "kill": &told }));
+        let text = told.text();
+        context
+            .output
+            .json(&serde_json::json!({ "event": "killed", "fleet": site.name, "kill": &told, "text": text }));
         if let Some(whole) = told.times.whole_s.filter(|_| told.healed) {
             context.progress().note(&site.name, format!("is whole again, {whole:.1} s after the kill"));
         }
