@@ -172,8 +172,13 @@ impl Refusal {
     #[must_use]
     pub fn error(self, fleet: &str) -> Error {
         match self {
-            Self::NotYet(reasons) => Error::holding(format!("fleet {fleet}: nothing is killed: {}", reasons.join("; ")))
-                .hint(format!("`rekiln status {fleet}` says more; chaos kills in a fleet that is whole and at rest")),
+            Self::NotYet(reasons) => {
+                Error::holding(format!("fleet {fleet}: nothing is killed: {}", reasons.join("; "))).hint(
+                    format!(
+                        "`rekiln status {fleet}` says more; chaos kills in a fleet that is whole and at rest"
+                    ),
+                )
+            }
             Self::Never { why, hint } => Error::invalid(format!("fleet {fleet}: {why}")).hint(hint),
         }
     }
@@ -224,9 +229,7 @@ pub fn victim(situation: &Situation<'_>, draw: u64) -> Result<Victim, Refusal> {
     // A number below a length fits.
     let at = draw.checked_rem(candidates.len() as u64).and_then(|at| usize::try_from(at).ok());
     match at.and_then(|at| candidates.get(at)) {
-        Some(seen) => {
-            Ok(Victim { instance: seen.id.clone(), zone: seen.zone.clone(), others: floor })
-        }
+        Some(seen) => Ok(Victim { instance: seen.id.clone(), zone: seen.zone.clone(), others: floor }),
         None => Err(Refusal::NotYet(vec![format!("nobody leads now, of {}", census.instances.len())])),
     }
 }
@@ -327,9 +330,13 @@ fn whole(situation: &Situation<'_>) -> Vec<String> {
         .instances
         .iter()
         .filter(|seen| !seen.serves())
-        .map(|seen| match seen.id.is_coming() {
-            true => "one is about to be launched".to_owned(),
-            false => format!("{} {}", seen.id, word(seen)),
+        .map(|seen| {
+            let coming = seen.id.is_coming();
+            if coming {
+                "one is about to be launched".to_owned()
+            } else {
+                format!("{} {}", seen.id, word(seen))
+            }
         })
         .collect();
     let unseen = |id: &&InstanceId| census.instances.iter().all(|seen| seen.id != **id);

@@ -191,7 +191,10 @@ mod tests {
             })
         );
         let chaos = &policy["Statement"][8];
-        assert_eq!((&chaos["Action"], chaos["Condition"].to_string().contains("groupName")), (&json!([KILL]), true));
+        assert_eq!(
+            (&chaos["Action"], chaos["Condition"].to_string().contains("groupName")),
+            (&json!([KILL]), true)
+        );
         // A managed policy may have 6,144 characters, blanks not counted (IAM's quotas).
         assert!(policy.to_string().len() < 6144);
     }

@@ -98,7 +98,7 @@ pub fn run(program: &Path, arguments: &[OsString], stop: &Stop, said: impl FnMut
     // Not waited for before: its number is its own until then.
     stop.over();
     let status = child.wait().doing(|| format!("waiting for `{}`", program.display()));
-    let Words { error, last: words, measured } = end?;
+    let Words { error, text: words, measured } = end?;
     let code = code(status?);
     if code == 0 {
         return Ok(End { code, why: measured });
@@ -118,7 +118,7 @@ fn code(status: ExitStatus) -> u8 {
 struct Words {
     error: Option<String>,
     /// The last lines of its text.
-    last: Vec<String>,
+    text: Vec<String>,
     measured: Option<String>,
 }
 
@@ -146,8 +146,7 @@ fn attend(child: &mut Child, mut said: impl FnMut(String)) -> Result<Words> {
                 _ => {}
             }
         }
-        let last = text.join().unwrap_or_default();
-        Ok(Words { error, last, measured })
+        Ok(Words { error, text: text.join().unwrap_or_default(), measured })
     })
 }
 
@@ -199,7 +198,11 @@ mod tests {
         assert_eq!(heard, ["web: bake", "fleet web: paused"]);
         for (script, code, why) in [
             ("exit 0", 0, None),
-            (r#"echo '{"event":"killed","text":"web-2: whole after 9.0 s"}'"#, 0, Some("web-2: whole after 9.0 s")),
+            (
+                r#"echo '{"event":"killed","text":"web-2: whole after 9.0 s"}'"#,
+                0,
+                Some("web-2: whole after 9.0 s"),
+            ),
             (r#"echo '{"event":"killed","text":"web-2"}'; echo a >&2; exit 1"#, 1, Some("a")),
             ("echo a >&2; echo b >&2; exit 1", 1, Some("a\nb")),
             ("kill -KILL $$", 137, Some("a signal ended it")),

@@ -241,7 +241,11 @@ fn answer(situation: &Situation<'_>, number: u64, case: &Case, duties: &[Duty]) 
     }
     let gone = |instance: &InstanceId| fleet.at > case.since && !fleet.living.contains(instance);
     if case.instance.as_ref().is_some_and(gone) {
-        return close(if fleet.killed == case.instance { "chaos killed its instance" } else { "its instance is gone" });
+        return close(if fleet.killed == case.instance {
+            "chaos killed its instance"
+        } else {
+            "its instance is gone"
+        });
     }
     let in_time = now.duration_since(case.since) < rule.within;
     if case.failed.is_none() && in_time {
@@ -285,7 +289,10 @@ fn replace(
     });
     let others = || seen.running.iter().chain(pending.clone());
     // What chaos killed is replaced by whoever keeps the fleet, and not twice.
-    if fleet.killed.as_ref() == Some(instance) || fleet.rolled || others().any(|job| job.rolls() == Some(case.fleet.as_str())) {
+    if fleet.killed.as_ref() == Some(instance)
+        || fleet.rolled
+        || others().any(|job| job.rolls() == Some(case.fleet.as_str()))
+    {
         return Ok(None);
     }
     match case.failing {

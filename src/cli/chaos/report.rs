@@ -35,23 +35,26 @@ impl Told {
     /// Says it in a line.
     pub(super) fn text(&self) -> String {
         let Self { instance, times, clients, .. } = self;
-        let mut text = format!(
+        let text = format!(
             "{instance} killed: noticed after {}, launched {}, serving {}, whole {}",
             seconds(times.detected_s),
             seconds(times.launched_s),
             seconds(times.serving_s),
             seconds(times.whole_s)
         );
-        if let Some(Clients { asked, failed, longest_ms }) = clients {
-            text += &format!("; clients: {asked} asked, {failed} failed, longest {longest_ms} ms");
+        match clients {
+            None => text,
+            Some(Clients { asked, failed, longest_ms }) => {
+                format!("{text}; clients: {asked} asked, {failed} failed, longest {longest_ms} ms")
+            }
         }
-        text
     }
 }
 
 /// Says how a series of kills went, as an aligned table with the medians at its end.
 pub(super) fn lines(kills: &[Told]) -> Vec<String> {
-    let head = ["  kill", "instance", "noticed", "launched", "serving", "whole", "asked", "failed", "longest"];
+    let head =
+        ["  kill", "instance", "noticed", "launched", "serving", "whole", "asked", "failed", "longest"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let whole = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for Told { number, instance, times, clients, .. } in kills {
@@ -102,7 +105,8 @@ impl Medians {
         let count = |of: fn(&Clients) -> u64| {
             // Far below 2^52, from where on such a number would not be whole.
             #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let middle = median(kills.iter().filter_map(|told| Some(of(&told.clients?) as f64))).map(|it| it as u64);
+            let middle =
+                median(kills.iter().filter_map(|told| Some(of(&told.clients?) as f64))).map(|it| it as u64);
             middle
         };
         let clients = count(|it| it.asked).zip(count(|it| it.failed)).zip(count(|it| it.longest_ms));

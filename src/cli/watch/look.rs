@@ -295,13 +295,14 @@ impl Seeing<'_> {
         let down = last.is_some_and(|entry| matches!(entry.event, Event::Down | Event::Ending));
         let living = census.instances.iter().filter(|seen| seen.state != State::Dead);
         let file = &site.fleet;
-        let standing = file.chaos.as_ref().map(|chaos| chaos.standing(&file.roll.except)).transpose()?.flatten();
+        let standing =
+            file.chaos.as_ref().map(|chaos| chaos.standing(&file.roll.except)).transpose()?.flatten();
         let seen = duty::Fleet {
             at: census.at,
             commit: commit.to_owned(),
             rules,
             living: living.map(|seen| seen.id.clone()).collect(),
-            wants: found.and_then(|(plan, _)| wants(plan, history)),
+            wants: found.and_then(|(plan, _)| wants(plan, history)).or_else(|| forgotten(history, census)),
             rolled,
             paused: history.paused.clone(),
             chaos: standing.map(|standing| (standing, history.chaos)),
@@ -360,6 +361,14 @@ impl Seeing<'_> {
 fn uncured<'h>(history: &'h History, census: &Census) -> Option<&'h Kill> {
     let serves = |id: &InstanceId| census.instances.iter().any(|seen| seen.id == *id && seen.serves());
     history.uncured(census.at, serves)
+}
+
+/// Says whom chaos killed where the provider does not list it any more, and may have replaced it: only a roll makes sure of that,
+/// and writes it down.
+fn forgotten(history: &History, census: &Census) -> Option<String> {
+    let kill = uncured(history, census)?;
+    let listed = census.instances.iter().any(|seen| seen.id == kill.instance);
+    (!listed).then(|| format!("{}, which chaos killed, is not seen any more", kill.instance))
 }
 
 /// Says what a roll that keeps a fleet would do something about; nothing when it would do nothing now.

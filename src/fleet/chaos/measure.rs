@@ -85,7 +85,10 @@ impl Cure {
             }
             Event::Absent { instance } if *instance == self.victim => self.detect(at),
             Event::Intent { action: Action::Terminate { id, .. } } if *id == self.victim => self.detect(at),
-            Event::Outcome { action: Action::Launch { id, .. }, result: Ok(Outcome::Applied | Outcome::AlreadyDone) } => {
+            Event::Outcome {
+                action: Action::Launch { id, .. },
+                result: Ok(Outcome::Applied | Outcome::AlreadyDone),
+            } => {
                 self.launch(id, at);
             }
             Event::Serving { instance } if !self.before.contains(instance) => self.serve(instance, at),
@@ -119,7 +122,8 @@ impl Cure {
     /// Says how it went, in seconds since the kill.
     #[must_use]
     pub fn times(&self) -> Times {
-        let since = |at: Option<Timestamp>| at.map(|at| at.duration_since(self.killed).as_secs_f64().max(0.0));
+        let since =
+            |at: Option<Timestamp>| at.map(|at| at.duration_since(self.killed).as_secs_f64().max(0.0));
         Times {
             detected_s: since(self.detected),
             launched_s: since(self.launched),
@@ -276,7 +280,8 @@ mod tests {
     #[test]
     fn what_clients_saw() {
         let asked = |text: &str| {
-            let one = |(at, good): (u64, char)| Asked { at: Duration::from_millis(100 * at), good: good == '.' };
+            let one =
+                |(at, good): (u64, char)| Asked { at: Duration::from_millis(100 * at), good: good == '.' };
             (0..).zip(text.chars()).map(one).collect::<Vec<_>>()
         };
         for (text, failed, longest) in [
@@ -299,7 +304,9 @@ mod tests {
 
     #[test]
     fn medians() {
-        for (values, expected) in [(vec![], None), (vec![3.0], Some(3.0)), (vec![9.0, 1.0, 2.0, 3.0], Some(2.0))] {
+        for (values, expected) in
+            [(vec![], None), (vec![3.0], Some(3.0)), (vec![9.0, 1.0, 2.0, 3.0], Some(2.0))]
+        {
             assert_eq!(median(values), expected);
         }
     }

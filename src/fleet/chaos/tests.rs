@@ -15,8 +15,8 @@ use crate::fleet::journal::{Journal, Writer};
 use crate::fleet::policy::Policy;
 use crate::fleet::roll::{Order, Roll};
 use crate::progress::Silent;
-use crate::provider::sim::{Faults, GateFaults, Sim, SimStore, SimSurroundings};
 use crate::provider::Provider as _;
+use crate::provider::sim::{Faults, GateFaults, Sim, SimStore, SimSurroundings};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second)
@@ -108,7 +108,8 @@ fn chaos(number: u64) -> Event {
 #[test]
 fn nobody_is_killed_unless_the_fleet_is_whole_and_at_rest() {
     let why = || "why".to_owned();
-    let change = |number: usize, change: fn(&mut Instance)| World::with(|it| change(&mut it.census.instances[number]));
+    let change =
+        |number: usize, change: fn(&mut Instance)| World::with(|it| change(&mut it.census.instances[number]));
     let table: Vec<(&str, World)> = vec![
         ("it is paused: why", World::with(|it| it.says(1, &Event::Paused { reason: why() }))),
         ("the circuit breaker is open: why", World::with(|it| it.breaker = Some(why()))),
@@ -131,8 +132,14 @@ fn nobody_is_killed_unless_the_fleet_is_whole_and_at_rest() {
             }),
         ),
         // Killed in vain or not: the list may be older.
-        ("web-2, which chaos killed at 00:59:10 UTC, is not replaced yet", World::with(|it| it.says(NOW - 50, &chaos(2)))),
-        ("web-4, which chaos killed at 00:00 UTC, is not replaced yet", World::with(|it| it.says(0, &chaos(4)))),
+        (
+            "web-2, which chaos killed at 00:59:10 UTC, is not replaced yet",
+            World::with(|it| it.says(NOW - 50, &chaos(2))),
+        ),
+        (
+            "web-4, which chaos killed at 00:00 UTC, is not replaced yet",
+            World::with(|it| it.says(0, &chaos(4))),
+        ),
         ("web-2 starts", change(1, |seen| (seen.state, seen.in_service) = (State::Launching, false))),
         ("web-2 drains", change(1, |seen| (seen.state, seen.in_service) = (State::Draining, false))),
         ("web-2 is dead", change(1, |seen| (seen.state, seen.health) = (State::Dead, Health::Unhealthy))),
@@ -174,10 +181,18 @@ fn what_can_never_be_is_told_from_what_is_not_yet() {
     };
     for (expected, hint, world) in [
         ("with 3 of 3 that must serve", "make the fleet larger", World::with(|it| it.floor = 3)),
-        ("with 1 of 1 that must serve", "make the fleet larger", World::with(|it| (it.size, it.floor) = (1, 1))),
+        (
+            "with 1 of 1 that must serve",
+            "make the fleet larger",
+            World::with(|it| (it.size, it.floor) = (1, 1)),
+        ),
         ("it was never rolled", "`rekiln roll web`", World::with(|it| it.history = History::default())),
         ("no instance in zone aa", "did you mean `a`?", World::with(|it| it.which = which(false, "aa", ""))),
-        ("no instance web-22", "did you mean `web-2`?", World::with(|it| it.which = which(false, "", "web-22"))),
+        (
+            "no instance web-22",
+            "did you mean `web-2`?",
+            World::with(|it| it.which = which(false, "", "web-22")),
+        ),
         ("it has no leader", "leave `--leader` out", World::with(|it| it.which = which(true, "", ""))),
         ("web-2 is not what else", "name it alone", World::with(|it| it.which = which(false, "a", "web-2"))),
     ] {
@@ -272,7 +287,8 @@ impl Ground {
     fn new(seed: u64) -> Self {
         let fleet = file("[roll]\nunavailable = 1\n[chaos]\nfloor = 2\n");
         let policy = Policy::of(&fleet).expect("a policy");
-        let (sim, store) = (Sim::new(policy.clone(), seed), SimStore::new(seed, 3, SignedDuration::from_hours(1)));
+        let (sim, store) =
+            (Sim::new(policy.clone(), seed), SimStore::new(seed, 3, SignedDuration::from_hours(1)));
         Self { fleet, policy, sim, store, journal: Arc::new(InMemory::new()) }
     }
 
@@ -331,7 +347,14 @@ async fn no_kill_leaves_fewer_than_the_floor() {
     for seed in 0..30 {
         let ground = Ground::new(seed);
         ground.roll(b"an image").await.expect("rolled");
-        ground.sim.set_faults(Faults { stale: 300, unknown: 30, partial: 30, death: 5, flap: 20, ..Faults::default() });
+        ground.sim.set_faults(Faults {
+            stale: 300,
+            unknown: 30,
+            partial: 30,
+            death: 5,
+            flap: 20,
+            ..Faults::default()
+        });
         for step in 0..20 {
             let before = ground.serving();
             let uncured = ground.journal().await.history().uncured(ground.sim.now(), |_| false).is_some();
@@ -380,13 +403,16 @@ fn on_trial_a_kill_is_no_failure() {
     let (policy, target) = (Policy::of(&fleet).expect("a policy"), Target::new(&fleet, Digest::of(b"new")));
     let kind = |killed: bool, seconds: i64, change: fn(&mut Instance)| {
         let mut world = World::whole();
-        world.says(1, &Event::Opened {
-            target: target.clone(),
-            reason: String::new(),
-            emergency: false,
-            fleet: None,
-            commit: None,
-        });
+        world.says(
+            1,
+            &Event::Opened {
+                target: target.clone(),
+                reason: String::new(),
+                emergency: false,
+                fleet: None,
+                commit: None,
+            },
+        );
         if killed {
             world.says(NOW - seconds, &chaos(2));
         }

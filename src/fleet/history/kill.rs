@@ -121,7 +121,8 @@ mod tests {
         let mut history = History::default();
         history.add(at(0), &chaos(1));
         history.add(at(100), &chaos(2));
-        history.add(at(101), &Event::Killed { instance: id(2), result: Ok(Outcome::refused("too few others")) });
+        history
+            .add(at(101), &Event::Killed { instance: id(2), result: Ok(Outcome::refused("too few others")) });
         assert!(!history.killed(&id(2)) && history.kill.is_none());
         assert_eq!(history.chaos, Some(at(0)));
         // What nobody can tell may have been done.

@@ -34,7 +34,10 @@ pub(super) fn said(
                 (_, false) => format!("taken up again: {reason}, {by}"),
             })
         }
-        Event::Seen { .. } | Event::SizeDiffers { .. } => None,
+        // A kill that was done was told by its intent.
+        Event::Seen { .. }
+        | Event::SizeDiffers { .. }
+        | Event::Killed { result: Ok(Outcome::Applied), .. } => None,
         Event::Sized { size, .. } => match before.history.size {
             Some(known) if known != *size => {
                 plain(format!("its owner changed the size from {known} to {size}"))
@@ -86,8 +89,6 @@ pub(super) fn said(
             plain(format!("rolls back to {}: {reason}", target.image.short()))
         }
         Event::Chaos { instance, reason, .. } => commanded(format!("chaos kills {instance}: {reason}")),
-        // It was told by its intent.
-        Event::Killed { result: Ok(Outcome::Applied), .. } => None,
         Event::Killed { instance, result } => plain(match result {
             Ok(Outcome::Refused { precondition }) => format!("chaos did not kill {instance}: {precondition}"),
             Ok(Outcome::Throttled { words } | Outcome::NoCapacity { words }) => {

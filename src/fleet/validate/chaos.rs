@@ -12,10 +12,16 @@ pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
     match every {
         Some(every) => time(found, "/chaos/every", every, false),
         None if !windows.is_empty() => {
-            found.say("/chaos/windows", "without `every`, nothing happens by itself, and windows hold nothing");
+            found.say(
+                "/chaos/windows",
+                "without `every`, nothing happens by itself, and windows hold nothing",
+            );
         }
         None if found.document.has("/chaos/target") => {
-            found.say("/chaos/target", "without `every`, nothing happens by itself: `rekiln chaos --leader` says so");
+            found.say(
+                "/chaos/target",
+                "without `every`, nothing happens by itself: `rekiln chaos --leader` says so",
+            );
         }
         None => {}
     }
@@ -28,7 +34,10 @@ pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
         && let Ok(windows) = Windows::parse(windows, &fleet.roll.except)
         && windows.shut_by().is_some()
     {
-        found.say("/chaos/windows", "with the days of `roll.except`, nothing could be killed for more than a year");
+        found.say(
+            "/chaos/windows",
+            "with the days of `roll.except`, nothing could be killed for more than a year",
+        );
     }
     if let Some(probe) = probe {
         found.ask("/chaos/probe", Door::check(probe));
@@ -39,7 +48,10 @@ pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
     if super::pace::is_nothing(floor) {
         found.say("/chaos/floor", "one must serve at least: leave it out, or say 1");
     } else if size > 0 && count >= size {
-        found.say("/chaos/floor", format!("with {shown} of {size} that must serve, none could ever be killed"));
+        found.say(
+            "/chaos/floor",
+            format!("with {shown} of {size} that must serve, none could ever be killed"),
+        );
     }
 }
 
@@ -73,17 +85,37 @@ mod tests {
     fn meanings() {
         for (from, to, expected) in [
             ("", "", None),
-            ("every = '1d'\nwindows = ['Mon-Fri 09:00-16:00']\n", "", Some("4:10 without `every`, nothing happens by itself: `rekiln chaos --leader` says so")),
-            ("every = '1d'\n", "", Some("2:11 without `every`, nothing happens by itself, and windows hold nothing")),
+            (
+                "every = '1d'\nwindows = ['Mon-Fri 09:00-16:00']\n",
+                "",
+                Some("4:10 without `every`, nothing happens by itself: `rekiln chaos --leader` says so"),
+            ),
+            (
+                "every = '1d'\n",
+                "",
+                Some("2:11 without `every`, nothing happens by itself, and windows hold nothing"),
+            ),
             ("'1d'", "'daily'", Some("2:9 `daily` is not a duration such as \"60s\", \"5m\" or \"2h\"")),
             ("'1d'", "'0s'", Some("2:9 `0s` is no time for anything")),
             ("Mon-Fri", "Mon-Fry", Some("3:12 ")),
-            ("floor = 2", "floor = '67%'", Some("4:9 with 67% of 3 that must serve, none could ever be killed")),
+            (
+                "floor = 2",
+                "floor = '67%'",
+                Some("4:9 with 67% of 3 that must serve, none could ever be killed"),
+            ),
             ("floor = 2", "floor = 3", Some("4:9 with 3 of 3 that must serve, none could ever be killed")),
             ("floor = 2", "floor = 0", Some("4:9 one must serve at least: leave it out, or say 1")),
             ("floor = 2", "floor = 'half'", Some("4:9 `half` is not a count or a share such as \"25%\"")),
-            ("'http://web.example/'", "'web.example'", Some("5:9 an URL begins with `http://` or `https://`")),
-            ("'http://web.example/'", "'tcp://web.example'", Some("5:9 `tcp://web.example` is not `tcp://HOST:PORT`")),
+            (
+                "'http://web.example/'",
+                "'web.example'",
+                Some("5:9 an URL begins with `http://` or `https://`"),
+            ),
+            (
+                "'http://web.example/'",
+                "'tcp://web.example'",
+                Some("5:9 `tcp://web.example` is not `tcp://HOST:PORT`"),
+            ),
             ("every =", "evry =", Some("2:1 ")),
             ("'random'", "'leeder'", Some("6:10 ")),
         ] {
@@ -96,7 +128,8 @@ mod tests {
             assert!(fits, "{from} {to}: {found:?}");
         }
         assert!(shown(&CHAOS.replacen("every =", "evry =", 1))[0].contains("`every`"));
-        let shut = format!("[roll]\nexcept = ['2026-01-01..2099-12-31']\nwindows = ['Sat 01:00-02:00']\n{CHAOS}");
+        let shut =
+            format!("[roll]\nexcept = ['2026-01-01..2099-12-31']\nwindows = ['Sat 01:00-02:00']\n{CHAOS}");
         assert!(shown(&shut).iter().any(|found| found.contains("with the days of `roll.except`")));
     }
 }

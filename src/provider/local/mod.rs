@@ -279,11 +279,11 @@ impl<M: Machines> Local<M> {
     /// Returns who serves now, as far as the load balancer and the machines say.
     fn serving(&self) -> Result<Vec<InstanceId>> {
         let servers = self.balancer.servers()?;
-        let serves = |record: &InstanceRecord| {
+        let is_one = |record: &InstanceRecord| {
             let up = servers.get(&record.id.0).is_some_and(|server| server.in_service && server.healthy);
             up && self.machines.alive(&record.spec.dir).unwrap_or(false)
         };
-        Ok(self.records()?.into_iter().filter(serves).map(|record| record.id).collect())
+        Ok(self.records()?.into_iter().filter(is_one).map(|record| record.id).collect())
     }
 
     fn drain(&self, id: &InstanceId, others: usize) -> Result<Outcome> {

@@ -218,7 +218,9 @@ impl Provider for Sim {
         let serves = world.instances.get(id).is_some_and(|found| found.seen.serves());
         let serving = world.serving() - usize::from(serves);
         if !serves || serving < others {
-            return Ok(Outcome::refused(format!("it serves: {serves}; so do {serving} others; {others} must")));
+            return Ok(Outcome::refused(format!(
+                "it serves: {serves}; so do {serving} others; {others} must"
+            )));
         }
         world.instances.change(id, Simulated::die);
         Ok(Outcome::Applied)

@@ -348,7 +348,13 @@ fn chaos_kills_when_it_is_due_and_nothing_else_is_to_be_done() {
         ),
         (vec![], with(None), "new", 100, "apply: apply new"),
         // An alert is open, was resolved.
-        (vec![(50, heard(true, None)), (60, began(step(0)))], with(None), "old", 100, "step: fleet web: step 1 for alert 1"),
+        (
+            vec![(50, heard(true, None)), (60, began(step(0)))],
+            with(None),
+            "old",
+            100,
+            "step: fleet web: step 1 for alert 1",
+        ),
         (replaced(), with(None), "old", 100, chaos),
         // What could not be done is tried again later, and not before the fleet was looked at.
         (failed(), with(None), "old", 269, ""),
