@@ -191,7 +191,9 @@ fn night(situation: &Situation<'_>) -> Option<Job> {
 
 fn keep(situation: &Situation<'_>, name: &str, fleet: &Fleet) -> Option<Job> {
     let Situation { memory, now, .. } = *situation;
-    let why = fleet.wants.as_ref().filter(|_| !fleet.rolled && fleet.paused.is_none() && !fleet.over)?;
+    // What chaos killed is replaced in a paused fleet, too: it is sick by our own doing.
+    let paused = fleet.paused.is_some() && fleet.killed.is_none();
+    let why = fleet.wants.as_ref().filter(|_| !fleet.rolled && !paused && !fleet.over)?;
     let ready = |failing: &Failing| now >= again(failing.times, failing.at) && fleet.at > failing.at;
     if memory.failing.get(name).is_some_and(|failing| !ready(failing)) {
         return None;

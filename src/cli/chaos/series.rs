@@ -213,7 +213,7 @@ impl Series<'_> {
                 return Err(self.not_healed(struck, looked, lasted));
             }
             let known = struck.cure.detected.is_some();
-            if known && lasted >= ours && looked.is_some_and(|looked| !looked.rolled && !looked.paused) {
+            if known && lasted >= ours && looked.is_some_and(|looked| !looked.rolled) {
                 match self.roll(struck) {
                     Ok(()) => {}
                     // Somebody else was first: it is theirs, and this only looks.
@@ -284,12 +284,8 @@ impl Series<'_> {
         let state = match (looked, struck.cure.detected) {
             (None, _) => "it cannot be looked at now".to_owned(),
             (_, None) => format!("nothing noticed yet that {victim} is dead"),
-            (Some(Looked { serving, rolled, paused, .. }), _) => {
-                let who = match (paused, rolled) {
-                    (true, _) => "and it is paused",
-                    (_, true) => "and it is being rolled",
-                    _ => "and nobody rolls it",
-                };
+            (Some(Looked { serving, rolled, .. }), _) => {
+                let who = if rolled { "and it is being rolled" } else { "and nobody rolls it" };
                 format!("{serving} of {size} serve, {who}")
             }
         };

@@ -61,8 +61,6 @@ pub struct Looked {
     pub cured: bool,
     /// Whether a living process rolls the fleet.
     pub rolled: bool,
-    /// Whether it is paused: then no roll begins.
-    pub paused: bool,
     /// How many serve.
     pub serving: usize,
 }
@@ -155,7 +153,6 @@ impl<P: Provider, S: Surroundings> Striker<'_, P, S> {
         Ok(Some(Looked {
             cured: struck.cure.is_whole() && at_rest,
             rolled: journal.roller(Timestamp::now()).is_some(),
-            paused: history.paused.is_some(),
             serving,
         }))
     }

@@ -391,6 +391,14 @@ async fn what_chaos_killed_is_cured_and_counts_as_no_failure() {
     assert!(journal.entries().iter().all(|entry| !matches!(entry.event, Event::Failed { .. })));
     assert_eq!((journal.history().failures.len(), ground.serving()), (0, 3));
     assert!(ground.strike(1).await, "cured");
+    // Also when somebody paused the fleet at this moment: what it is goes on, and nothing else begins.
+    let paused = Event::Paused { reason: "enough".to_owned() };
+    ground.journal().await.command(ground.sim.now(), paused).await.expect("written");
+    let refused = ground.roll(b"a third").await.expect_err("nothing else begins");
+    assert!(refused.chain().contains("is paused: enough"), "{}", refused.chain());
+    ground.roll(b"another").await.expect("cured");
+    assert_eq!(ground.serving(), 3);
+    assert_eq!(ground.roll(b"another").await.expect_err("it is paused").exit_code(), 3);
     assert_eq!(ground.store.failures.borrow().len(), 0);
 }
 

@@ -151,6 +151,7 @@ fn a_fleet_is_kept_as_it_should_be() {
         (vec![], fleet(), "old", 10, false),
         (vec![], Fleet { rolled: true, ..wants() }, "old", 10, false),
         (vec![], Fleet { paused: Some("a look".into()), ..wants() }, "old", 10, false),
+        (vec![], Fleet { paused: Some("a look".into()), killed: Some(web(1)), ..wants() }, "old", 10, true),
         (vec![], Fleet { over: true, ..wants() }, "old", 10, false),
         // A merge comes first: it may be the cure.
         (vec![], wants(), "new", 10, false),
