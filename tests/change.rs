@@ -45,7 +45,10 @@ impl Site {
             fs::create_dir_all(&to).expect("a folder");
             for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(part)).expect("listed") {
                 let from = entry.expect("an entry").path();
-                if from.is_file() {
+                // The databases have templates of their own, and nothing here is about them.
+                let databases =
+                    from.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"db"));
+                if from.is_file() && !databases {
                     fs::copy(&from, to.join(from.file_name().expect("a name"))).expect("copied");
                 }
             }

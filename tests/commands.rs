@@ -130,7 +130,7 @@ impl Desk {
 
     /// Replaces the recipes by rekiln's own, which have locks, and puts what Git asks for into the catalog.
     fn lock(&self) -> Digest {
-        for folder in ["images", "bootstrap/web"] {
+        for folder in ["images", "bootstrap/web", "bootstrap/db"] {
             let (from, to) =
                 (Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), self.dir.path().join(folder));
             fs::create_dir_all(&to).expect("a directory");
@@ -149,8 +149,8 @@ impl Desk {
         let dir = self.store.local(fleet).join(&id.0);
         fs::create_dir_all(&dir).expect("a directory");
         let (boot, disk) = (Boot::Uefi, self.store.image(image).join("disk.raw"));
-        let forwards = Vec::new();
-        let spec = Spec { dir, disk, boot, memory_mib: 1, cpus: 1, forwards, name: id.0.clone() };
+        let (forwards, extras) = (Vec::new(), Default::default());
+        let spec = Spec { dir, disk, boot, memory_mib: 1, cpus: 1, forwards, name: id.0.clone(), extras };
         let mut qemu = Command::new("/bin/sh");
         qemu.arg0("qemu-system-x86_64").args(["-c", "read line", "-pidfile"]).arg(spec.dir.join("qemu.pid"));
         self.machines.push(qemu.stdin(Stdio::piped()).spawn().expect("a process"));

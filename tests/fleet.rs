@@ -187,6 +187,7 @@ async fn down_and_reap_leave_nothing() {
         cpus: 1,
         forwards: vec![rekiln::vm::Forward { host: port, guest: 80 }],
         name: "web-99".to_owned(),
+        extras: rekiln::vm::Extras::default(),
     };
     StandIns.start(&spec).expect("it starts");
     assert!(wait_until(|| StandIns::pid(&dir).is_some()));
@@ -239,7 +240,7 @@ async fn a_machine_is_what_its_generation_says_and_not_what_the_file_says_today(
     (local.memory, local.cpus) = ("96M".to_owned(), 3);
     let generation = Generation::of(&before, image);
     let id = InstanceId("web-1".to_owned());
-    let launch = Action::Launch { id, generation: generation.clone(), zone: None };
+    let launch = Action::Launch { id, generation: generation.clone(), zone: None, founds: false };
     let outcome = stage.local.apply(&launch).await.expect("it launches");
     assert_eq!(outcome, Outcome::Applied);
     let record = stage.local.records().expect("records").pop().expect("one");
@@ -316,7 +317,7 @@ async fn a_machine_that_is_started_anew_is_found_where_it_is_now() {
     stage.roll(image).await;
     let id = InstanceId::new("web", 4);
     let generation = Generation::of(&stage.fleet, image);
-    let launch = Action::Launch { id: id.clone(), generation, zone: None };
+    let launch = Action::Launch { id: id.clone(), generation, zone: None, founds: false };
     assert_eq!(stage.local.apply(&launch).await.expect("an answer"), Outcome::Applied);
     let port = || {
         let records = stage.local.records().expect("records");
@@ -353,7 +354,7 @@ async fn a_launch_that_comes_too_late_makes_nothing() {
     let removed = reap(&stage.store, &StandIns, &[], &[]).expect("a reaped store");
     assert_eq!(removed, Vec::<String>::new());
     for id in [never, ended] {
-        let late = Action::Launch { id, generation: generation.clone(), zone: None };
+        let late = Action::Launch { id, generation: generation.clone(), zone: None, founds: false };
         let outcome = stage.local.apply(&late).await.expect("an answer");
         assert!(matches!(outcome, Outcome::Refused { .. }), "{outcome:?}");
     }

@@ -1,10 +1,12 @@
 //! The rollout engine on simulated worlds: what must never happen never does, and what must happen does in the end.
 //!
 //! `just soak 1000000` runs more of them, from `REKILN_FIRST=500000` on where it is set; `REKILN_SEED=7` runs one, and says
-//! what it is; `REKILN_GROUPS=1` makes its fleets groups, and 0 does not. `REKILN_SHRINK=0` stops at the first that fails, and does not look for the least that does: for `just
+//! what it is; `REKILN_GROUPS=1` makes its fleets groups, 2 lets their members hold data, and 0 does neither. `REKILN_SHRINK=0` stops at the first that fails, and does not look for the least that does: for `just
 //! mutations`.
 
+mod coverage;
 pub mod harness;
+mod members;
 mod run;
 mod schedule;
 
@@ -13,7 +15,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use run::{Coverage, run};
+use coverage::Coverage;
+use run::run;
 use schedule::Schedule;
 
 /// So many schedules belong to the tests: all of them where the code is optimised, as `tests/run` does it; unoptimised they
@@ -21,7 +24,12 @@ use schedule::Schedule;
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 900 } else { 20_000 };
 
 /// What every sufficiently long run must have reached, beside each fault.
-const MUST: [&str; 36] = [
+const MUST: [&str; 41] = [
+    "founded",
+    "handed over",
+    "not handed over",
+    "nobody led for a while",
+    "lost for good",
     "completed",
     "crash before an act",
     "crash after an act",
@@ -78,7 +86,12 @@ fn shrink(mut schedule: Schedule) -> Schedule {
 }
 
 fn fail(schedule: Schedule, why: &str) -> ! {
-    let (seed, groups) = (schedule.seed, schedule.fleets.iter().any(|file| file.group));
+    let seed = schedule.seed;
+    let kind = match schedule.fleets.first() {
+        Some(file) if file.group => 1,
+        Some(file) if file.stateful.is_some() => 2,
+        _ => 0,
+    };
     assert_ne!(number("REKILN_SHRINK"), Some(0), "seed {seed}: {why}");
     let least = shrink(schedule);
     let files: Vec<_> = least.fleets.iter().map(schedule::File::text).collect();
@@ -89,8 +102,8 @@ fn fail(schedule: Schedule, why: &str) -> ! {
         run(&least).err().unwrap_or_default(),
         least.episodes,
         files.join("\n"),
-        u8::from(groups),
-        if groups { " group" } else { "" },
+        kind,
+        ["", " group", " members"][kind],
     )
 }
 
@@ -157,6 +170,7 @@ fn what_must_never_happen_does_not_and_all_ends_well() {
     if let Some(seed) = number("REKILN_SEED") {
         let schedule = match number("REKILN_GROUPS") {
             Some(0) => Schedule::of(seed),
+            Some(2) => Schedule::of_members(seed),
             Some(_) => Schedule::of_groups(seed),
             None => Schedule::random(seed),
         };
@@ -193,8 +207,10 @@ fn what_must_never_happen_does_not_and_all_ends_well() {
 fn what_failed_once_does_not_again() {
     let seeds = include_str!("simulation/seeds.txt").lines().filter(|line| !line.starts_with('#'));
     for seed in seeds {
-        let (seed, of): (_, fn(u64) -> Schedule) = match seed.trim().strip_suffix(" group") {
-            Some(seed) => (seed, Schedule::of_groups),
+        let (seed, of): (_, fn(u64) -> Schedule) = match seed.trim().split_once(' ') {
+            Some((seed, "group")) => (seed, Schedule::of_groups),
+            Some((seed, "members")) => (seed, Schedule::of_members),
+            Some((_, other)) => panic!("seeds.txt: {other}"),
             None => (seed.trim(), Schedule::of),
         };
         let seed = seed.parse().unwrap_or_else(|_| panic!("seeds.txt: {seed} is no number"));

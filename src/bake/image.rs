@@ -12,7 +12,7 @@ use super::identity::Identity;
 use super::initrd::{Kernel, kernel};
 use super::layers::Layers;
 use super::seal::Sealed;
-use super::trim;
+use super::{trial, trim};
 use crate::catalog::{self, Catalog, Layer, Record, sbom};
 use crate::claim::{Claim, Claimed};
 use crate::digest::Digest;
@@ -31,13 +31,6 @@ use crate::store::Store;
 use crate::vm::Boot;
 use crate::vm::accel;
 use crate::vm::verdict::{Trial, judge};
-
-/// Memory of the machine an image is tried in: what `fleets/web.toml` gives each of its own, so that a verdict
-/// says something about a small machine.
-const TRIAL_MEMORY_MIB: u32 = 256;
-
-/// The same for a derived image, whose vendor did not make it for small machines: the least that EC2 has.
-const DERIVED_TRIAL_MEMORY_MIB: u32 = 512;
 
 /// Bakes images of one repository into one store.
 pub struct Bake<'a> {
@@ -394,9 +387,9 @@ impl Bake<'_> {
 
     fn judge(&self, image: &Identity, record: &mut Record) -> Result<()> {
         let dir = self.store.image(image.id);
-        let (boot, memory_mib) = match &record.derived {
-            Some(derived) => (Boot::Firmware(derived.firmware), DERIVED_TRIAL_MEMORY_MIB),
-            None => (Boot::direct(&dir)?, TRIAL_MEMORY_MIB),
+        let boot = match &record.derived {
+            Some(derived) => Boot::Firmware(derived.firmware),
+            None => Boot::direct(&dir)?,
         };
         let accelerator = match &record.derived {
             Some(_) => accelerator::of_disk(self.store, &dir.join("disk.raw"))?.0,
@@ -406,6 +399,7 @@ impl Bake<'_> {
         let ports = record.ports.iter().cloned().collect();
         let trial_dir = dir.join("verdict");
         std::fs::create_dir_all(&trial_dir).doing(|| format!("making {}", trial_dir.display()))?;
+        let machine = trial::machine(image, &trial_dir)?;
         let trial = Trial {
             dir: &trial_dir,
             disk: &dir.join("disk.raw"),
@@ -414,11 +408,14 @@ impl Bake<'_> {
             root_hash: record.root_hash,
             checks: &checks,
             ports: &ports,
-            memory_mib,
+            memory_mib: machine.memory_mib,
             cpus: 1,
+            extras: machine.extras,
         };
         let verdict =
-            self.progress.step(&image.name, "booting it for the verdict", || judge(&trial, accelerator))?;
+            self.progress.step(&image.name, "booting it for the verdict", || judge(&trial, accelerator));
+        trial::clear(&trial_dir)?;
+        let verdict = verdict?;
         // The machine was ended then, and not by a fault of the image.
         interrupt::check()?;
         record.verdict = Some(verdict);

@@ -20,5 +20,6 @@ pub mod relocate;
 pub mod sandbox;
 pub mod seal;
 pub mod shell;
+pub mod trial;
 pub mod trim;
 pub mod uki;

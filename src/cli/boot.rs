@@ -102,6 +102,7 @@ fn spec(scratch: &Path, record: &Record, dir: &Path, args: &Args) -> Result<Spec
         cpus: 1,
         forwards: host.into_iter().zip(guest).map(|(host, guest)| Forward { host, guest }).collect(),
         name: format!("boot-{}", record.name),
+        extras: crate::vm::Extras::default(),
     })
 }
 

@@ -13,9 +13,9 @@ use super::Context;
 use super::desk::reason;
 use super::fleet::Site;
 use crate::error::{Doing as _, Error, Result};
-use crate::fleet::Fleet;
 use crate::fleet::chaos::Which;
 use crate::fleet::chaos::probe::Door;
+use crate::fleet::{Fleet, Protocol};
 use crate::notation;
 use series::{Series, Times};
 
@@ -134,7 +134,10 @@ fn door(fleet: &Fleet, asked: Option<&str>) -> Result<Option<Door>> {
         return Door::read(named).map(Some);
     }
     let Some(local) = &fleet.local else { return Ok(None) };
-    Ok(Some(Door::Http(local.listen, fleet.health()?.path.clone())))
+    Ok(Some(match local.protocol {
+        Protocol::Http => Door::Http(local.listen, fleet.health()?.path.clone()),
+        Protocol::Tcp => Door::Tcp(local.listen.to_string()),
+    }))
 }
 
 /// Draws what a series is drawn from. Short enough to be typed again.

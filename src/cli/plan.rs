@@ -162,7 +162,10 @@ impl Told<'_> {
                 if self.plan.members.iter().any(stale) { "" } else { " (one too many)" }
             }
             Action::Launch { .. } => ", wait until it serves",
-            Action::Admit { .. } | Action::Terminate { .. } => "",
+            Action::Admit { .. }
+            | Action::Terminate { .. }
+            | Action::HandOver { .. }
+            | Action::Deregister { .. } => "",
         }
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::cluster::{Cluster, Membership};
 use super::generation::Generation;
 use crate::digest::ImageId;
 
@@ -64,6 +65,9 @@ pub struct Census {
     /// The fleet as a whole, where the provider says how large it is and in which zones, and not the fleet file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
+    /// What the members of a stateful fleet say of the whole; `None` where there are none, or none answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
 }
 
 /// What a provider says of a fleet whose size is not rekiln's to say.
@@ -79,7 +83,7 @@ impl Census {
     /// A look that saw nothing.
     #[must_use]
     pub const fn empty(at: Timestamp) -> Self {
-        Self { at, instances: Vec::new(), trouble: None, group: None }
+        Self { at, instances: Vec::new(), trouble: None, group: None, cluster: None }
     }
 
     /// Returns what is new since `before`: instances that changed or appeared, and those that are not there any more.
@@ -115,9 +119,10 @@ impl Census {
         changed: &[Instance],
         gone: &[InstanceId],
         group: Option<&Group>,
+        cluster: Option<&Cluster>,
     ) {
         self.at = at;
-        self.group = group.cloned();
+        (self.group, self.cluster) = (group.cloned(), cluster.cloned());
         if changed.is_empty() && gone.is_empty() {
             return;
         }
@@ -165,6 +170,9 @@ pub struct Instance {
     /// alarms, has no other name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_as: Option<String>,
+    /// What it is among the members of a stateful fleet; `None` where the fleet is none, or where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<Membership>,
 }
 
 impl Instance {

@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Share;
 use super::census::{Census, Health, Instance, InstanceId, State};
+use super::cluster::leader;
 use super::history::History;
 use super::moment;
 use super::policy::{duration, share};
+use super::stateful::{Copies, Durability};
 use super::windows::Windows;
 use crate::diagnostic::nearest;
 use crate::error::{Error, Result};
@@ -128,6 +130,8 @@ pub struct Situation<'a> {
     pub size: usize,
     /// How many must serve whatever is killed.
     pub floor: usize,
+    /// How much of its data must survive; `None` where the fleet holds none.
+    pub copies: Option<&'a Copies>,
     /// What was seen.
     pub census: &'a Census,
     /// What is remembered.
@@ -186,8 +190,8 @@ impl Refusal {
 
 /// Tells whether an instance leads its fleet. Fleets whose instances are all alike have no leader.
 #[must_use]
-pub const fn is_leader(_instance: &Instance) -> bool {
-    false
+pub fn is_leader(instance: &Instance) -> bool {
+    instance.leads()
 }
 
 /// Returns the number of a kill's draw: all that chance there is comes from the seed, so that a series can be repeated. The
@@ -219,11 +223,20 @@ pub fn victim(situation: &Situation<'_>, draw: u64) -> Result<Victim, Refusal> {
         ));
     }
     let meant = meant(situation)?;
-    let reasons = [at_rest(situation), whole(situation)].concat();
+    let reasons = [at_rest(situation), whole(situation), together(situation)].concat();
     if !reasons.is_empty() {
         return Err(Refusal::NotYet(reasons));
     }
-    let mut candidates: Vec<_> = meant.into_iter().filter(|seen| seen.serves()).collect();
+    let (mut candidates, mut needed) = (Vec::new(), Vec::new());
+    for seen in meant.into_iter().filter(|seen| seen.serves()) {
+        match is_needed(situation, seen) {
+            Some(why) => needed.push(format!("{}: {why}", seen.id)),
+            None => candidates.push(seen),
+        }
+    }
+    if candidates.is_empty() && !needed.is_empty() {
+        return Err(Refusal::NotYet(needed));
+    }
     candidates.sort_by(|a, b| a.id.cmp(&b.id));
     candidates.dedup_by(|a, b| a.id == b.id);
     // A number below a length fits.
@@ -267,6 +280,12 @@ fn meant<'a>(situation: &Situation<'a>) -> Result<Vec<&'a Instance>, Refusal> {
             "leave `--leader` out, or `target` of [chaos], and any of them is killed",
         ));
     }
+    if which.leader && situation.copies.is_some_and(|copies| copies.durability == Durability::Leader) {
+        return Err(Refusal::never(
+            "its latest writes would go with its leader: `durability` of [stateful] is `leader`",
+            "any other member may be killed: leave `--leader` out, or `target` of [chaos]",
+        ));
+    }
     let fits = |seen: &&Instance| {
         which.zone.as_ref().is_none_or(|zone| seen.zone.as_ref() == Some(zone))
             && which.instance.as_ref().is_none_or(|id| is_called(seen, id))
@@ -288,7 +307,37 @@ fn is_called(seen: &Instance, id: &str) -> bool {
 
 /// Tells whether instances have roles, one of which leads.
 fn has_leaders(census: &Census) -> bool {
-    census.instances.iter().any(is_leader)
+    census.cluster.is_some() || census.instances.iter().any(|seen| seen.membership.is_some())
+}
+
+/// What keeps members that hold data from bearing the loss of one.
+fn together(situation: &Situation<'_>) -> Vec<String> {
+    let Situation { census, copies, .. } = *situation;
+    if copies.is_none() {
+        return Vec::new();
+    }
+    let mut reasons: Vec<String> =
+        census.cluster.iter().flat_map(|cluster| cluster.refuses.clone()).collect();
+    if leader(&census.instances).is_none() {
+        reasons.push("nobody leads".to_owned());
+    }
+    let lags = census.instances.iter().filter(|seen| seen.serves() && !seen.has_all());
+    reasons.extend(lags.map(|seen| format!("{} does not have all data", seen.id)));
+    reasons
+}
+
+/// Says why a member that holds data is needed, if it is.
+fn is_needed(situation: &Situation<'_>, seen: &Instance) -> Option<String> {
+    let Situation { census, copies, .. } = *situation;
+    let copies = copies?;
+    if seen.leads() && copies.durability == Durability::Leader {
+        return Some("the latest writes would go with it".to_owned());
+    }
+    if let Some(why) = seen.membership.as_ref().and_then(|membership| membership.stays.clone()) {
+        return Some(why);
+    }
+    let lack = census.cluster.as_ref()?.lack_without(&census.instances, &seen.id, copies);
+    lack.map(|lack| lack.to_string())
 }
 
 /// What else is going on.

@@ -31,8 +31,18 @@ impl Generation {
                 ("port", local.port.to_string()),
             ]
         });
+        // Named only where they are there: other fleets keep their generations.
+        let further = fleet.local.iter().flat_map(|local| {
+            let forward = local.forward.iter().map(u16::to_string).collect::<Vec<_>>().join(" ");
+            [
+                local.network.then(|| ("network", "yes".to_owned())),
+                local.data.clone().map(|data| ("data", data)),
+                Some(("forward", forward)).filter(|(_, ports)| !ports.is_empty()),
+            ]
+        });
         let health = fleet.health.http.iter().map(|http| ("health port", http.port.to_string()));
-        let parts = std::iter::once(("image", image.to_string())).chain(health).chain(local);
+        let parts =
+            std::iter::once(("image", image.to_string())).chain(health).chain(local).chain(further.flatten());
         Self::from_parts(parts.map(|(name, value)| (name.to_owned(), value)).collect())
     }
 

@@ -187,11 +187,18 @@ impl Glance {
 pub fn headline(holds: &[Hold]) -> Option<&Hold> {
     let rank = |hold: &Hold| match hold {
         Hold::Floor { .. } | Hold::Turn { .. } => None,
-        Hold::Halted { .. } | Hold::Refused { .. } | Hold::Window { .. } | Hold::Breaker { .. } => Some(0),
-        Hold::Paused { .. } => Some(1),
+        Hold::Halted { .. }
+        | Hold::Refused { .. }
+        | Hold::Window { .. }
+        | Hold::Breaker { .. }
+        | Hold::Lost { .. }
+        | Hold::Keeps { .. } => Some(0),
+        Hold::Paused { .. } | Hold::Settles { .. } => Some(1),
         Hold::Capacity { .. } | Hold::Resizing { .. } => Some(2),
         Hold::Soaking { .. } | Hold::Gate { .. } | Hold::Rate { .. } => Some(3),
+        Hold::Leaderless { .. } | Hold::Votes { .. } | Hold::Copies { .. } | Hold::Stays { .. } => Some(3),
         Hold::Unknown { .. } | Hold::Absent { .. } => Some(4),
+        Hold::HandingOver { .. } => Some(5),
         Hold::Starting { .. } => Some(5),
         Hold::Draining { .. } => Some(6),
     };

@@ -2,6 +2,7 @@
 
 mod event;
 mod kill;
+mod leadership;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use crate::digest::Digest;
 use crate::provider::{Action, Outcome};
 pub use event::Event;
 pub use kill::Kill;
+pub use leadership::{Leadership, Moved, Refused};
 
 /// What is remembered of one instance between its launch and its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Member {
     pub counted: Option<Timestamp>,
     /// Whether it has ever served.
     pub served: bool,
+    /// Whether it has ever said what it is among members that hold data: it copies theirs, or has.
+    pub joined: bool,
     /// Why it was given up.
     pub failed: Option<String>,
     /// Since when it is not seen.
@@ -148,6 +152,12 @@ pub struct History {
     pub completed: bool,
     /// The commit that was applied last.
     pub commit: Option<String>,
+    /// Whether a member may ever have got requests: the members of a stateful fleet hold data since.
+    pub founded: bool,
+    /// Whether that is so since the last act alone, of which nobody knows yet whether it was done.
+    pub founding: bool,
+    /// What became of leadership in the current rollout.
+    pub leadership: Leadership,
 }
 
 impl History {
@@ -218,13 +228,17 @@ impl History {
                 self.added -= i64::from(*lost);
             }
             Event::Outcome { result: Err(_), .. } | Event::Stopped { .. } | Event::Ending => {}
-            Event::Serving { instance } => self.members.entry(instance.clone()).or_default().served = true,
+            Event::Serving { instance } => {
+                self.members.entry(instance.clone()).or_default().served = true;
+                self.founded = true;
+            }
             Event::Failed { instance, reason, counts, .. } => {
                 if *counts {
                     self.failures.insert(instance.clone());
                 }
                 self.members.entry(instance.clone()).or_default().failed = Some(reason.clone());
             }
+            Event::Led { instance } => self.leadership.led(at, instance.as_ref()),
             Event::Absent { instance } => {
                 self.members.entry(instance.clone()).or_default().absent = Some(at);
             }
@@ -273,7 +287,10 @@ impl History {
         if over || self.generation() != Some(target.generation.id) {
             self.failures.clear();
             self.wave = Wave::default();
+            self.leadership.begin();
         }
+        // Whoever rolls again wants it tried again.
+        self.leadership.refused = None;
         self.target = Some(target.clone());
         (self.halted, self.cancelled, self.retreat, self.completed) = (None, None, None, false);
     }
@@ -285,6 +302,7 @@ impl History {
         self.target = Some(target.clone());
         self.failures.clear();
         self.wave = Wave::default();
+        self.leadership.begin();
     }
 
     fn complete(&mut self) {
@@ -298,7 +316,7 @@ impl History {
 
     fn intend(&mut self, at: Timestamp, action: &Action) {
         match action {
-            Action::Launch { id, generation, zone } => {
+            Action::Launch { id, generation, zone, .. } => {
                 self.launches = self.launches.max(id.number());
                 let member = self.members.entry(id.clone()).or_default();
                 member.unheard = member.unheard.saturating_add(1);
@@ -328,20 +346,26 @@ impl History {
                 // It may serve again, even if no answer says so.
                 (member.launched, member.drained, member.counted) = (true, false, None);
                 member.given = Some(at);
+                self.founding = !self.founded;
+                self.founded = true;
             }
             Action::Terminate { id, .. } => {
                 let member = self.members.entry(id.clone()).or_default();
                 (member.launched, member.ending) = (true, self.size.map(|_| at));
             }
+            Action::HandOver { .. } | Action::Deregister { .. } => {}
         }
     }
 
     /// What was seen alive was launched, even if the answer was lost. What was seen dead was so too, and is in a group's size.
     fn see(&mut self, changed: &[Instance]) {
         let sized = self.size.is_some();
+        // A load balancer may send it requests though nobody was told to.
+        self.founded |= changed.iter().any(|seen| seen.in_service && seen.has_all());
         for seen in changed {
             if let Some(member) = self.members.get_mut(&seen.id) {
                 member.launched |= seen.state != State::Dead;
+                member.joined |= seen.membership.is_some();
                 if sized {
                     self.added += member.enlarge();
                 }
@@ -365,7 +389,12 @@ impl History {
 
     fn conclude(&mut self, at: Timestamp, action: &Action, outcome: &Outcome) {
         let (id, sized) = (action.id(), self.size.is_some());
+        let founding = std::mem::take(&mut self.founding);
         match (action, outcome) {
+            // Nobody was sent to it.
+            (Action::Admit { .. }, Outcome::Refused { .. } | Outcome::Throttled { .. }) if founding => {
+                self.founded = false;
+            }
             (Action::Drain { .. }, Outcome::Refused { .. }) => {
                 // One whose drain was confirmed before was seen as it was then.
                 let Some(member) = self.members.get_mut(id).filter(|member| !member.drained) else { return };
@@ -385,6 +414,8 @@ impl History {
                 let shortage = self.shortages.entry(zone).or_insert(Shortage { times: 0, at });
                 *shortage = Shortage { times: shortage.times + 1, at };
             }
+            (Action::HandOver { id, to }, outcome) => self.leadership.conclude(at, id, to, outcome),
+            (Action::Deregister { .. }, _) => {}
             (Action::Terminate { .. }, Outcome::Refused { .. }) => {
                 self.members.entry(id.clone()).or_default().ending = None;
             }

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod breaker;
 pub mod census;
 pub mod chaos;
+pub mod cluster;
 pub mod command;
 pub mod experience;
 pub mod gate;
@@ -15,6 +16,7 @@ pub mod history;
 pub mod hook;
 pub mod iam;
 pub mod journal;
+pub mod local;
 pub mod moment;
 pub mod notify;
 pub mod outside;
@@ -25,6 +27,7 @@ pub mod replay;
 pub mod roll;
 pub mod selection;
 pub mod specification;
+pub mod stateful;
 pub mod statistics;
 pub mod story;
 pub mod surroundings;
@@ -37,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use alert::Alert;
 pub use chaos::Chaos;
+pub use local::{Local, Protocol};
 
 use crate::error::{Error, Result};
 
@@ -55,6 +59,9 @@ pub struct Fleet {
     /// An EC2 Auto Scaling group; this or `local`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aws: Option<AutoScaling>,
+    /// How its members hold data, where they do: then replicas are replaced first and the leader last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stateful: Option<stateful::Stateful>,
     /// Fleets that `rekiln apply` rolls before this one, such as `["db"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
@@ -111,25 +118,6 @@ impl Fleet {
     }
 }
 
-/// Virtual machines on this computer behind HAProxy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Local {
-    /// Memory of each machine, such as `256M`.
-    #[serde(default = "default_memory")]
-    pub memory: String,
-    /// Virtual processors of each machine.
-    #[serde(default = "default_cpus")]
-    pub cpus: u32,
-    /// Address on which HAProxy listens.
-    pub listen: std::net::SocketAddr,
-    /// TCP port in the guest that gets the requests.
-    pub port: u16,
-    /// Names of zones that the machines are spread over: one computer has none in truth, and rehearses them.
-    #[serde(default)]
-    pub zones: Vec<String>,
-}
-
 /// An EC2 Auto Scaling group: one that is there already, which is adopted as it is, or one that rekiln makes from `group`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -160,14 +148,6 @@ pub struct AutoScaling {
 
 fn default_poll() -> String {
     "5s".to_owned()
-}
-
-fn default_memory() -> String {
-    "256M".to_owned()
-}
-
-const fn default_cpus() -> u32 {
-    1
 }
 
 /// When an instance is healthy.

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::census::{Census, Group};
 use super::history::History;
+use super::stateful::Copies;
 use super::windows::Windows;
 use super::{Fleet, OnFailure, Share, Zones};
 use crate::error::{Doing as _, Error, Result};
@@ -42,6 +43,8 @@ pub struct Policy {
     pub max_age: Option<SignedDuration>,
     /// The gates that each wave must pass, by name.
     pub gates: Vec<String>,
+    /// How its members hold data; `None` where they hold none.
+    pub copies: Option<Copies>,
 }
 
 impl Policy {
@@ -60,7 +63,24 @@ impl Policy {
                 "set `surge = 1` to launch the replacement first, or `unavailable = 1` to replace in place",
             ));
         }
+        policy.holds_data()?;
         Ok(policy.within_size())
+    }
+
+    /// Checks that so many members can be replaced while as many others have all data as must.
+    fn holds_data(&self) -> Result<()> {
+        let Some(copies) = &self.copies else { return Ok(()) };
+        // The leader, and without surge the one that is missing meanwhile.
+        let others = self.size.saturating_sub(1 + usize::from(self.surge == 0));
+        // A group's size is not the file's.
+        if self.size == 0 || others >= copies.synchronous {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "`stateful.synchronous` is {}, and while one of {} members is replaced {others} are left beside the leader",
+            copies.synchronous, self.size
+        ))
+        .hint("a larger `size`, `roll.surge = 1`, or fewer synchronous members"))
     }
 
     /// Reads the policy of a fleet for a size that is not the fleet file's. Shares of a small one may leave neither one
@@ -113,6 +133,7 @@ impl Policy {
                 None => None,
             },
             gates: fleet.gates.iter().map(|gate| gate.name.clone()).collect(),
+            copies: Copies::of(fleet)?,
         };
         Ok(policy)
     }

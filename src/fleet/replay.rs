@@ -145,8 +145,8 @@ impl Replay<'_> {
                 let (rollout, at) = (entry.number, entry.at);
                 self.all.push(Replayed { rollout, at, looks: 0, decisions: 0, skipped, differs: None });
             }
-            Event::Seen { changed, gone, outlook, group } => {
-                self.census.advance(entry.at, changed, gone, group.as_ref());
+            Event::Seen { changed, gone, outlook, group, cluster } => {
+                self.census.advance(entry.at, changed, gone, group.as_ref(), cluster.as_ref());
                 self.give_up(entry.number);
                 // It was read when the roll was opened, and so it can be read now.
                 let seen = |fleet| Policy::seen(fleet, &self.census, &self.history).ok().flatten();

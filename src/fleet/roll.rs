@@ -301,7 +301,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
     async fn saw(&mut self, running: &mut Running, look: &Look) -> Result<bool> {
         let (changed, gone) = look.census.since(&running.seen);
         let (outlook, group) = (look.outlook.clone(), look.census.group.clone());
-        let seen = Event::Seen { changed, gone, outlook, group };
+        let seen = Event::Seen { changed, gone, outlook, group, cluster: look.census.cluster.clone() };
         let written = self.journal.propose(look.census.at, seen).await?;
         if written {
             running.seen.clone_from(&look.census);
@@ -474,8 +474,8 @@ fn last_seen(journal: &Journal) -> Census {
     let mut census = Census::empty(Timestamp::UNIX_EPOCH);
     let mut all: BTreeMap<&InstanceId, &Instance> = BTreeMap::new();
     for entry in journal.entries() {
-        if let Event::Seen { changed, gone, group, .. } = &entry.event {
-            (census.at, census.group) = (entry.at, group.clone());
+        if let Event::Seen { changed, gone, group, cluster, .. } = &entry.event {
+            (census.at, census.group, census.cluster) = (entry.at, group.clone(), cluster.clone());
             for id in gone {
                 all.remove(id);
             }

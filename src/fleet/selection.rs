@@ -106,6 +106,7 @@ mod tests {
             address: None,
             zone: None,
             known_as: None,
+            membership: None,
         }
     }
 
@@ -120,7 +121,7 @@ mod tests {
             instance(5, None, 60, false, State::Launching),
             instance(6, Some("old"), 90, true, State::Dead),
         ];
-        let census = Census { at: NOW, instances, trouble: None, group: None };
+        let census = Census { at: NOW, instances, trouble: None, group: None, cluster: None };
         let any = Selection::default;
         let ids = |numbers: &[u64]| -> BTreeSet<_> {
             numbers.iter().map(|number| InstanceId::new("web", *number)).collect()

@@ -241,6 +241,7 @@ fn a_journal_reaches_its_rollback_set_and_its_members() {
         id: id(number),
         generation: target(name).generation,
         zone: None,
+        founds: false,
     };
     let ended = |number| {
         let action = Action::Terminate { id: id(number), healthy: true, reason: String::new() };
@@ -293,12 +294,14 @@ fn a_journal_reaches_its_rollback_set_and_its_members() {
         address: None,
         zone: None,
         known_as: None,
+        membership: None,
     };
     let look = |instance| Event::Seen {
         changed: vec![instance],
         gone: Vec::new(),
         outlook: Outlook::default(),
         group: None,
+        cluster: None,
     };
     let mut others = events.clone();
     others

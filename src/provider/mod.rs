@@ -14,6 +14,7 @@ use crate::fleet::generation::{Generation, Target};
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod local;
+pub mod members;
 mod names;
 mod place;
 pub mod sim;
@@ -34,6 +35,9 @@ pub enum Action {
         /// The zone it goes into, where there are zones.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zone: Option<String>,
+        /// Whether it founds a stateful fleet: there is nobody whose data it could copy. Every other one joins.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        founds: bool,
     },
     /// Give it requests. Expects it to be healthy.
     Admit {
@@ -57,6 +61,18 @@ pub enum Action {
         /// Why: for the journal and the reader.
         reason: String,
     },
+    /// Have the leader of a stateful fleet hand its leadership over. Expects it to lead, and the other to have caught up.
+    HandOver {
+        /// Who leads.
+        id: InstanceId,
+        /// Who is to lead.
+        to: InstanceId,
+    },
+    /// Remove what an instance that is not there any more left with the others: its registration, its vote.
+    Deregister {
+        /// Whose.
+        id: InstanceId,
+    },
 }
 
 impl Action {
@@ -67,7 +83,9 @@ impl Action {
             Self::Launch { id, .. }
             | Self::Admit { id }
             | Self::Drain { id, .. }
-            | Self::Terminate { id, .. } => id,
+            | Self::Terminate { id, .. }
+            | Self::HandOver { id, .. }
+            | Self::Deregister { id } => id,
         }
     }
 }
@@ -75,7 +93,7 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Launch { id, generation, zone } => {
+            Self::Launch { id, generation, zone, .. } => {
                 let image = generation.image().map_or_else(|| "?".to_owned(), |image| image.short());
                 write!(f, "launch {id} from {image}")?;
                 zone.as_ref().map_or(Ok(()), |zone| write!(f, " in {zone}"))
@@ -83,6 +101,8 @@ impl fmt::Display for Action {
             Self::Admit { id } => write!(f, "give {id} requests"),
             Self::Drain { id, .. } => write!(f, "drain {id}"),
             Self::Terminate { id, reason, .. } => write!(f, "end {id} ({reason})"),
+            Self::HandOver { id, to } => write!(f, "hand leadership over from {id} to {to}"),
+            Self::Deregister { id } => write!(f, "remove what {id} left behind"),
         }
     }
 }
@@ -119,6 +139,11 @@ impl Outcome {
     pub fn refused(precondition: impl Into<String>) -> Self {
         Self::Refused { precondition: precondition.into() }
     }
+}
+
+/// What a provider says to an act that is for members who hold data: [`Place`] carries those out.
+fn stateless() -> Outcome {
+    Outcome::refused("its fleet file has no `[stateful]`")
 }
 
 /// Why a provider could not do what it was asked.

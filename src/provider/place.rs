@@ -11,9 +11,9 @@ use super::{Action, Outcome, Provider, ProviderError};
 use crate::catalog::Record;
 use crate::digest::ImageId;
 use crate::error::Result;
-use crate::fleet::Fleet;
 use crate::fleet::census::{Census, InstanceId};
 use crate::fleet::generation::{Generation, Target};
+use crate::fleet::{Fleet, Protocol};
 
 /// The provider of one fleet.
 pub enum Place {
@@ -79,9 +79,10 @@ impl Place {
     #[must_use]
     pub fn told(&self, fleet: &Fleet) -> String {
         match self {
-            Self::Local(_) => {
-                fleet.local.as_ref().map_or_else(String::new, |local| format!("http://{}/", local.listen))
-            }
+            Self::Local(_) => fleet.local.as_ref().map_or_else(String::new, |local| match local.protocol {
+                Protocol::Http => format!("http://{}/", local.listen),
+                Protocol::Tcp => local.listen.to_string(),
+            }),
             #[cfg(feature = "aws")]
             Self::Group(group) => group.place(),
         }

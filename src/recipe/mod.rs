@@ -55,6 +55,9 @@ pub struct Recipe {
     /// What the booted image must pass; does not change the image.
     #[serde(default, rename = "check")]
     pub checks: Vec<Check>,
+    /// What the machine has in which it must pass them; does not change the image.
+    #[serde(default)]
+    pub trial: Trial,
     /// Where the image is published, and who may use it; does not change the image.
     #[serde(default)]
     pub publish: Publish,
@@ -264,6 +267,21 @@ pub struct Check {
 
 fn default_within() -> String {
     "60s".to_owned()
+}
+
+/// What the machine of the boot verdict has besides the image: an image that is a member of something shows nothing alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Trial {
+    /// Memory, such as `512M`; left out, 256M, or 512M where a vendor's disk is tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// Size of a blank data disk, such as `1G`; left out, there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Whether it is told, as the first machine of a fleet is, that it founds a cluster, with a secret made for this boot.
+    #[serde(default)]
+    pub founds: bool,
 }
 
 /// A request and what its answer must be.

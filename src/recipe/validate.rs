@@ -234,6 +234,12 @@ impl Checks<'_> {
                 self.say(&at("http/port"), "0 is not a port");
             }
         }
+        if let Some(memory) = &recipe.trial.memory {
+            self.parsed("/trial/memory", notation::memory(memory));
+        }
+        if let Some(data) = &recipe.trial.data {
+            self.parsed("/trial/data", notation::size(data));
+        }
     }
 }
 

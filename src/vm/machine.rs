@@ -131,6 +131,8 @@ impl Spec {
         self.boot(&mut command)?;
         self.serial(&mut command, console);
         self.network(&mut command, wire);
+        // After the card that leads here, which so stays the first.
+        self.extras.arguments(&mut command);
         Ok(command)
     }
 

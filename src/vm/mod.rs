@@ -10,12 +10,16 @@ use crate::error::{Doing as _, Result};
 pub mod accel;
 #[cfg(feature = "ssh")]
 pub mod builder;
+pub mod document;
+pub mod extras;
 pub mod guest;
 pub mod http;
 pub mod machine;
 pub mod ports;
 pub mod report;
 pub mod verdict;
+
+pub use extras::Extras;
 
 /// What a machine is started from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,9 @@ pub struct Spec {
     pub forwards: Vec<Forward>,
     /// The instance's name; reaches the guest as the SMBIOS serial number.
     pub name: String,
+    /// What it has besides.
+    #[serde(default, skip_serializing_if = "Extras::is_empty")]
+    pub extras: Extras,
 }
 
 /// How a machine boots.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::accel::Accelerator;
 use super::machine::{Console, QEMU, Wire as Connection};
 use super::ports::Wire;
-use super::{Boot, Forward, Report, Spec, http, report};
+use super::{Boot, Extras, Forward, Report, Spec, http, report};
 use crate::catalog::Verdict;
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing as _, Error, Result};
@@ -53,6 +53,8 @@ pub struct Trial<'a> {
     pub memory_mib: u32,
     /// Virtual processors.
     pub cpus: u32,
+    /// What the machine has besides.
+    pub extras: Extras,
 }
 
 impl Trial<'_> {
@@ -82,6 +84,7 @@ pub fn judge(trial: &Trial, accelerator: Accelerator) -> Result<Verdict> {
         cpus: trial.cpus,
         forwards: forwards.clone(),
         name: format!("verdict-{}", trial.id.short()),
+        extras: trial.extras.clone(),
     };
     let (wire, theirs) = Wire::new()?;
     let start = Instant::now();

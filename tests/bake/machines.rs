@@ -68,6 +68,7 @@ fn the_same_disk_boots_with_firmware_from_nvme() {
         ports: &web.ports.iter().cloned().collect(),
         memory_mib: 256,
         cpus: 1,
+        extras: rekiln::vm::Extras::default(),
     };
     let verdict = judge(&trial, accelerator(ground)).expect("judged");
     assert!(verdict.passed, "{:?}\n{}", verdict.reasons, report::console_tail(dir.path(), 20).join("\n"));
@@ -148,6 +149,7 @@ fn ask_for_long(ground: &Ground, image: &Path, dir: &Path, disk: std::path::Path
         cpus: 1,
         forwards: vec![forward],
         name: "tampered".to_owned(),
+        extras: rekiln::vm::Extras::default(),
     };
     let running = Running(spec.start(accelerator(ground)).expect("started"));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, forward.host));

@@ -175,7 +175,8 @@ fn whatever_reaches_an_image_keeps_it_and_the_rest_goes() {
     date(&newer, OLD_DAYS);
 
     let member = desk.target("member").generation;
-    let launch = Action::Launch { id: InstanceId::new("web", 7), generation: member, zone: None };
+    let launch =
+        Action::Launch { id: InstanceId::new("web", 7), generation: member, zone: None, founds: false };
     let opened = |name| desk.opened(name);
     desk.journal(vec![opened("previous"), Event::Completed, opened("proven"), Event::Completed], false);
     desk.journal(vec![opened("target"), Event::Intent { action: launch }], false);

@@ -47,6 +47,10 @@ impl<'a> Alike<'a> {
         // Every field is named, so that a new one is not forgotten here.
         let History {
             launches,
+            // Nothing here holds data.
+            founded: _,
+            founding: _,
+            leadership: _,
             members,
             rotate,
             failures,
@@ -85,6 +89,8 @@ impl<'a> Alike<'a> {
                 drained,
                 counted,
                 served,
+                // Nothing here holds data.
+                joined: _,
                 failed,
                 absent,
                 // Of a group's size alone it says something.

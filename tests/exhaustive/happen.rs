@@ -228,7 +228,7 @@ impl State {
                 }
                 let mut instances = self.sim.truth();
                 instances.retain(|found| Some(&found.id) != self.hidden.as_ref());
-                let now = Census { at: self.now(), instances, trouble: None, group: None };
+                let now = Census { at: self.now(), instances, trouble: None, group: None, cluster: None };
                 let (at, before) = (now.at, self.looked.replace(Arc::new(now.clone())));
                 let seen = match (fault, before) {
                     (Some(Fault::Stale), Some(before)) => {

@@ -52,6 +52,8 @@ pub fn kind(action: &Action) -> &'static str {
         Action::Admit { .. } => "admit",
         Action::Drain { .. } => "drain",
         Action::Terminate { .. } => "terminate",
+        Action::HandOver { .. } => "hand over",
+        Action::Deregister { .. } => "deregister",
     }
 }
 

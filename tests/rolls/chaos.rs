@@ -38,6 +38,7 @@ fn what_nobody_watches_heals_by_chaos_itself() {
     // Somebody who is always there, whom clients ask.
     let door = TcpListener::bind("127.0.0.1:0").expect("a port");
     let probe = format!("tcp://{}", door.local_addr().expect("its number"));
+    std::thread::spawn(move || door.incoming().collect::<Vec<_>>());
     let ended = group.run(&["chaos", NAME, "--seed", "7", "--probe", &probe, "--reason", "a drill"]).must(0);
     let said = objects(&ended);
     let [kill] = killed(&said)[..] else { panic!("one: {said:#?}") };

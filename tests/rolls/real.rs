@@ -80,6 +80,7 @@ impl Hypervisor<'_> {
             cpus: 1,
             forwards: vec![Forward { host, guest: PORT }],
             name: text("id").to_owned(),
+            extras: rekiln::vm::Extras::default(),
         };
         fs::create_dir_all(&spec.dir).expect("made");
         spec.start(self.accelerator).expect("a machine");

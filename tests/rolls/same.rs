@@ -92,7 +92,7 @@ fn decisions(entries: &[Entry]) -> Vec<String> {
                 }
                 continue;
             }
-            Event::Intent { action: Action::Launch { id, generation, zone } } => {
+            Event::Intent { action: Action::Launch { id, generation, zone, .. } } => {
                 let zone = zone.as_deref().map(last).unwrap_or_default();
                 zones.insert(id.clone(), zone.clone());
                 format!("launch of {} in {zone}", number(&generations, generation.id))

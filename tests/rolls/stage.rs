@@ -244,6 +244,10 @@ pub fn repository(stage: &Stage, origin: &Path) {
         let from = origin.join(folder);
         for file in fs::read_dir(from).expect("a directory") {
             let file = file.expect("a file");
+            // The databases have templates of their own, and are no fleet of a group.
+            if file.file_name().as_encoded_bytes().starts_with(b"db") {
+                continue;
+            }
             fs::copy(file.path(), stage.repo().join(folder).join(file.file_name())).expect("copied");
         }
     }

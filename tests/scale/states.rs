@@ -118,6 +118,7 @@ impl Stand {
             address: None,
             zone: zone.map(str::to_owned),
             known_as: None,
+            membership: None,
         };
         let mut member = Member {
             launched: true,

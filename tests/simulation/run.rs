@@ -10,16 +10,13 @@ use rekiln::fleet::journal::{Entry, Journal};
 use rekiln::fleet::policy::Policy;
 use rekiln::fleet::replay::replay;
 use rekiln::fleet::roll::{Order, Wish};
-use rekiln::fleet::surroundings::Reading;
-use rekiln::provider::sim::{Faults, GateFaults, SimStore};
+use rekiln::provider::sim::{Faults, GateFaults, MemberFaults, SimStore};
 use rekiln::provider::{Action, Outcome, Provider as _};
 
+use super::coverage::Coverage;
 use super::harness::{End, Meanwhile, Simulated, journal, now_or_never};
-use super::schedule::{Aim, Episode, FAULTS, GROUPS, Meddling, Schedule};
+use super::schedule::{Aim, Episode, GROUPS, Meddling, Schedule};
 use jiff::{SignedDuration, Timestamp};
-
-/// How often what happened: a fault that was never reached proves nothing.
-pub type Coverage = BTreeMap<String, u64>;
 
 /// After so many looks a process gives up while things go wrong: faults that never stop need never end.
 const PATIENCE: u64 = 600;
@@ -37,13 +34,14 @@ const REGISTERS: SignedDuration = SignedDuration::from_secs(10);
 /// So many entries of a journal show how it came to what they end with.
 const LAST: usize = 120;
 
-struct Ground<'a> {
-    fleets: Vec<Simulated<'a>>,
+pub(super) struct Ground<'a> {
+    pub(super) fleets: Vec<Simulated<'a>>,
     /// The images that each fleet was rolled to, in order.
     images: Vec<Vec<Target>>,
     bad: Vec<Target>,
     count: usize,
-    coverage: Coverage,
+    members: MemberFaults,
+    pub(super) coverage: Coverage,
 }
 
 /// Runs a schedule.
@@ -59,7 +57,8 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
     });
     let fleets: Vec<_> = fleets.collect();
     let images = vec![Vec::new(); fleets.len()];
-    let mut ground = Ground { fleets, images, bad: Vec::new(), count: 0, coverage: Coverage::new() };
+    let members = schedule.members;
+    let mut ground = Ground { fleets, images, bad: Vec::new(), count: 0, members, coverage: Coverage::new() };
     for episode in &schedule.episodes {
         ground.episode(episode)?;
     }
@@ -73,6 +72,7 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
         ground.no_churn(fleet)?;
         ground.orderly(fleet)?;
         ground.reserved(fleet)?;
+        ground.led(fleet)?;
         ground.drained(fleet).map_err(|why| format!("{why}\n{}", ground.tail(fleet)))?;
         if [0, GROUPS - 1].contains(&(schedule.seed % REPLAYED)) {
             ground.replays(fleet)?;
@@ -83,7 +83,7 @@ pub fn run(schedule: &Schedule) -> Result<Coverage, String> {
 }
 
 impl Ground<'_> {
-    fn reach(&mut self, what: &str, times: u64) {
+    pub(super) fn reach(&mut self, what: &str, times: u64) {
         *self.coverage.entry(what.to_owned()).or_default() += times;
     }
 
@@ -126,6 +126,7 @@ impl Ground<'_> {
             episode.meanwhile.iter().map(|(look, what)| (*look, self.meddle(fleet, *what))).collect();
         let it = &mut self.fleets[fleet];
         it.sim.set_faults(faults);
+        it.sim.set_member_faults(self.members);
         (it.gates, it.bad_hooks, it.patience) = (gates, bad_hooks, PATIENCE);
         *it.meanwhile.borrow_mut() = meanwhile;
         let wish = episode.rotate.then(|| Wish { instances: Vec::new(), reason: "a schedule".to_owned() });
@@ -135,7 +136,10 @@ impl Ground<'_> {
         it.meanwhile.borrow_mut().clear();
         self.sound(fleet)?;
         let rivalled = episode.meanwhile.iter().any(|(_, what)| matches!(what, Meddling::TakeOver(_)));
-        let quiet = faults == Faults::default() && episode.meanwhile.is_empty() && bad_hooks == 0;
+        let quiet = faults == Faults::default()
+            && self.members == MemberFaults::default()
+            && episode.meanwhile.is_empty()
+            && bad_hooks == 0;
         match &end {
             End::Done(_) => {
                 self.reach("completed", 1);
@@ -180,7 +184,7 @@ impl Ground<'_> {
     }
 
     /// The end of the journal, for whoever looks into it.
-    fn tail(&self, fleet: usize) -> String {
+    pub(super) fn tail(&self, fleet: usize) -> String {
         let told = |entry: &Entry| match &entry.event {
             Event::Seen { changed, group, .. } => {
                 let seen =
@@ -206,12 +210,16 @@ impl Ground<'_> {
         store.clear_breaker();
         let it = &mut self.fleets[fleet];
         it.sim.set_faults(Faults::default());
+        it.sim.set_member_faults(MemberFaults::default());
         (it.gates, it.bad_hooks, it.patience) = (GateFaults::default(), 0, ENOUGH);
         let resumed = async {
             let mut other = journal(&it.journal, it.name, "resume").await;
             other.command(it.sim.now(), Event::Resumed).await
         };
         now_or_never(resumed).ok_or("a journal in memory waits")?.map_err(|error| error.chain())?;
+        if self.is_lost(fleet, &target)? {
+            return Ok(());
+        }
         self.arrive(fleet, &target, Order::default())?;
         if self.fleets[fleet].sim.sizes().is_some_and(|(_, size)| size == 0) {
             self.reach("a group of none", 1);
@@ -262,7 +270,10 @@ impl Ground<'_> {
                 }
                 // A clock that went back an hour makes what waits for a time wait longer, and says for what.
                 End::Failed(error)
-                    if error.exit_code() == 3 && error.chain().contains("does not serve yet") =>
+                    if error.exit_code() == 3
+                        && ["does not serve yet", "nobody leads"]
+                            .iter()
+                            .any(|why| error.chain().contains(why)) =>
                 {
                     it.sim.pass(SignedDuration::from_mins(5));
                 }
@@ -274,7 +285,8 @@ impl Ground<'_> {
                 }
             }
         }
-        Err(format!("nothing goes wrong any more, and it has not ended after {ROLLS} rolls"))
+        let tail = self.tail(fleet);
+        Err(format!("nothing goes wrong any more, and it has not ended after {ROLLS} rolls\n{tail}"))
     }
 
     /// Every decision comes out the same when it is made again from what the journal says was seen.
@@ -386,7 +398,7 @@ impl Ground<'_> {
             let mut census = Census::empty(Timestamp::UNIX_EPOCH);
             journal.entries().iter().try_for_each(|entry| {
                 if let Event::Seen { changed, gone, .. } = &entry.event {
-                    census.advance(entry.at, changed, gone, None);
+                    census.advance(entry.at, changed, gone, None, None);
                 }
                 judge(&census, entry)
             })
@@ -394,7 +406,7 @@ impl Ground<'_> {
     }
 
     /// No law is broken.
-    fn sound(&self, fleet: usize) -> Result<(), String> {
+    pub(super) fn sound(&self, fleet: usize) -> Result<(), String> {
         let broken = self.fleets[fleet].sim.violations();
         if broken.is_empty() {
             return Ok(());
@@ -444,51 +456,4 @@ impl Ground<'_> {
         }
         Ok(())
     }
-
-    fn cover(&mut self, fleet: usize) {
-        let mut reached = self.fleets[fleet].sim.reached();
-        for (name, field, _) in FAULTS {
-            let times = *field(&mut reached.faults);
-            self.reach(name, times);
-        }
-        self.reach("acts", reached.acts);
-        self.reach("looks", reached.looks);
-        let mut coverage = std::mem::take(&mut self.coverage);
-        self.fleets[fleet].read(|journal| {
-            for entry in journal.entries() {
-                if let Some(what) = told(&entry.event) {
-                    *coverage.entry(what.to_owned()).or_default() += 1;
-                }
-            }
-        });
-        self.coverage = coverage;
-    }
-}
-
-fn told(event: &Event) -> Option<&'static str> {
-    Some(match event {
-        Event::Opened { emergency: true, .. } => "emergency",
-        Event::RolledBack { .. } => "rollback",
-        Event::Halted { .. } => "halt",
-        Event::Paused { .. } => "pause",
-        Event::Resumed => "resume",
-        Event::Cancelled { back: true, .. } => "cancel and go back",
-        Event::Cancelled { back: false, .. } => "cancel and keep",
-        Event::Retargeted { .. } => "retarget",
-        Event::WavePassed { .. } => "wave passed",
-        Event::WaveLost { .. } => "wave lost",
-        Event::Judged { reading: Reading::Pass, .. } => "gate says yes",
-        Event::Judged { reading: Reading::Fail(_), .. } => "gate says no",
-        Event::Judged { reading: Reading::NotYet(_), .. } => "gate cannot tell",
-        Event::Failed { .. } => "failed instance",
-        Event::Absent { .. } => "absent instance",
-        Event::Returned { .. } => "returned instance",
-        Event::Spared { .. } => "end that was not done",
-        Event::Rotate { .. } => "rotation",
-        Event::SizeDiffers { .. } => "another size seen",
-        Event::Sized { .. } => "size of a group",
-        Event::Outcome { result: Ok(Outcome::Ended), .. } => "ended by itself",
-        Event::Outcome { result: Ok(Outcome::Refused { .. }), .. } => "refused act",
-        _ => return None,
-    })
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use rekiln::fleet::policy::Policy;
-use rekiln::provider::sim::{Chance, Faults, GateFaults};
+use rekiln::provider::sim::{Chance, Faults, GateFaults, MemberFaults};
 
 use super::harness::Crash;
 
@@ -16,6 +16,8 @@ pub struct Schedule {
     pub fleets: Vec<File>,
     /// So many failed rollouts open the breaker; 0 means never.
     pub breaker: usize,
+    /// What goes wrong among members that hold data, while anything does.
+    pub members: MemberFaults,
     pub episodes: Vec<Episode>,
 }
 
@@ -30,6 +32,8 @@ pub struct File {
     pub rest: String,
     /// Whether it is a group, whose size its owner changes at will.
     pub group: bool,
+    /// What `[stateful]` says, where its members hold data.
+    pub stateful: Option<String>,
 }
 
 /// One roll.
@@ -91,7 +95,11 @@ impl File {
         for line in &self.roll {
             let _ = writeln!(text, "{line}");
         }
-        text + &self.rest
+        text.push_str(&self.rest);
+        if let Some(stateful) = &self.stateful {
+            let _ = writeln!(text, "[stateful]\nhttp = '/member'\n{stateful}");
+        }
+        text
     }
 }
 
@@ -111,12 +119,17 @@ impl Schedule {
         let breaker = one(chance, &[0, 0, 2, 3]);
         let count = 1 + chance.below(4);
         let episodes = (0..count).map(|_| episode(chance, fleets.len())).collect();
-        Self { seed, fleets, breaker, episodes }
+        Self { seed, fleets, breaker, members: MemberFaults::default(), episodes }
     }
 
-    /// The schedule of a seed in a sweep: in every fourth the fleets are groups.
+    /// The schedule of a seed in a sweep: in every fourth the fleets are groups, and in another fourth their members hold
+    /// data.
     pub fn random(seed: u64) -> Self {
-        if seed % GROUPS == GROUPS - 1 { Self::of_groups(seed) } else { Self::of(seed) }
+        match seed % GROUPS {
+            1 => Self::of_members(seed),
+            3 => Self::of_groups(seed),
+            _ => Self::of(seed),
+        }
     }
 
     /// The schedule of a seed with groups for fleets, whose owners change their sizes meanwhile.
@@ -133,6 +146,27 @@ impl Schedule {
                 episode.meanwhile.push((chance.below(90), Meddling::Resize(size)));
             }
         }
+        schedule
+    }
+
+    /// The schedule of a seed with fleets whose members hold data.
+    pub fn of_members(seed: u64) -> Self {
+        let mut schedule = Self::of(seed);
+        let mut chance = Chance::new(seed.rotate_left(32) ^ 1);
+        for file in &mut schedule.fleets {
+            let synchronous = one(&mut chance, &[0, 1, 1, 1, 2]);
+            let in_place = file.roll.iter().any(|line| line == "surge = 0");
+            file.size = (1 + chance.below(5)).max(synchronous + 1 + u64::from(in_place));
+            let durability = one(&mut chance, &["quorum", "quorum", "leader"]);
+            let patience = one(&mut chance, &["10s", "2m"]);
+            file.stateful = Some(format!(
+                "synchronous = {synchronous}\ndurability = '{durability}'\nswitchover = '{patience}'"
+            ));
+        }
+        schedule.members = MemberFaults {
+            silent: one(&mut chance, &[0, 20, 100]),
+            not_now: one(&mut chance, &[0, 300, 900]),
+        };
         schedule
     }
 
@@ -188,6 +222,9 @@ impl Schedule {
             if file.group {
                 change(&|it| it.fleets[at].group = false);
             }
+            if self.members != MemberFaults::default() {
+                change(&|it| it.members = MemberFaults::default());
+            }
         }
         all.retain(|smaller| smaller.fleets.iter().all(File::is_sensible));
         all
@@ -238,7 +275,7 @@ fn file(chance: &mut Chance) -> File {
     if chance.below(3) == 0 {
         rest += "[[hook]]\non = 'after-launch'\ncommand = ['true']\n[[hook]]\non = 'before-drain'\ncommand = ['true']\n";
     }
-    File { size, zones, roll, rest, group: false }
+    File { size, zones, roll, rest, group: false, stateful: None }
 }
 
 fn aim(chance: &mut Chance) -> Aim {

@@ -26,6 +26,7 @@ fn census(instances: &[(&str, State, Option<&str>)]) -> Census {
         address: address.map(|address| address.parse().expect("an address")),
         zone: None,
         known_as: id.strip_prefix("aws-").map(|number| format!("i-{number}")),
+        membership: None,
     };
     Census { instances: instances.iter().map(instance).collect(), ..Census::empty(Timestamp::UNIX_EPOCH) }
 }

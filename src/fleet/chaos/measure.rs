@@ -228,6 +228,7 @@ mod tests {
             address: None,
             zone: None,
             known_as: None,
+            membership: None,
         }
     }
 

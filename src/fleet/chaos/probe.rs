@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -21,6 +22,9 @@ pub const EVERY: Duration = Duration::from_millis(100);
 /// How long an answer may take: what an impatient program waits.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a connection must stay to count: a load balancer with nobody behind it closes one at once.
+const STAYS: Duration = Duration::from_millis(300);
+
 /// How a door that is only connected to is written.
 const TCP: &str = "tcp://";
 
@@ -31,7 +35,7 @@ pub enum Door {
     Http(SocketAddr, String),
     /// An URL.
     Url(Url),
-    /// It is connected to, by address or by name.
+    /// It is connected to, by address or by name, and does not close at once.
     Tcp(String),
 }
 
@@ -62,7 +66,14 @@ impl Door {
     /// Asks once.
     pub async fn answers(&self) -> bool {
         match self {
-            Self::Tcp(place) => tokio::net::TcpStream::connect(place).await.is_ok(),
+            Self::Tcp(place) => match tokio::net::TcpStream::connect(place).await {
+                Err(_) => false,
+                Ok(mut stream) => {
+                    // A load balancer takes every connection, and closes it when nobody is behind.
+                    let said = tokio::time::timeout(STAYS, stream.read(&mut [0])).await;
+                    matches!(said, Err(_) | Ok(Ok(1)))
+                }
+            },
             Self::Http(address, path) => {
                 let (address, path) = (*address, path.clone());
                 let asked = move || http::get(address, &path, PATIENCE);
@@ -132,7 +143,7 @@ async fn ask(door: Arc<Door>, mut stopped: watch::Receiver<bool>, all: Arc<Mutex
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
 
     use super::*;

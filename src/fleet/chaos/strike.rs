@@ -83,13 +83,16 @@ impl<P: Provider, S: Surroundings> Striker<'_, P, S> {
         let targets: Vec<_> = history.target.iter().chain(&history.proven).collect();
         let outlook = self.surroundings.outlook(&targets, census.at).await?;
         let seen = Policy::seen(self.fleet, &census, history)?;
-        let size = seen.as_ref().unwrap_or(self.policy).size;
+        let policy = seen.as_ref().unwrap_or(self.policy);
+        let (size, copies) = (policy.size, policy.copies.as_ref());
         let none = Chaos::default();
         let floor = self.fleet.chaos.as_ref().unwrap_or(&none).floor(size)?;
         let breaker = outlook.breaker.as_deref();
         let choose = |history: &History| {
             let (fleet, now) = (self.name, census.at);
-            victim(&Situation { fleet, which, size, floor, census: &census, history, breaker, now }, draw)
+            let situation =
+                Situation { fleet, which, size, floor, copies, census: &census, history, breaker, now };
+            victim(&situation, draw)
         };
         let chosen = match choose(history) {
             Ok(chosen) => chosen,
@@ -157,3 +160,6 @@ impl<P: Provider, S: Surroundings> Striker<'_, P, S> {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,22 +1,14 @@
 //! Whom chaos kills, and when it does not.
 
-use std::sync::Arc;
-
 use jiff::{SignedDuration, Timestamp};
-use object_store::memory::InMemory;
 
-use super::strike::Striker;
 use super::*;
 use crate::digest::Digest;
 use crate::fleet::Fleet;
+use crate::fleet::cluster::{Cluster, Membership, Role};
 use crate::fleet::generation::Target;
 use crate::fleet::history::Event;
-use crate::fleet::journal::{Journal, Writer};
 use crate::fleet::policy::Policy;
-use crate::fleet::roll::{Order, Roll};
-use crate::progress::Silent;
-use crate::provider::Provider as _;
-use crate::provider::sim::{Faults, GateFaults, Sim, SimStore, SimSurroundings};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second)
@@ -46,6 +38,7 @@ fn instance(number: u64) -> Instance {
         address: None,
         zone: ["a", "b", "c"].get(usize::try_from(number).unwrap_or(0) - 1).map(|zone| (*zone).to_owned()),
         known_as: Some(format!("i-{number}")),
+        membership: None,
     }
 }
 
@@ -57,6 +50,7 @@ struct World {
     size: usize,
     floor: usize,
     breaker: Option<String>,
+    copies: Option<Copies>,
 }
 
 const NOW: i64 = 3600;
@@ -70,7 +64,7 @@ impl World {
         let events = [opened, serve(1), serve(2), serve(3), Event::Completed];
         let history = History::of(events.iter().map(|event| (at(0), event)));
         let census = Census { instances: (1..=3).map(instance).collect(), ..Census::empty(at(NOW)) };
-        Self { census, history, which: Which::default(), size: 3, floor: 2, breaker: None }
+        Self { census, history, which: Which::default(), size: 3, floor: 2, breaker: None, copies: None }
     }
 
     fn with(change: impl FnOnce(&mut Self)) -> Self {
@@ -80,13 +74,14 @@ impl World {
     }
 
     fn victim(&self, draw: u64) -> Result<Victim, Refusal> {
-        let Self { census, history, which, size, floor, breaker } = self;
+        let Self { census, history, which, size, floor, breaker, copies } = self;
         victim(
             &Situation {
                 fleet: "web",
                 which,
                 size: *size,
                 floor: *floor,
+                copies: copies.as_ref(),
                 census,
                 history,
                 breaker: breaker.as_deref(),
@@ -228,6 +223,81 @@ fn who_is_killed_is_who_was_meant_and_the_draw_alone_decides() {
     assert!((1..=3).all(|number| series(7).contains(&id(number))));
 }
 
+/// Three members that hold data, the first of which leads; one copy beside the leader must be there.
+fn members() -> World {
+    World::with(|it| {
+        let roles = [Role::Leader, Role::Synchronous, Role::Synchronous];
+        for (seen, role) in it.census.instances.iter_mut().zip(roles) {
+            seen.membership = Some(Membership { role, caught_up: true, stays: None });
+        }
+        let all: Vec<_> = (1..=3).map(id).collect();
+        it.census.cluster = Some(Cluster { registered: all.clone(), voters: all, refuses: Vec::new() });
+        it.copies = Some(Copies {
+            synchronous: 1,
+            durability: Durability::Quorum,
+            switchover: SignedDuration::from_mins(2),
+            max_copy: SignedDuration::from_mins(30),
+        });
+    })
+}
+
+#[test]
+fn members_that_hold_data_lose_one_only_where_the_others_have_it_all() {
+    let with = |change: fn(&mut World)| {
+        let mut world = members();
+        change(&mut world);
+        world
+    };
+    let says = |world: &World, expected: &str| match world.victim(0) {
+        Err(Refusal::NotYet(reasons)) => {
+            assert!(reasons.iter().any(|reason| reason.contains(expected)), "{expected}: {reasons:?}");
+        }
+        other => panic!("{expected}: {other:?}"),
+    };
+    let all: Vec<_> = (0..3).map(|draw| members().victim(draw).expect("a victim").instance).collect();
+    assert_eq!(all, [id(1), id(2), id(3)]);
+    let leads = with(|it| it.which.leader = true);
+    assert!((0..9).all(|draw| leads.victim(draw).expect("a victim").instance == id(1)));
+    let follow = |world: &mut World| {
+        let membership = Membership { role: Role::Synchronous, caught_up: true, stays: None };
+        world.census.instances[0].membership = Some(membership);
+    };
+    let nobody = with(|it| {
+        let membership = Membership { role: Role::Replica, caught_up: true, stays: None };
+        it.census.instances[0].membership = Some(membership);
+    });
+    says(&nobody, "nobody leads");
+    let mut elects = with(|it| it.which.leader = true);
+    follow(&mut elects);
+    says(&elects, "nobody leads");
+    says(
+        &with(|it| it.census.cluster.as_mut().expect("one").refuses.push("maintenance".to_owned())),
+        "maintenance",
+    );
+    let lags = |world: &mut World| {
+        let membership = Membership { role: Role::Joining, caught_up: false, stays: None };
+        world.census.instances[2].membership = Some(membership);
+    };
+    says(&with(lags), "web-3 does not have all data");
+    // More copies must be there than would be left.
+    let copies = |it: &mut World| {
+        it.copies.as_mut().expect("copies").synchronous = 2;
+        it.which.instance = Some("web-2".to_owned());
+    };
+    says(&with(copies), "web-2: without it 1 beside the leader would have all data, 2 must");
+    // One that makes a backup is spared, and so is a leader that alone has the latest writes.
+    let backup = |it: &mut World| {
+        it.census.instances[1].membership.as_mut().expect("one").stays = Some("a backup".to_owned());
+    };
+    assert!((0..9).all(|draw| with(backup).victim(draw).expect("a victim").instance != id(2)));
+    let alone = |it: &mut World| it.copies.as_mut().expect("copies").durability = Durability::Leader;
+    assert!((0..9).all(|draw| with(alone).victim(draw).expect("a victim").instance != id(1)));
+    let mut named = with(alone);
+    named.which.leader = true;
+    let refusal = named.victim(0).expect_err("its writes would be lost");
+    assert_eq!(refusal.error("web").exit_code(), 2);
+}
+
 #[test]
 fn floors() {
     let floor = |text: &str, size| {
@@ -272,134 +342,6 @@ fn a_schedule_counts_from_the_last_kill_and_keeps_to_its_windows() {
     let idle = standing("every = '1d'", &except);
     assert!(!idle.is_due(Some(time("2026-11-20T09:00:00Z")), None, time("2026-11-25T10:00:00Z")));
     assert_eq!(Chaos::default().standing(&[]).expect("it reads"), None);
-}
-
-/// A simulated fleet that is killed in, and rolled again.
-struct Ground {
-    fleet: Fleet,
-    policy: Policy,
-    sim: Sim,
-    store: SimStore,
-    journal: Arc<InMemory>,
-}
-
-impl Ground {
-    fn new(seed: u64) -> Self {
-        let fleet = file("[roll]\nunavailable = 1\n[chaos]\nfloor = 2\n");
-        let policy = Policy::of(&fleet).expect("a policy");
-        let (sim, store) =
-            (Sim::new(policy.clone(), seed), SimStore::new(seed, 3, SignedDuration::from_hours(1)));
-        Self { fleet, policy, sim, store, journal: Arc::new(InMemory::new()) }
-    }
-
-    fn surroundings(&self) -> SimSurroundings<'_> {
-        let gates = GateFaults::default();
-        SimSurroundings { store: &self.store, sim: &self.sim, fleet: "web", gates, bad_hooks: 0 }
-    }
-
-    async fn journal(&self) -> Journal {
-        // Its process is dead when the next one looks.
-        let writer = Writer { pid: 0, started: 0, ..Writer::this("rekiln chaos web") };
-        Journal::over(Arc::clone(&self.journal) as _, "web", writer).await.expect("a sound journal")
-    }
-
-    async fn roll(&self, image: &[u8]) -> Result<()> {
-        let mut journal = self.journal().await;
-        let roll = Roll {
-            name: "web",
-            fleet: &self.fleet,
-            target: Target::new(&self.fleet, Digest::of(image)),
-            provider: &self.sim,
-            surroundings: &self.surroundings(),
-            journal: &mut journal,
-            progress: &Silent,
-            stop: &std::sync::atomic::AtomicBool::new(false),
-        };
-        let order = Order { reason: "a test".to_owned(), ..Order::default() };
-        Box::pin(roll.run(order)).await.map(drop)
-    }
-
-    /// Tries to kill one; tells whether one was.
-    async fn strike(&self, draw: u64) -> bool {
-        let mut journal = self.journal().await;
-        let surroundings = self.surroundings();
-        let striker = Striker {
-            name: "web",
-            fleet: &self.fleet,
-            policy: &self.policy,
-            provider: &self.sim,
-            surroundings: &surroundings,
-        };
-        let struck = striker.strike(&mut journal, &Which::default(), draw, "a test").await;
-        struck.expect("no error").is_ok()
-    }
-
-    fn serving(&self) -> usize {
-        self.sim.truth().iter().filter(|seen| seen.serves()).count()
-    }
-}
-
-/// The law: whatever else dies at the same time, and however old or wrong what is seen is, no kill leaves fewer than the floor,
-/// and none is begun before the last one is cured.
-#[tokio::test]
-async fn no_kill_leaves_fewer_than_the_floor() {
-    let (mut kills, mut refusals) = (0, 0);
-    for seed in 0..30 {
-        let ground = Ground::new(seed);
-        ground.roll(b"an image").await.expect("rolled");
-        ground.sim.set_faults(Faults {
-            stale: 300,
-            unknown: 30,
-            partial: 30,
-            death: 5,
-            flap: 20,
-            ..Faults::default()
-        });
-        for step in 0..20 {
-            let before = ground.serving();
-            let uncured = ground.journal().await.history().uncured(ground.sim.now(), |_| false).is_some();
-            let done = ground.strike(draw(seed, step)).await;
-            if done {
-                kills += 1;
-                assert!(!uncured, "seed {seed}: the last one was not cured");
-                // Deaths come with time, and none passes between the kill and this look.
-                assert!(ground.serving() >= 2, "seed {seed}: {} of {before} are left", ground.serving());
-            } else {
-                refusals += 1;
-            }
-            ground.sim.pass(SignedDuration::from_secs(2));
-            if step % 3 == 2 {
-                // It may end with errors of the provider while things go wrong; the next one goes on.
-                let _ = ground.roll(b"an image").await;
-            }
-        }
-        assert_eq!(ground.sim.violations(), Vec::<String>::new(), "seed {seed}");
-    }
-    assert!(kills > 30 && refusals > 30, "{kills} kills and {refusals} refusals prove little");
-}
-
-#[tokio::test]
-async fn what_chaos_killed_is_cured_and_counts_as_no_failure() {
-    let ground = Ground::new(1);
-    ground.roll(b"an image").await.expect("rolled");
-    // A second image is on trial: what of it dies counts against it, but for what chaos killed.
-    ground.roll(b"another").await.expect("rolled");
-    assert!(ground.strike(0).await);
-    assert!(!ground.strike(1).await, "one at a time");
-    ground.roll(b"another").await.expect("rolled");
-    let journal = ground.journal().await;
-    assert!(journal.entries().iter().all(|entry| !matches!(entry.event, Event::Failed { .. })));
-    assert_eq!((journal.history().failures.len(), ground.serving()), (0, 3));
-    assert!(ground.strike(1).await, "cured");
-    // Also when somebody paused the fleet at this moment: what it is goes on, and nothing else begins.
-    let paused = Event::Paused { reason: "enough".to_owned() };
-    ground.journal().await.command(ground.sim.now(), paused).await.expect("written");
-    let refused = ground.roll(b"a third").await.expect_err("nothing else begins");
-    assert!(refused.chain().contains("is paused: enough"), "{}", refused.chain());
-    ground.roll(b"another").await.expect("cured");
-    assert_eq!(ground.serving(), 3);
-    assert_eq!(ground.roll(b"another").await.expect_err("it is paused").exit_code(), 3);
-    assert_eq!(ground.store.failures.borrow().len(), 0);
 }
 
 /// In the middle of a rollout the dead of a new image are failures; the killed are not.

@@ -12,7 +12,7 @@ fn id(number: u64) -> InstanceId {
 
 fn launch(number: u64) -> Event {
     let generation = Generation { id: Digest::of(b"one"), parts: BTreeMap::new().into() };
-    Event::Intent { action: Action::Launch { id: id(number), generation, zone: None } }
+    Event::Intent { action: Action::Launch { id: id(number), generation, zone: None, founds: false } }
 }
 
 fn serving(number: u64) -> Event {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fleet::Fleet;
 use crate::fleet::census::{Group, Instance, InstanceId};
+use crate::fleet::cluster::Cluster;
 use crate::fleet::generation::Target;
 use crate::fleet::surroundings::{Outlook, Reading};
 use crate::provider::{Action, Outcome};
@@ -39,6 +40,9 @@ pub enum Event {
         /// The fleet as a whole, where its size is the provider's to say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<Group>,
+        /// What the members of a stateful fleet say of the whole.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cluster: Option<Cluster>,
     },
     /// The provider's group seems to have another size, without what rekiln added: its owner changed it, or the list is
     /// older than the last acts.
@@ -183,6 +187,11 @@ pub enum Event {
     Stopped {
         /// Why.
         reason: String,
+    },
+    /// Another member leads than before, whoever made it so.
+    Led {
+        /// Which; nobody when none says that it leads.
+        instance: Option<InstanceId>,
     },
     /// Every instance is what it should be.
     Completed,

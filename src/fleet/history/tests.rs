@@ -22,6 +22,7 @@ fn launch(number: u64) -> Action {
         id: id(number),
         generation: Generation { id: Digest::of(b"one"), parts: Arc::default() },
         zone: None,
+        founds: false,
     }
 }
 
@@ -221,10 +222,12 @@ fn what_rekiln_adds_to_a_group_and_takes_away_counts_once() {
             address: None,
             zone: None,
             known_as: None,
+            membership: None,
         }],
         gone: Vec::new(),
         outlook: Outlook::default(),
         group: None,
+        cluster: None,
     };
     let table = [
         ("begun", vec![begun()], 0),

@@ -1,5 +1,7 @@
 //! Decide: everything that a roll would do if all went well, and when, for `rekiln plan`.
 
+mod members;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -85,6 +87,9 @@ pub(super) fn foresee(situation: &Situation<'_>, times: Times, looks: usize) -> 
         }
         for action in &plan.actions {
             suppose(&mut census, action, now, times);
+            if situation.policy.copies.is_some() {
+                members::suppose(&mut census, action);
+            }
         }
         let (moved, done) = (plan.moves(), plan.done());
         let due = plan.holds.iter().filter_map(due).filter(|until| *until > now).min();
@@ -98,6 +103,9 @@ pub(super) fn foresee(situation: &Situation<'_>, times: Times, looks: usize) -> 
         };
         now = next;
         time_passes(&mut census, &history, now, times);
+        if situation.policy.copies.is_some() {
+            members::catch_up(&mut census);
+        }
     }
     let plan = plan(&Situation { census: &census, history: &history, now, ..*situation });
     let rest = rest(situation, &history, &plan, times);
@@ -150,7 +158,7 @@ fn due(hold: &Hold) -> Option<Timestamp> {
 /// Makes the world as it is after an act that went well.
 fn suppose(census: &mut Census, action: &Action, now: Timestamp, times: Times) {
     let takes = |time: SignedDuration| time > SignedDuration::ZERO;
-    if let Action::Launch { id, generation, zone } = action {
+    if let Action::Launch { id, generation, zone, .. } = action {
         census.instances.retain(|instance| instance.id != *id);
         census.instances.push(Instance {
             id: id.clone(),
@@ -165,6 +173,7 @@ fn suppose(census: &mut Census, action: &Action, now: Timestamp, times: Times) {
             address: None,
             zone: zone.clone(),
             known_as: None,
+            membership: None,
         });
     }
     if matches!(action, Action::Terminate { .. }) {

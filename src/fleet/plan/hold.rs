@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::fleet::census::InstanceId;
+use crate::fleet::cluster::Lack;
 use crate::fleet::moment::ahead;
 
 /// Why something is not done now.
@@ -106,6 +107,67 @@ pub enum Hold {
         /// Why.
         reason: String,
     },
+    /// Nobody leads a stateful fleet: its members elect someone.
+    Leaderless {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Nobody leads, and nobody will: too few votes are left, or nobody has all data.
+    Lost {
+        /// Since when.
+        since: Timestamp,
+        /// How many of the voters answer.
+        votes: usize,
+        /// How many voters there are.
+        of: usize,
+    },
+    /// Without it, too few votes would be left to decide who leads.
+    Votes {
+        /// Which.
+        id: InstanceId,
+        /// How many of the voters answer now.
+        votes: usize,
+        /// How many voters there are now.
+        of: usize,
+    },
+    /// Without it, too few beside the leader would have all data.
+    Copies {
+        /// Which.
+        id: InstanceId,
+        /// How many would.
+        have: usize,
+        /// How many must.
+        must: usize,
+    },
+    /// It says that it may not leave.
+    Stays {
+        /// Which.
+        id: InstanceId,
+        /// Why.
+        why: String,
+    },
+    /// Nobody may leave.
+    Settles {
+        /// Why.
+        why: String,
+    },
+    /// It is asked to hand leadership over.
+    HandingOver {
+        /// Who leads.
+        id: InstanceId,
+        /// Who is to lead; nobody while no new one has all data.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        to: Option<InstanceId>,
+        /// What it, or what is waited for, says.
+        why: String,
+    },
+    /// It does not hand leadership over, however often it is asked.
+    Keeps {
+        /// Who leads.
+        id: InstanceId,
+        /// What it says.
+        why: String,
+    },
 }
 
 impl Hold {
@@ -114,7 +176,12 @@ impl Hold {
     pub const fn blocks(&self) -> bool {
         matches!(
             self,
-            Self::Halted { .. } | Self::Refused { .. } | Self::Window { .. } | Self::Breaker { .. }
+            Self::Halted { .. }
+                | Self::Refused { .. }
+                | Self::Window { .. }
+                | Self::Breaker { .. }
+                | Self::Lost { .. }
+                | Self::Keeps { .. }
         )
     }
 
@@ -128,6 +195,7 @@ impl Hold {
                 | Self::Soaking { .. }
                 | Self::Gate { .. }
                 | Self::Resizing { .. }
+                | Self::Leaderless { .. }
         )
     }
 
@@ -176,6 +244,26 @@ impl Hold {
             Self::Breaker { reason } => format!("the circuit breaker is open: {reason}"),
             Self::Halted { reason } => format!("halted: {reason}"),
             Self::Refused { reason } => format!("the image must not be launched: {reason}"),
+            Self::Leaderless { since } => format!("nobody leads since {}; the members elect", time(*since)),
+            Self::Lost { since, votes, of: 0 } if *votes == 0 => {
+                format!("nobody leads since {}, and no member says why", time(*since))
+            }
+            Self::Lost { since, votes, of } => {
+                format!("nobody leads since {}: {votes} of {of} votes are left", time(*since))
+            }
+            Self::Votes { id, votes, of } => {
+                format!("{id} stays: {}", Lack::Votes { votes: *votes, of: *of })
+            }
+            Self::Copies { id, have, must } => {
+                format!("{id} stays: {}", Lack::Copies { have: *have, must: *must })
+            }
+            Self::Stays { id, why } => format!("{id} may not leave: {why}"),
+            Self::Settles { why } => format!("nobody may leave: {why}"),
+            Self::HandingOver { id, to: Some(to), why } => {
+                format!("{id} hands leadership over to {to}: {why}")
+            }
+            Self::HandingOver { id, to: None, why } => format!("{id} leads on: {why}"),
+            Self::Keeps { id, why } => format!("{id} does not hand leadership over: {why}"),
         }
     }
 }

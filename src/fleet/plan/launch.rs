@@ -26,7 +26,12 @@ fn asked_again(shortage: Shortage) -> Timestamp {
 
 /// Begins a launch again under the name, and in the zone, that it was begun with.
 fn launch_again(target: &Target, Standing { id, zone, .. }: &Standing) -> Action {
-    Action::Launch { id: id.clone(), generation: target.generation.clone(), zone: zone.clone() }
+    Action::Launch {
+        id: id.clone(),
+        generation: target.generation.clone(),
+        zone: zone.clone(),
+        founds: false,
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -164,7 +169,12 @@ impl<'a> Batch<'a> {
         for (wanted, id) in targets.zip(fresh) {
             match zones.next() {
                 Ok(zone) => {
-                    self.actions.push(Action::Launch { id, generation: wanted.generation.clone(), zone });
+                    self.actions.push(Action::Launch {
+                        id,
+                        generation: wanted.generation.clone(),
+                        zone,
+                        founds: false,
+                    });
                 }
                 Err(hold) => {
                     self.holds.push(hold);

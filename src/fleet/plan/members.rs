@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Kind, Situation, Standing, Urgency, Why};
 use crate::fleet::census::{Health, Instance, InstanceId, State};
 use crate::fleet::history::{Event, Member};
+use crate::fleet::policy::Policy;
 
 /// How long an instance must stay unseen to count as gone. Absent once is not gone: a provider's list may be
 /// older than the instance. Ten seconds are many looks, and short beside a boot.
@@ -123,7 +124,9 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
         return Kind::Starting;
     }
     let member = known.member;
-    let served = seen.in_service || member.is_some_and(|member| member.served);
+    // One that holds data serves once it has all of it: a load balancer may send it requests before.
+    let holds = policy.copies.is_none() || seen.has_all();
+    let served = seen.in_service && holds || member.is_some_and(|member| member.served);
     // Until it has completed once, an image is on trial: what served for a while and fell ill counts against it.
     let own = seen.generation.as_ref().map(|generation| generation.id);
     let proven = history.proven.as_ref().map(|proven| proven.generation.id);
@@ -169,14 +172,27 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
             Kind::Failed("it served, and does not any more".to_owned())
         }
         (Health::Unhealthy, _) if served => Kind::Unhealthy,
-        (Health::Unhealthy, _) if now.duration_since(seen.launched_at) >= policy.deadline => {
-            Kind::Failed(format!("it did not serve within {:#}", policy.deadline))
+        (Health::Unhealthy, _) if now.duration_since(seen.launched_at) >= deadline(policy, known) => {
+            Kind::Failed(format!("it did not serve within {:#}", deadline(policy, known)))
         }
         (Health::Unhealthy, _) => Kind::Starting,
+        _ if !served && !holds && now.duration_since(seen.launched_at) >= deadline(policy, known) => {
+            Kind::Failed(format!("it did not have all data within {:#}", deadline(policy, known)))
+        }
+        _ if !served && !holds => Kind::Starting,
         (Health::Healthy, _) if !seen.in_service => Kind::Starting,
         (Health::Healthy, None) => Kind::Current,
         (Health::Healthy, Some(why)) => Kind::Stale(why),
     }
+}
+
+/// How long after its launch an instance may begin to serve. One that has said that it copies data has time for that too;
+/// one that never said anything has none.
+fn deadline(policy: &Policy, known: &Known<'_>) -> SignedDuration {
+    let joined = known.member.is_some_and(|member| member.joined)
+        || known.seen.is_some_and(|seen| seen.membership.is_some());
+    let copies = policy.copies.as_ref().filter(|_| joined);
+    policy.deadline.saturating_add(copies.map_or(SignedDuration::ZERO, |copies| copies.max_copy))
 }
 
 fn why(
@@ -228,7 +244,10 @@ pub(super) fn notes(situation: &Situation<'_>, known: &[Known<'_>], members: &[S
             _ if seen.is_some() && member.is_some_and(|member| member.absent.is_some()) => {
                 notes.push(Event::Returned { instance: instance() });
             }
-            _ if seen.is_some_and(Instance::serves) && member.is_none_or(|member| !member.served) => {
+            _ if seen.is_some_and(|seen| {
+                seen.serves() && (situation.policy.copies.is_none() || seen.has_all())
+            }) && member.is_none_or(|member| !member.served) =>
+            {
                 notes.push(Event::Serving { instance: instance() });
             }
             _ => {}

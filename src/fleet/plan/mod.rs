@@ -13,6 +13,7 @@ mod pace;
 mod replace;
 mod room;
 mod size;
+mod stateful;
 #[cfg(test)]
 mod tests;
 mod waves;
@@ -228,7 +229,8 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
     let members = members::standings(situation, &known);
     let mut notes: Vec<_> = size::note(situation).into_iter().collect();
     if notes.is_empty() {
-        notes = members::notes(situation, &known, &members);
+        notes = stateful::note(situation).into_iter().collect();
+        notes.extend(members::notes(situation, &known, &members));
     }
     let mut batch = Batch::new(situation, &members, &known);
     if notes.is_empty() {
@@ -244,6 +246,7 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
         batch.replace();
         batch.explain();
         batch.wait_for_size();
+        batch.protect();
     }
     let (judge, actions, holds) = if notes.is_empty() {
         (batch.gates_to_judge(), batch.actions, batch.holds)

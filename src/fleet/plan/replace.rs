@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::members::{Known, may_begin};
 use super::room::{Batch, may_drain};
 use super::{Hold, Kind, Situation, Standing, Urgency};
-use crate::fleet::census::{InstanceId, State};
+use crate::fleet::census::{Instance, InstanceId, State};
 use crate::provider::Action;
 
 /// How many waiting instances are named; of more, their number says as much.
@@ -43,7 +43,7 @@ impl<'a> Batch<'a> {
     /// Drains what is to be replaced and what is too many, as far as enough others serve.
     pub(super) fn replace(&mut self) {
         let Situation { policy, history, target, .. } = *self.situation;
-        let current = self.count(|kind| *kind == Kind::Current);
+        let current = self.current();
         let stale = self.stale();
         let (extra_count, extra) = self.extra(current);
         // An unhealthy or missing one is cured before a healthy one is touched in place; and what nothing can
@@ -128,7 +128,7 @@ impl<'a> Batch<'a> {
             // One that may be given requests again at this moment drains until it is.
             _ if known.seen.is_some_and(|seen| seen.state == State::Draining) => Some(0),
             _ if may_drain(member, known) => Some(1),
-            Kind::Stale(_) => Some(2),
+            Kind::Stale(_) if !self.leads_last(member, known) => Some(2),
             _ => None,
         };
         let order = |(member, known): (&Standing, &Known<'_>)| {
@@ -143,11 +143,13 @@ impl<'a> Batch<'a> {
     fn stale(&self) -> Vec<(&'a Standing, Urgency)> {
         let active = self.active_zone();
         let here = |member: &Standing| active.is_none_or(|active| Some(active) == member.zone.as_deref());
-        let stale = |member: &'a Standing| match &member.kind {
-            Kind::Stale(why) if here(member) => Some((member, why.urgency)),
+        let stale = |(member, known): (&'a Standing, &Known<'_>)| match &member.kind {
+            Kind::Stale(why) if here(member) && !self.leads_last(member, known) => {
+                Some((member, why.urgency))
+            }
             _ => None,
         };
-        self.members.iter().filter_map(stale).collect()
+        self.each().filter_map(stale).collect()
     }
 
     /// The first `most` of what is stale: the most urgent first, then from the zone that has the most, then the
@@ -190,8 +192,11 @@ impl<'a> Batch<'a> {
         if many == 0 {
             return (0, Vec::new());
         }
-        let all = self.members.iter().filter(|m| m.kind == Kind::Current);
-        let mut extra: Vec<_> = all.map(|member| (Reverse(age(member)), member)).collect();
+        // Whoever leads is not too many: another one is.
+        let all = self.each().filter(|(member, known)| {
+            member.kind == Kind::Current && !known.seen.is_some_and(Instance::leads)
+        });
+        let mut extra: Vec<_> = all.map(|(member, _)| (Reverse(age(member)), member)).collect();
         if self.situation.policy.one_zone {
             let newest = extra.iter().min_by_key(|(age, _)| *age);
             let newest = newest.and_then(|(_, member)| member.zone.as_deref());

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::members::{Known, just_admitted};
 use super::{Hold, Kind, Situation, Standing};
-use crate::fleet::census::{Health, InstanceId, State};
+use crate::fleet::census::{Health, Instance, InstanceId, State};
 use crate::provider::Action;
 
 /// Tells whether a drain of it was begun whose answer nobody heard: it may drain although the list says that it
@@ -39,8 +39,24 @@ impl<'a> Batch<'a> {
     }
 
     /// Those that serve and are not about to stop. Unknown ones do not count.
+    /// Nor do those that hold data and lag behind.
     pub(super) fn serving(&self) -> usize {
-        self.count(|kind| matches!(kind, Kind::Current | Kind::Stale(_)))
+        self.whole(|kind| matches!(kind, Kind::Current | Kind::Stale(_)))
+    }
+
+    /// Those that are as they should be; of those that hold data, which have all of it.
+    pub(super) fn current(&self) -> usize {
+        self.whole(|kind| *kind == Kind::Current)
+    }
+
+    fn whole(&self, is: impl Fn(&Kind) -> bool) -> usize {
+        if self.situation.policy.copies.is_none() {
+            return self.count(is);
+        }
+        let whole = |(member, known): &(&Standing, &Known<'_>)| {
+            is(&member.kind) && known.seen.is_some_and(Instance::has_all)
+        };
+        self.each().filter(whole).count()
     }
 
     /// Everything that takes up room. What this plan ends still does, since ending may fail; what is unfinished may be
@@ -86,6 +102,8 @@ impl<'a> Batch<'a> {
     fn end_drained(&mut self, id: &InstanceId, known: &Known<'_>, enough: bool) {
         let Situation { policy, now, .. } = *self.situation;
         let Some(seen) = known.seen else { return };
+        // Leadership that came to it meanwhile stays until it is handed over.
+        let enough = enough && !seen.leads();
         let since = known.member.and_then(|member| member.draining);
         let over = since.is_some_and(|since| now.duration_since(since) >= policy.drain);
         let (connections, health) = (seen.connections, seen.health);
@@ -110,7 +128,9 @@ impl<'a> Batch<'a> {
     pub(super) fn admit(&mut self) {
         let now = self.situation.now;
         let waits = |known: &Known<'_>| just_admitted(known.member, now);
-        let healthy = |known: &Known<'_>| known.seen.is_some_and(|seen| seen.health == Health::Healthy);
+        let holds = |seen: &Instance| self.situation.policy.copies.is_none() || seen.has_all();
+        let healthy =
+            |known: &Known<'_>| known.seen.is_some_and(|seen| seen.health == Health::Healthy && holds(seen));
         let serves =
             self.each().filter(|(member, known)| member.kind == Kind::Current && may_drain(member, known));
         let starts = |(member, known): &(&Standing, &Known<'_>)| {

@@ -127,7 +127,10 @@ impl Batch<'_> {
         let settles = |action: &Action| match action {
             Action::Launch { id, .. } => doubts.launches.contains(id),
             Action::Terminate { id, .. } => doubts.launches.contains(id) || doubts.ends.contains(id),
-            Action::Admit { .. } | Action::Drain { .. } => false,
+            Action::Admit { .. }
+            | Action::Drain { .. }
+            | Action::HandOver { .. }
+            | Action::Deregister { .. } => false,
         };
         if let Some(Other { size, since, .. }) = other(self.situation, &doubts) {
             self.actions.retain(settles);

@@ -75,6 +75,7 @@ impl Row {
             address: None,
             zone: None,
             known_as: None,
+            membership: None,
         };
         let mut member =
             Member { launched: true, generation: Some(generation.id), served: true, ..Member::default() };
@@ -140,7 +141,7 @@ fn planned(
     history: &History,
     outlook: &Outlook,
 ) -> Plan {
-    let census = Census { at: NOW, instances, trouble: None, group: None };
+    let census = Census { at: NOW, instances, trouble: None, group: None, cluster: None };
     let policy = Policy::of(fleet).expect("a policy");
     let fleet = "web";
     plan(&Situation { policy: &policy, fleet, target, census: &census, history, outlook, now: NOW })
@@ -368,7 +369,7 @@ fn a_forecast_is_the_whole_roll() {
     ];
     for (words, wanted) in table {
         let Row { instances, history } = row(words);
-        let census = Census { at: NOW, instances, trouble: None, group: None };
+        let census = Census { at: NOW, instances, trouble: None, group: None, cluster: None };
         let acts = forecast(&Situation {
             policy: &policy,
             fleet: "web",

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::room::Batch;
-use super::{Hold, Kind, Situation};
+use super::{Hold, Situation};
 use crate::fleet::OnFailure;
 use crate::fleet::generation::Target;
 use crate::fleet::history::{Event, History};
@@ -46,7 +46,7 @@ impl Batch<'_> {
     pub(super) fn wave_notes(&self) -> Vec<Event> {
         let Some(Stage { number: wave, limit }) = self.stage() else { return Vec::new() };
         let Situation { policy, history, now, .. } = *self.situation;
-        let current = self.count(|kind| *kind == Kind::Current);
+        let current = self.current();
         // Where there are to be none, none has shown anything.
         let limit = limit.max(1);
         match history.wave.reached {

@@ -21,7 +21,8 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         }
         // Twice the time an instance may take to serve, and a minute for whatever else: nothing moves any more.
         let deadline = running.policy.deadline;
-        let patience = deadline + deadline + running.policy.drain + SignedDuration::from_mins(1);
+        let copies = running.policy.copies.as_ref().map_or(SignedDuration::ZERO, |copies| copies.max_copy);
+        let patience = deadline + deadline + copies + running.policy.drain + SignedDuration::from_mins(1);
         if !plan.blocked() && census.at.duration_since(running.still.0) <= patience {
             return Ok(false);
         }

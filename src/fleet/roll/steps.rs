@@ -85,6 +85,8 @@ pub(super) fn told(action: &Action) -> Option<String> {
         ),
         Action::Terminate { reason, .. } => Some(format!("ended ({reason})")),
         Action::Admit { .. } => Some("serves".to_owned()),
+        Action::HandOver { to, .. } => Some(format!("handed leadership over to {to}")),
+        Action::Deregister { .. } => Some("what it left with the others was removed".to_owned()),
         Action::Drain { .. } => None,
     }
 }

@@ -52,7 +52,7 @@ fn opened(name: &str) -> Event {
 }
 
 fn launch(number: u64) -> Action {
-    Action::Launch { id: id(number), generation: target("two").generation, zone: None }
+    Action::Launch { id: id(number), generation: target("two").generation, zone: None, founds: false }
 }
 
 fn drain(number: u64) -> Action {

@@ -62,6 +62,8 @@ pub(super) fn said(
             }
             plain(text)
         }
+        Event::Led { instance: Some(instance) } => plain(format!("{instance} leads")),
+        Event::Led { instance: None } => plain("nobody leads".to_owned()),
         Event::Absent { instance } => plain(format!("{instance} is not seen")),
         Event::Spared { instance } => plain(format!("{instance} lives on: its end was begun, and not done")),
         Event::Returned { instance } => plain(format!("{instance} is seen again")),
@@ -132,7 +134,9 @@ fn came(action: &Action, result: &Result<Outcome, String>, step: Option<Step>) -
             (Action::Terminate { .. }, Some(Step::Drain(took))) => {
                 (format!("{action}, {} after its drain", lasting(took)), Some(Routine::End))
             }
-            (Action::Terminate { .. }, _) => (action.to_string(), None),
+            (Action::Terminate { .. } | Action::HandOver { .. } | Action::Deregister { .. }, _) => {
+                (action.to_string(), None)
+            }
         },
         Ok(Outcome::AlreadyDone) => (format!("was done already: {action}"), None),
         Ok(Outcome::Ended) => (format!("had ended by itself: {action}"), None),

@@ -51,6 +51,35 @@ fn here(found: &mut Findings<'_>, local: &Local) {
     if local.listen.port() == 0 {
         found.say("/local/listen", "a fleet needs a port that clients can know: 0 is none");
     }
+    clients(found, local);
+    if let Some(data) = &local.data {
+        found.ask("/local/data", notation::size(data));
+    }
+    for (at, port) in local.forward.iter().enumerate() {
+        let pointer = format!("/local/forward/{at}");
+        found.port(&pointer, *port);
+        if local.forward[..at].contains(port) {
+            found.say(&pointer, format!("port {port} is forwarded already"));
+        }
+    }
+}
+
+/// Who takes writes, and who reads.
+fn clients(found: &mut Findings<'_>, local: &Local) {
+    if let Some(path) = local.leader.as_ref().filter(|path| !path.starts_with('/')) {
+        found.say("/local/leader", format!("`{path}` is not a request path: it begins with `/`"));
+    }
+    let Some(replicas) = local.replicas else { return };
+    if local.leader.is_none() {
+        found.say(
+            "/local/replicas",
+            "without `leader` all members are alike, and `listen` leads to each of them",
+        );
+    } else if replicas.port() == 0 {
+        found.say("/local/replicas", "clients must know the port: 0 is none");
+    } else if replicas == local.listen {
+        found.say("/local/replicas", format!("{replicas} is where `listen` leads to the leader"));
+    }
 }
 
 fn in_aws(found: &mut Findings<'_>, group: &AutoScaling) {
@@ -143,6 +172,29 @@ mod tests {
         );
         let how_many = format!("image = 'web'\n{local}[health]\nhttp = {{ port = 80, path = '/' }}\n");
         assert_eq!(found(&how_many), ["this does not say how many instances: `size` is missing"]);
+    }
+
+    #[test]
+    fn members_that_are_not_alike() {
+        const GOOD: &str = "image = 'web'\nsize = 3\n[local]\nlisten = '127.0.0.1:5432'\nport = 5432\nprotocol = 'tcp'\n\
+            leader = '/primary'\nreplicas = '127.0.0.1:5433'\nnetwork = true\ndata = '1G'\nforward = [2379]\n\
+            [health]\nhttp = { port = 8008, path = '/health' }\n";
+        for (from, to, expected) in [
+            ("", "", None),
+            ("'/primary'", "'primary'", Some("7:10 `primary` is not a request path: it begins with `/`")),
+            (
+                "leader = '/primary'",
+                "",
+                Some("8:12 without `leader` all members are alike, and `listen` leads to each of them"),
+            ),
+            (":5433", ":0", Some("8:12 clients must know the port: 0 is none")),
+            (":5433", ":5432", Some("8:12 127.0.0.1:5432 is where `listen` leads to the leader")),
+            ("'1G'", "'1'", Some("10:8 `1` is not a size such as \"256M\" or \"1G\"")),
+            ("[2379]", "[2379, 0]", Some("11:18 0 is not a port")),
+            ("[2379]", "[2379, 2379]", Some("11:18 port 2379 is forwarded already")),
+        ] {
+            assert_eq!(found(&GOOD.replacen(from, to, 1)), expected.into_iter().collect::<Vec<_>>(), "{to}");
+        }
     }
 
     /// Findings as `line:column message (help)`, or `message` about the whole file.

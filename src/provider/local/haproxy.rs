@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+mod config;
+
 use super::record::{InstanceRecord, Phase};
 use crate::atomic_write::atomic_write;
 use crate::digest::Digest;
@@ -18,9 +20,8 @@ use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
 use crate::process::{Run as _, start_time};
 use crate::store::Store;
+use config::{FLEET, LEADER, SECTIONS, at_start, sections, server};
 
-/// The name of the one proxy section.
-const PROXY: &str = "fleet";
 /// How long an answer on the runtime socket may take; it is a local process that only computes.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long HAProxy may take to give up a server's last idle connections, or to end.
@@ -79,28 +80,35 @@ impl Haproxy {
     /// # Errors
     /// HAProxy is missing or refuses its configuration, such as a taken address.
     pub fn ensure(&self, fleet: &Fleet, records: &[InstanceRecord]) -> Result<()> {
-        let text = self.config(fleet)?;
+        let text = config::text(fleet, &self.socket)?;
         let file = self.config_file();
-        // Only what people wrote is compared; the servers below the mark change all the time.
-        let same =
-            fs::read_to_string(&file).is_ok_and(|old| old.split(MARK).next() == text.split(MARK).next());
+        // Only what people wrote is compared; the servers below the marks change all the time.
+        let same = fs::read_to_string(&file).is_ok_and(|old| config::written(&old) == config::written(&text));
         let running = self.running();
         if running.is_none() || !same {
             self.start(&text, fleet, records, running)?;
         }
-        let mut known = self.servers()?;
+        for section in sections(fleet) {
+            self.settle(section, fleet, records)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a section know exactly the recorded instances.
+    fn settle(&self, section: &str, fleet: &Fleet, records: &[InstanceRecord]) -> Result<()> {
+        let mut known = self.servers_of(section)?;
         for record in records {
             // A machine that was started anew has other ports than the one that a killed process had begun.
             if known.get(&record.id.0).is_some_and(|server| server.port != Some(record.port)) {
-                self.remove(&record.id.0)?;
+                self.remove_from(section, &record.id.0)?;
                 known.remove(&record.id.0);
             }
         }
         for record in records.iter().filter(|record| !known.contains_key(&record.id.0)) {
-            self.add(fleet, record)?;
+            self.add(section, fleet, record)?;
         }
         for name in known.keys().filter(|name| records.iter().all(|record| record.id.0 != **name)) {
-            self.remove(name)?;
+            self.remove_from(section, name)?;
         }
         Ok(())
     }
@@ -117,10 +125,7 @@ impl Haproxy {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
         made.doing(|| format!("creating {}", parent.display()))?;
         // Those that served are there from the first moment; the rest is added once it runs.
-        let mut text = text.to_owned();
-        for record in records.iter().filter(|record| record.phase == Phase::Serving) {
-            text.extend(["  server ", &server(fleet, record), "\n"]);
-        }
+        let text = at_start(text, fleet, records);
         atomic_write(&self.config_file(), text.as_bytes())?;
         let pid_file = self.dir.join("haproxy.pid");
         let mut command = Command::new("haproxy");
@@ -147,53 +152,10 @@ impl Haproxy {
         atomic_write(&self.dir.join("haproxy.json"), note.to_string().as_bytes())
     }
 
-    fn config(&self, fleet: &Fleet) -> Result<String> {
-        let path = &fleet.health()?.path;
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~?=&%+,:@".contains(c);
-        if !path.starts_with('/') || !path.chars().all(plain) {
-            return Err(Error::invalid(format!("`health.http.path` is no plain path: `{path}`"))
-                .hint("it begins with `/` and has no spaces or quotes"));
-        }
-        let listen = fleet.local()?.listen;
-        let socket = self.socket.display();
-        // Timeouts: a server on this host takes a connection at once or not at all (QEMU takes it for its guest);
-        // a client may be slow, and so may an emulated guest while its neighbours boot, so that a check has time.
-        // Only requests without effects are tried again, and each time elsewhere.
-        Ok(format!(
-            "# Written by rekiln; changes are lost.
-global
-  stats socket {socket} mode 600 level admin
-  hard-stop-after 60s
-defaults
-  mode http
-  timeout connect 2s
-  timeout client 60s
-  timeout server 60s
-  timeout http-keep-alive 10s
-  timeout check 5s
-listen {PROXY}
-  bind {listen}
-  balance roundrobin
-  option httpchk
-  http-check send meth GET uri {path} ver HTTP/1.1 hdr Host rekiln hdr Connection close
-  option redispatch 1
-  retries 3
-  retry-on all-retryable-errors
-  acl safe method GET HEAD
-  http-request disable-l7-retry unless safe
-  http-reuse safe
-{MARK}
-"
-        ))
-    }
-
     /// Adds a server; one that does not serve yet begins as down, so that it needs all its good answers.
-    ///
-    /// # Errors
-    /// HAProxy refuses.
-    pub fn add(&self, fleet: &Fleet, record: &InstanceRecord) -> Result<()> {
-        let name = format!("{PROXY}/{}", record.id);
-        let said = self.ask(&format!("add server {PROXY}/{}", server(fleet, record)))?;
+    fn add(&self, section: &str, fleet: &Fleet, record: &InstanceRecord) -> Result<()> {
+        let name = format!("{section}/{}", record.id);
+        let said = self.ask(&format!("add server {section}/{}", server(section, fleet, record)))?;
         if !said.contains("New server registered") {
             return Err(Error::failed(format!("the load balancer refuses {}: {said}", record.id)));
         }
@@ -211,7 +173,7 @@ listen {PROXY}
     /// # Errors
     /// HAProxy refuses.
     pub fn ready(&self, name: &str) -> Result<()> {
-        self.tell(&format!("set server {PROXY}/{name} state ready"))
+        self.each(|section| self.tell(&format!("set server {section}/{name} state ready")))
     }
 
     /// Gives a server nothing new.
@@ -219,7 +181,7 @@ listen {PROXY}
     /// # Errors
     /// HAProxy refuses.
     pub fn drain(&self, name: &str) -> Result<()> {
-        self.tell(&format!("set server {PROXY}/{name} state drain"))
+        self.each(|section| self.tell(&format!("set server {section}/{name} state drain")))
     }
 
     /// Removes a server, cutting what it still serves.
@@ -227,7 +189,11 @@ listen {PROXY}
     /// # Errors
     /// It does not let go of its connections.
     pub fn remove(&self, name: &str) -> Result<()> {
-        let name = format!("{PROXY}/{name}");
+        self.each(|section| self.remove_from(section, name))
+    }
+
+    fn remove_from(&self, section: &str, name: &str) -> Result<()> {
+        let name = format!("{section}/{name}");
         self.tell(&format!("set server {name} state maint"))?;
         let end = Instant::now() + LET_GO;
         loop {
@@ -243,11 +209,38 @@ listen {PROXY}
         }
     }
 
-    /// Returns what it says of every server, by name.
+    /// Does something to each section that it has now: a fleet file may have got or lost its leader since it was started.
+    fn each(&self, work: impl Fn(&str) -> Result<()>) -> Result<()> {
+        let said = self.ask("show backend")?;
+        let has = |section: &&&str| said.lines().any(|line| line == **section);
+        SECTIONS.iter().filter(has).try_for_each(|section| work(section))
+    }
+
+    /// Returns what it says of every server, by name. Whether a server is healthy is what `[health]` says, and its connections
+    /// are those of writers and of readers.
     ///
     /// # Errors
     /// It does not answer.
     pub fn servers(&self) -> Result<BTreeMap<String, Server>> {
+        let mut servers = self.servers_of(FLEET)?;
+        for (name, leader) in self.servers_of(LEADER)? {
+            if let Some(server) = servers.get_mut(&name) {
+                server.connections += leader.connections;
+            }
+        }
+        Ok(servers)
+    }
+
+    /// Returns the server to which it leads clients that write; `None` when no server says that it takes writes, or all are
+    /// alike.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn leader(&self) -> Result<Option<String>> {
+        Ok(self.servers_of(LEADER)?.into_iter().find(|(_, server)| server.in_service).map(|(name, _)| name))
+    }
+
+    fn servers_of(&self, section: &str) -> Result<BTreeMap<String, Server>> {
         let text = self.ask("show stat")?;
         let mut lines = text.lines();
         let head: Vec<_> = lines.next().unwrap_or_default().trim_start_matches("# ").split(',').collect();
@@ -257,7 +250,7 @@ listen {PROXY}
             let get = |key: &str| row.get(key).copied().unwrap_or_default();
             let number = |key: &str| get(key).parse::<u32>().unwrap_or(0);
             // Type 2 is a server.
-            if get("pxname") == PROXY && get("type") == "2" {
+            if get("pxname") == section && get("type") == "2" {
                 let server = Server {
                     in_service: get("status").starts_with("UP"),
                     healthy: number("check_rise") > 0 && number("check_health") >= number("check_rise"),
@@ -317,16 +310,6 @@ listen {PROXY}
         };
         talk().doing(|| format!("telling the load balancer `{command}`"))
     }
-}
-
-/// Divides what people wrote from the servers known at the start.
-const MARK: &str = "  # servers at the start";
-
-/// `inter 500ms fall 2`: a dead server is noticed within a second, and one lost answer is none.
-fn server(fleet: &Fleet, record: &InstanceRecord) -> String {
-    let InstanceRecord { id, port, health_port, .. } = record;
-    let rise = fleet.health.consecutive.max(1);
-    format!("{id} 127.0.0.1:{port} check port {health_port} inter 500ms rise {rise} fall 2")
 }
 
 /// Returns the directory for sockets: short, and ours alone.

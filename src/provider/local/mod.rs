@@ -14,13 +14,12 @@ use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
-use crate::fleet::generation::Generation;
-use crate::notation;
 use crate::store::Store;
-use crate::vm::verdict::free_ports;
-use crate::vm::{Boot, Forward, Spec, report};
+use crate::vm::document::Secret;
+use crate::vm::report;
 
 mod haproxy;
+mod launch;
 mod machines;
 mod reap;
 mod record;
@@ -30,8 +29,6 @@ pub use machines::{Machines, Qemu};
 pub use reap::reap;
 pub use record::{Evidence, InstanceRecord, Phase};
 
-/// How often a start is tried, each time with other ports: another process may take one in between.
-const STARTS: u32 = 3;
 /// How many lines of a console are shown: a screen.
 const TAIL: usize = 20;
 
@@ -87,6 +84,22 @@ impl<M: Machines> Local<M> {
         }
         records.sort_by_key(|record| record.id.number());
         Ok(records)
+    }
+
+    /// Returns the secret from which the members of the fleet make their passwords.
+    ///
+    /// # Errors
+    /// The fleet has none: no machine of it with `local.network` was launched yet.
+    pub fn secret(&self) -> Result<Secret> {
+        Secret::read(&self.store.local(&self.name))
+    }
+
+    /// Returns the instance to which the load balancer leads clients that write; `None` when there is none now.
+    ///
+    /// # Errors
+    /// The load balancer does not answer.
+    pub fn leader(&self) -> Result<Option<InstanceId>> {
+        Ok(self.balancer.leader()?.map(InstanceId))
     }
 
     /// Has everything of an instance kept when it ends, whoever ends it and when. Returns where it will lie.
@@ -173,91 +186,8 @@ impl<M: Machines> Local<M> {
             address: Some(([127, 0, 0, 1], record.port).into()),
             zone: record.zone.clone(),
             known_as: None,
+            membership: None,
         }
-    }
-
-    fn launch(&self, id: &InstanceId, generation: &Generation, zone: Option<&String>) -> Result<Outcome> {
-        let dir = self.dir(id);
-        if let Some(record) = InstanceRecord::read(&dir)? {
-            if self.machines.alive(&dir)? {
-                self.balancer.ensure(&self.fleet, &self.records()?)?;
-                return Ok(Outcome::AlreadyDone);
-            }
-            return self.start(record);
-        }
-        let Some(image) = generation.image() else {
-            return Ok(Outcome::refused("the generation names no image"));
-        };
-        let files = self.store.image(image);
-        let file = files.join("record.json");
-        let doing = || format!("reading {}", file.display());
-        let image: Record = serde_json::from_slice(&fs::read(&file).doing(doing)?).doing(doing)?;
-        if !image.may_be_target() {
-            return Ok(Outcome::refused(format!(
-                "image {} has no passing verdict or is a debug variant",
-                image.id
-            )));
-        }
-        let root_hash = bootable(&image)?;
-        let spec = Spec {
-            disk: files.join("disk.raw"),
-            boot: Boot::direct(&files)?,
-            // As the generation says, and not the fleet file of today: a roll may go back to what was before it.
-            memory_mib: mebibytes(&part::<String>(generation, "memory")?)?,
-            cpus: part(generation, "cpus")?,
-            forwards: Vec::new(),
-            name: id.0.clone(),
-            dir,
-        };
-        self.start(InstanceRecord {
-            version: 1,
-            id: id.clone(),
-            generation: generation.clone(),
-            image: image.id,
-            root_hash,
-            spec,
-            port: 0,
-            health_port: 0,
-            launched_at: Timestamp::now(),
-            phase: Phase::Waiting,
-            zone: zone.cloned(),
-        })
-    }
-
-    /// Records, then starts, then registers. After a crash in between, the record leads to whatever was begun.
-    fn start(&self, mut record: InstanceRecord) -> Result<Outcome> {
-        let (port, health) = (part(&record.generation, "port")?, part(&record.generation, "health port")?);
-        let mut guest = vec![port, health];
-        guest.dedup();
-        let mut tried = Ok(());
-        for _ in 0..STARTS {
-            let hosts = free_ports(guest.len())?;
-            record.spec.forwards = hosts
-                .iter()
-                .zip(&guest)
-                .map(|(host, guest)| Forward { host: *host, guest: *guest })
-                .collect();
-            record.port = hosts[0];
-            record.health_port = *hosts.last().unwrap_or(&hosts[0]);
-            record.launched_at = Timestamp::now();
-            record.phase = Phase::Waiting;
-            let names = self.names()?;
-            if names.is_ended(&record.id) {
-                return Ok(Outcome::refused(format!("{} was ended or given up meanwhile", record.id)));
-            }
-            let dir = &record.spec.dir;
-            fs::create_dir_all(dir).doing(|| format!("creating {}", dir.display()))?;
-            record.write()?;
-            drop(names);
-            tried = self.machines.start(&record.spec);
-            if tried.is_ok() {
-                self.balancer.ensure(&self.fleet, &self.records()?)?;
-                return Ok(Outcome::Applied);
-            }
-            // One that an ended process began may have come up just now, with other ports. It serves nobody yet.
-            self.machines.stop(&record.spec.dir)?;
-        }
-        tried.map(|()| Outcome::Applied)
     }
 
     fn admit(&self, id: &InstanceId) -> Result<Outcome> {
@@ -355,15 +285,18 @@ impl<M: Machines> Provider for Local<M> {
             Err(error) => (BTreeMap::new(), Some(error.chain())),
         };
         let instances = records.iter().map(|record| self.look(record, servers.get(&record.id.0))).collect();
-        Ok(Census { at: Timestamp::now(), instances, trouble, group: None })
+        Ok(Census { at: Timestamp::now(), instances, trouble, group: None, cluster: None })
     }
 
     async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
         Ok(match action {
-            Action::Launch { id, generation, zone } => self.launch(id, generation, zone.as_ref()),
+            Action::Launch { id, generation, zone, founds } => {
+                self.launch(id, generation, zone.as_ref(), *founds)
+            }
             Action::Admit { id } => self.admit(id),
             Action::Drain { id, others } => self.drain(id, *others),
             Action::Terminate { id, healthy, .. } => self.terminate(id, *healthy),
+            Action::HandOver { .. } | Action::Deregister { .. } => Ok(super::stateless()),
         }?)
     }
 
@@ -391,19 +324,4 @@ impl<M: Machines> Provider for Local<M> {
     async fn wait(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
-}
-
-/// Reads a part of a generation.
-fn part<T: std::str::FromStr>(generation: &Generation, name: &str) -> Result<T> {
-    let read = generation.parts.get(name).and_then(|text| text.parse().ok());
-    read.ok_or_else(|| {
-        Error::failed(format!("generation {} has no `{name}` that can be read", generation.id.short()))
-            .hint("a newer rekiln may have written it; use that one")
-    })
-}
-
-/// Reads a machine's memory into MiB, in which QEMU takes it.
-fn mebibytes(text: &str) -> Result<u32> {
-    let bytes = notation::memory(text).map_err(|why| Error::invalid(format!("`local.memory`: {why}")))?;
-    u32::try_from(bytes >> 20).doing(|| format!("reading `local.memory`: `{text}`"))
 }

@@ -101,6 +101,13 @@ impl InstanceRecord {
         }
     }
 
+    /// Returns the port on 127.0.0.1 that leads to TCP port `guest` of the machine: those for clients and for health are
+    /// there, and what `local.forward` names.
+    #[must_use]
+    pub fn host_port(&self, guest: u16) -> Option<u16> {
+        self.spec.forwards.iter().find(|forward| forward.guest == guest).map(|forward| forward.host)
+    }
+
     /// Writes the record; a reader sees the old one or the new one.
     ///
     /// # Errors

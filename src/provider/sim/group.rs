@@ -227,6 +227,7 @@ impl World {
             address: None,
             zone: None,
             known_as: None,
+            membership: None,
         };
         census.instances.extend((1..=missing).map(coming));
         census.group = Some(census::Group { desired: group.desired, zones: group.zones.clone() });

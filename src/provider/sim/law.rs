@@ -1,6 +1,8 @@
 //! What must never be done, whatever the mode, the fault or the crash: checked by the simulated world after each act
 //! with its own eyes, and not with the planner's.
 
+mod members;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -58,6 +60,8 @@ pub(super) struct Before {
     living: usize,
     /// Whether the instance that the act is about served.
     served: bool,
+    /// What members that hold data were like.
+    members: members::Standing,
 }
 
 impl Law {
@@ -67,6 +71,7 @@ impl Law {
             serving: world.serving(),
             living: world.instances.tally.living,
             served: found.is_some_and(|found| found.seen.serves()),
+            members: members::Standing::of(world, action.id()),
         }
     }
 
@@ -115,6 +120,7 @@ impl Law {
             Action::Drain { id, .. } if before.served => self.judge_drain(world, policy, id),
             _ => {}
         }
+        self.judge_members(world, policy, action, before.members);
         let after = world.serving();
         if after < before.serving && after < policy.floor() {
             self.accuse(world, &format!("floor: after `{action}` {after} serve, {} must", policy.floor()));

@@ -1,6 +1,7 @@
 //! A strict, simulated cloud with virtual time, seeded faults and laws of its own. It panics nowhere: what a law forbids
 //! is kept in [`Sim::violations`].
 
+mod cluster;
 mod faults;
 mod group;
 mod law;
@@ -20,6 +21,8 @@ use crate::digest::ImageId;
 use crate::error::{Error, Result};
 use crate::fleet::census::{Census, Instance, InstanceId};
 use crate::fleet::policy::Policy;
+pub use cluster::MemberFaults;
+use cluster::Members;
 pub use faults::{Chance, Faults, Reached};
 use law::Law;
 pub use law::Orders;
@@ -43,16 +46,27 @@ impl Sim {
     /// Makes an empty world at the epoch.
     #[must_use]
     pub fn new(policy: Policy, seed: u64) -> Self {
-        Self {
-            policy: RefCell::new(policy),
-            world: RefCell::new(World::new(seed)),
-            law: RefCell::new(Law::default()),
-        }
+        let mut world = World::new(seed);
+        world.members = policy.copies.clone().map(Members::new);
+        Self { policy: RefCell::new(policy), world: RefCell::new(world), law: RefCell::new(Law::default()) }
     }
 
     /// Sets what goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.world.borrow_mut().faults = faults;
+    }
+
+    /// Sets what goes wrong among members that hold data from now on.
+    pub fn set_member_faults(&self, faults: MemberFaults) {
+        if let Some(members) = &mut self.world.borrow_mut().members {
+            members.faults = faults;
+        }
+    }
+
+    /// Tells whether nobody leads members that hold data, and nobody will without a person.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.world.borrow().is_lost()
     }
 
     /// Sets how long things take from now on.

@@ -451,6 +451,7 @@ impl Provider for Watched<'_> {
                 Action::Admit { .. } => acts.admit += 1,
                 Action::Drain { .. } => acts.drain += 1,
                 Action::Terminate { .. } => acts.end += 1,
+                Action::HandOver { .. } | Action::Deregister { .. } => {}
             }
         }
         let outcome = self.sim.apply(action).await;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::cluster::Members;
 use super::faults::{Chance, Faults, Reached};
 use super::group::Group;
 use super::population::Population;
@@ -108,6 +109,8 @@ pub(super) struct World {
     strangers: u64,
     /// What holds the fleet's size, where that is not the fleet file's.
     pub(super) group: Option<Group>,
+    /// Its members, where they hold data.
+    pub(super) members: Option<Members>,
 }
 
 impl World {
@@ -127,6 +130,7 @@ impl World {
             throttled: 0,
             strangers: 0,
             group: None,
+            members: None,
         }
     }
 
@@ -158,12 +162,18 @@ impl World {
                 found.seen.connections = 0;
             }
         });
+        let Self { now, chance, members, instances, .. } = self;
+        if let Some(members) = members {
+            members.pass(instances, *now, chance);
+        }
         self.hold_size();
     }
 
     /// Returns how long nothing changes by itself; `None` when nothing ever does.
     pub(super) fn calm(&self) -> Option<SignedDuration> {
-        let next = self.instances.values().filter_map(|found| found.changes_at(self.now)).min()?;
+        let members = self.members.as_ref().and_then(|members| members.changes_at(self.now));
+        let each = self.instances.values().filter_map(|found| found.changes_at(self.now));
+        let next = each.chain(members).min()?;
         Some(next.duration_since(self.now))
     }
 
@@ -251,6 +261,7 @@ impl World {
                 address: None,
                 zone,
                 known_as: None,
+                membership: None,
             },
             boots_at: (!bad).then_some(boots_at),
             registered_at: None,
@@ -289,7 +300,19 @@ impl World {
     /// Checks what an action expects, as every provider does, and carries it out.
     pub(super) fn act(&mut self, action: &Action) -> Outcome {
         self.reached.acts += 1;
-        if let Action::Launch { id, generation, zone } = action {
+        if let Some(refused) = self.object(action) {
+            return refused;
+        }
+        if let Some(outcome) = self.act_on_members(action) {
+            return outcome;
+        }
+        let outcome = self.act_on_instance(action);
+        self.tell_members(action, &outcome);
+        outcome
+    }
+
+    fn act_on_instance(&mut self, action: &Action) -> Outcome {
+        if let Action::Launch { id, generation, zone, .. } = action {
             return self.launch(id, generation, zone.as_ref());
         }
         if let Action::Terminate { id, .. } = action
@@ -325,6 +348,9 @@ impl World {
                     found.drained_at = (!endless).then_some(now + chance.between(drain.0, drain.1));
                 }
                 Action::Terminate { .. } if serves => return Outcome::refused("it serves"),
+                Action::HandOver { .. } | Action::Deregister { .. } => {
+                    return Outcome::refused("its members hold no data");
+                }
                 Action::Terminate { .. } | Action::Launch { .. } => {}
             }
             Outcome::Applied
@@ -369,7 +395,11 @@ impl World {
         if chance.happens(faults.reordered, &mut reached.faults.reordered) {
             instances.reverse();
         }
-        let mut census = Census { at, instances, trouble: None, group: None };
+        let mut census = Census { at, instances, trouble: None, group: None, cluster: None };
+        if let Some(members) = &self.members {
+            let silent = members.faults.silent;
+            members.tell(&mut census, || self.chance.happens(silent, &mut 0));
+        }
         self.add_group(&mut census);
         self.last = Some(census.clone());
         census

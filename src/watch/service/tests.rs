@@ -45,6 +45,7 @@ fn sighting(paused: bool, within: i64) -> Sighting {
         address: None,
         zone: None,
         known_as: None,
+        membership: None,
     };
     let within = jiff::SignedDuration::from_secs(within);
     let rule = Rule { name: "Slow".into(), within, limit: 1, steps: 1, rotates: false };
@@ -73,7 +74,7 @@ fn sighting(paused: bool, within: i64) -> Sighting {
         paused: None,
         glance: None,
     };
-    let census = Census { at: now, instances: vec![instance], trouble: None, group: None };
+    let census = Census { at: now, instances: vec![instance], trouble: None, group: None, cluster: None };
     Sighting { seen: Some(seen), alerts: vec![alert()], census: Some(census), view, lines: Vec::new() }
 }
 

@@ -81,6 +81,7 @@ fn told<T>(row: &Row, tell: impl FnOnce(&Situation<'_>) -> T) -> T {
             address: None,
             zone: None,
             known_as: None,
+            membership: None,
         }));
     }
     let policy = Policy::sized(&fleet, row.known.unwrap_or(3), Vec::new()).expect("a policy");

@@ -58,7 +58,13 @@ pub fn census(seen: &Seen, known: &Known<'_>) -> Census {
     let trouble: Vec<_> = named.map(|(ids, what)| format!("{} {what}", ids.join(", "))).collect();
     let trouble = (!trouble.is_empty()).then(|| trouble.join("; "));
     let desired = u32::try_from(group.desired).unwrap_or(0);
-    Census { at: seen.at, instances, trouble, group: Some(Group { desired, zones: group.zones.clone() }) }
+    Census {
+        at: seen.at,
+        instances,
+        trouble,
+        group: Some(Group { desired, zones: group.zones.clone() }),
+        cluster: None,
+    }
 }
 
 /// Returns what an instance is called: by rekiln, or by EC2.
@@ -124,6 +130,7 @@ fn plain(id: InstanceId, member: &Member, machine: &Machine, known: &Known<'_>) 
         address: machine.address.map(|address| SocketAddr::new(address, known.port)),
         zone: Some(if member.zone.is_empty() { machine.zone.clone() } else { member.zone.clone() }),
         known_as,
+        membership: None,
     }
 }
 
@@ -200,6 +207,7 @@ fn coming(seen: &Seen, known: &Known<'_>) -> Vec<Instance> {
         address: None,
         zone: None,
         known_as: None,
+        membership: None,
     };
     (1..=missing).map(coming).collect()
 }

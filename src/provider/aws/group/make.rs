@@ -172,7 +172,13 @@ impl AutoScalingGroup {
         let told = self.unmade()?;
         let desired = self.design.as_ref()?.specification.size();
         let group = Some(census::Group { desired, zones: Vec::new() });
-        Some(Census { at: Timestamp::now(), instances: Vec::new(), trouble: Some(told), group })
+        Some(Census {
+            at: Timestamp::now(),
+            instances: Vec::new(),
+            trouble: Some(told),
+            group,
+            cluster: None,
+        })
     }
 
     /// Says in what the group is other than the fleet's file says, one line each.

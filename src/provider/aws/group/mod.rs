@@ -362,10 +362,11 @@ impl Provider for AutoScalingGroup {
 
     async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
         let outcome = match action {
-            Action::Launch { id, generation, zone } => self.launch(id, generation, zone.as_deref()).await,
+            Action::Launch { id, generation, zone, .. } => self.launch(id, generation, zone.as_deref()).await,
             Action::Admit { id } => self.admit(id).await,
             Action::Drain { id, others } => self.drain(id, *others).await,
             Action::Terminate { id, healthy, .. } => self.terminate(id, *healthy).await,
+            Action::HandOver { .. } | Action::Deregister { .. } => Ok(crate::provider::stateless()),
         };
         self.changed();
         outcome
