@@ -274,7 +274,7 @@ fn meant<'a>(situation: &Situation<'a>) -> Result<Vec<&'a Instance>, Refusal> {
         };
         return Err(Refusal::never(format!("it has no instance {id}"), hint));
     }
-    if which.leader && !has_leaders(census) {
+    if which.leader && situation.copies.is_none() && !has_leaders(census) {
         return Err(Refusal::never(
             "it has no leader: its instances are all alike",
             "leave `--leader` out, or `target` of [chaos], and any of them is killed",

@@ -307,6 +307,7 @@ impl History {
 
     fn complete(&mut self) {
         self.completed = true;
+        self.spare();
         let proven = |target: &Option<Target>| target.as_ref().map(|target| target.generation.id);
         if proven(&self.proven) != self.generation() {
             self.previous = self.proven.take();

@@ -137,6 +137,7 @@ impl<P: Provider, S: Surroundings> Striker<'_, P, S> {
     /// The provider cannot look; the journal cannot be read.
     pub async fn look(&self, journal: &mut Journal, struck: &mut Struck) -> Result<Option<Looked>> {
         journal.follow().await?;
+        journal.hear().await?;
         for entry in &journal.entries()[struck.read.min(journal.entries().len())..] {
             struck.cure.read(entry.at, &entry.event);
             if matches!(entry.event, Event::Opened { .. }) {

@@ -56,6 +56,12 @@ impl History {
         }
     }
 
+    /// A rollout completed: all that is there serves, and what was to be killed was not.
+    pub(super) fn spare(&mut self) {
+        let members = &self.members;
+        self.kill.take_if(|kill| members.contains_key(&kill.instance));
+    }
+
     /// Tells whether chaos killed an instance: its end says nothing against what it was launched from.
     #[must_use]
     pub fn killed(&self, id: &InstanceId) -> bool {
@@ -113,6 +119,15 @@ mod tests {
         history.add(at(5), &Event::Outcome { action, result: Ok(Outcome::Applied) });
         assert!(history.uncured(at(5), |_| false).is_none());
         assert!(history.killed(&id(1)));
+        assert_eq!(history.chaos, Some(at(0)));
+    }
+
+    #[test]
+    fn what_lives_when_a_rollout_completes_was_never_killed() {
+        let mut history = History::default();
+        history.add(at(0), &chaos(1));
+        history.add(at(100), &Event::Completed);
+        assert!(!history.killed(&id(1)) && history.uncured(at(100), |_| false).is_none());
         assert_eq!(history.chaos, Some(at(0)));
     }
 

@@ -2,13 +2,14 @@
 
 use super::pace::time;
 use super::{Findings, share};
+use crate::fleet::chaos::Aim;
 use crate::fleet::chaos::probe::Door;
 use crate::fleet::windows::{Windows, window};
 use crate::fleet::{Chaos, Fleet};
 
 /// Checks `[chaos]` of a fleet file.
 pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
-    let Some(Chaos { every, windows, floor, probe, target: _ }) = &fleet.chaos else { return };
+    let Some(Chaos { every, windows, floor, probe, target }) = &fleet.chaos else { return };
     match every {
         Some(every) => time(found, "/chaos/every", every, false),
         None if !windows.is_empty() => {
@@ -24,6 +25,12 @@ pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
             );
         }
         None => {}
+    }
+    if *target == Aim::Leader && fleet.stateful.is_none() {
+        found.say(
+            "/chaos/target",
+            "its instances are all alike, and none leads: without [stateful], only `random` is killed",
+        );
     }
     let mut good = true;
     for (at, text) in windows.iter().enumerate() {
@@ -118,6 +125,7 @@ mod tests {
             ),
             ("every =", "evry =", Some("2:1 ")),
             ("'random'", "'leeder'", Some("6:10 ")),
+            ("'random'", "'leader'", Some("6:10 its instances are all alike, and none leads")),
         ] {
             assert!(CHAOS.contains(from), "{from}");
             let found = shown(&CHAOS.replacen(from, to, 1));
