@@ -305,12 +305,10 @@ fn place(
     templates: &Templates,
 ) -> Result<Place> {
     match &fleet.aws {
-        None => Ok(Place::Local(Box::new(Local::new(
-            store.clone(),
-            name,
-            fleet.clone(),
-            Qemu::new(store.clone()),
-        )))),
+        None => {
+            let local = Local::new(store.clone(), name, fleet.clone(), Qemu::new(store.clone()));
+            Place::local(local, fleet)
+        }
         Some(group) => {
             // What does not render is known before AWS is asked for anything.
             let design = Design::of(name, fleet, templates)?;
@@ -333,7 +331,7 @@ fn in_aws(
     context.block_on(async {
         let cloud = context.clouds.of(&group.region, group.assume_role.as_deref()).await?;
         let group = AutoScalingGroup::open(cloud, store, journals, name, fleet, group, design).await?;
-        Ok(Place::Group(Box::new(group)))
+        Place::group(group, fleet)
     })
 }
 

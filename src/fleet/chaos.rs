@@ -229,7 +229,7 @@ pub fn victim(situation: &Situation<'_>, draw: u64) -> Result<Victim, Refusal> {
     }
     let (mut candidates, mut needed) = (Vec::new(), Vec::new());
     for seen in meant.into_iter().filter(|seen| seen.serves()) {
-        match is_needed(situation, seen) {
+        match situation.copies.and_then(|copies| needed(seen, census, copies)) {
             Some(why) => needed.push(format!("{}: {why}", seen.id)),
             None => candidates.push(seen),
         }
@@ -326,18 +326,21 @@ fn together(situation: &Situation<'_>) -> Vec<String> {
     reasons
 }
 
-/// Says why a member that holds data is needed, if it is.
-fn is_needed(situation: &Situation<'_>, seen: &Instance) -> Option<String> {
-    let Situation { census, copies, .. } = *situation;
-    let copies = copies?;
+/// Says why a member that holds data must not be killed now, if that is so.
+#[must_use]
+pub fn needed(seen: &Instance, census: &Census, copies: &Copies) -> Option<String> {
+    if leader(&census.instances).is_none() {
+        return Some("nobody leads".to_owned());
+    }
     if seen.leads() && copies.durability == Durability::Leader {
         return Some("the latest writes would go with it".to_owned());
     }
     if let Some(why) = seen.membership.as_ref().and_then(|membership| membership.stays.clone()) {
         return Some(why);
     }
-    let lack = census.cluster.as_ref()?.lack_without(&census.instances, &seen.id, copies);
-    lack.map(|lack| lack.to_string())
+    let cluster = census.cluster.as_ref()?;
+    let lacks = || cluster.lack_without(&census.instances, &seen.id, copies).map(|lack| lack.to_string());
+    cluster.refuses.first().cloned().or_else(lacks)
 }
 
 /// What else is going on.

@@ -135,11 +135,17 @@ impl Cluster {
         (self.voters.iter().filter(|voter| alive.contains(voter)).count(), self.voters.len())
     }
 
+    /// Tells whether the votes decide now, so that one can be taken away, and would without it.
+    #[must_use]
+    pub fn bears(&self, alive: &BTreeSet<&InstanceId>, id: &InstanceId) -> bool {
+        self.decides(alive, None) && self.decides(alive, Some(id))
+    }
+
     /// Returns what would be missing without a member that lives, before or after it is gone.
     #[must_use]
     pub fn lack_without(&self, instances: &[Instance], id: &InstanceId, copies: &Copies) -> Option<Lack> {
         let alive = alive(instances);
-        if !self.decides(&alive, None) || !self.decides(&alive, Some(id)) {
+        if !self.bears(&alive, id) {
             let (votes, of) = self.votes(&alive);
             return Some(Lack::Votes { votes, of });
         }
@@ -196,7 +202,7 @@ pub fn objection(action: &Action, census: &Census, copies: &Copies) -> Option<St
             match leader {
                 _ if alone => None,
                 None => Some(nobody()),
-                Some(_) if dead => (!cluster.decides(&alive, Some(id))).then(|| {
+                Some(_) if dead => (!cluster.bears(&alive, id)).then(|| {
                     let (votes, of) = cluster.votes(&alive);
                     Lack::Votes { votes, of }.to_string()
                 }),
@@ -216,7 +222,7 @@ pub fn objection(action: &Action, census: &Census, copies: &Copies) -> Option<St
         }
         Action::Deregister { .. } if found.is_some() => Some("it is there".to_owned()),
         Action::Deregister { .. } if leader.is_none() => Some(nobody()),
-        Action::Deregister { .. } => (!cluster.decides(&alive, Some(id))).then(|| {
+        Action::Deregister { .. } => (!cluster.bears(&alive, id)).then(|| {
             let (votes, of) = cluster.votes(&alive);
             Lack::Votes { votes, of }.to_string()
         }),

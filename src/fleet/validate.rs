@@ -7,6 +7,7 @@ mod pace;
 mod place;
 mod playbook;
 mod specification;
+mod stateful;
 
 use std::collections::BTreeSet;
 
@@ -47,6 +48,7 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
     }
     pace::check(&mut found, fleet);
     chaos::check(&mut found, fleet);
+    stateful::check(&mut found, fleet);
     let mut found = found.found;
     if !recipes.contains(&fleet.image) {
         let diagnostic = document.at("/image", format!("there is no recipe `images/{}.toml`", fleet.image));

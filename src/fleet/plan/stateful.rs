@@ -238,8 +238,8 @@ impl<'a> Batch<'a> {
         }
         if known.seen.is_none_or(|seen| seen.state == State::Dead) {
             let (votes, of) = whole.votes();
-            let decides = whole.cluster.decides(&whole.alive, Some(id));
-            return if decides { Ok(None) } else { Err(Some(Hold::Votes { id: id.clone(), votes, of })) };
+            let bears = whole.cluster.bears(&whole.alive, id);
+            return if bears { Ok(None) } else { Err(Some(Hold::Votes { id: id.clone(), votes, of })) };
         }
         let drained = member.kind == Kind::Draining;
         if whole.leader == Some(id) {
@@ -327,7 +327,7 @@ impl<'a> Batch<'a> {
             number > 0 && number <= history.launches && **id == InstanceId::new(fleet, number)
         };
         let left = whole.cluster.registered.iter().filter(ours).filter(|id| !known.contains(id));
-        let left = left.filter(|id| whole.cluster.decides(&whole.alive, Some(id)));
+        let left = left.filter(|id| whole.cluster.bears(&whole.alive, id));
         // One at a time: each changes how many votes decide.
         self.actions.extend(left.take(1).map(|id| Action::Deregister { id: id.clone() }));
     }

@@ -35,6 +35,7 @@ pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
     zones(found, fleet);
 }
 
+/// Checks a time, which is not 0 where that makes no sense.
 pub(super) fn time(found: &mut Findings<'_>, pointer: &str, text: &str, may_be_zero: bool) {
     let Some(time) = found.ask(pointer, notation::duration(text)) else { return };
     if time.is_zero() && !may_be_zero {

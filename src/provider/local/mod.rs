@@ -86,6 +86,20 @@ impl<M: Machines> Local<M> {
         Ok(records)
     }
 
+    /// Returns the fleet's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the record of one instance; `None` when it has none, or none any more.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn record(&self, id: &InstanceId) -> Result<Option<InstanceRecord>> {
+        InstanceRecord::read(&self.dir(id))
+    }
+
     /// Returns the secret from which the members of the fleet make their passwords.
     ///
     /// # Errors
@@ -183,7 +197,7 @@ impl<M: Machines> Local<M> {
             launched_at: record.launched_at,
             touched,
             connections: balancer.map_or(0, |server| server.connections),
-            address: Some(([127, 0, 0, 1], record.port).into()),
+            address: Some(([127, 0, 0, 1], record.health_port).into()),
             zone: record.zone.clone(),
             known_as: None,
             membership: None,
