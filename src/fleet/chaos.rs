@@ -227,15 +227,15 @@ pub fn victim(situation: &Situation<'_>, draw: u64) -> Result<Victim, Refusal> {
     if !reasons.is_empty() {
         return Err(Refusal::NotYet(reasons));
     }
-    let (mut candidates, mut needed) = (Vec::new(), Vec::new());
+    let (mut candidates, mut spared) = (Vec::new(), Vec::new());
     for seen in meant.into_iter().filter(|seen| seen.serves()) {
         match situation.copies.and_then(|copies| needed(seen, census, copies)) {
-            Some(why) => needed.push(format!("{}: {why}", seen.id)),
+            Some(why) => spared.push(format!("{}: {why}", seen.id)),
             None => candidates.push(seen),
         }
     }
-    if candidates.is_empty() && !needed.is_empty() {
-        return Err(Refusal::NotYet(needed));
+    if candidates.is_empty() && !spared.is_empty() {
+        return Err(Refusal::NotYet(spared));
     }
     candidates.sort_by(|a, b| a.id.cmp(&b.id));
     candidates.dedup_by(|a, b| a.id == b.id);
