@@ -92,7 +92,8 @@ fn what_may_not_be_killed_is_not() {
     let sick = members(&group.state()).into_iter().map(instance).next().expect("a member");
     drop(stage.cloud.ec2(REGION, &format!("Action=TerminateInstances&InstanceId.1={sick}")));
     stage.cloud.forget_calls();
-    refused(3, &[], "and 2 should");
+    // Its group may have another one already: what died is not known to be gone, all the same.
+    refused(3, &[], "nothing is killed: ");
     assert!(!kinds(&group).contains(&"chaos".to_owned()));
 }
 
