@@ -48,6 +48,7 @@ pub mod reap;
 pub mod replay;
 pub mod resume;
 pub mod retarget;
+pub mod revive;
 pub mod roll;
 pub mod rotate;
 pub mod schema;
@@ -138,6 +139,8 @@ enum Command {
     Pause(pause::Args),
     /// Lets a paused fleet go on.
     Resume(resume::Args),
+    /// Starts machines that ended again, with their disks, where too many of those that hold data did.
+    Revive(revive::Args),
     /// Ends a rollout and leaves everything as it is, or goes back.
     Cancel(cancel::Args),
     /// Gives a running rollout another target.
@@ -298,6 +301,7 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Simulate(args) => simulate::run(&context, args),
         Command::Pause(args) => pause::run(&context, args),
         Command::Resume(args) => resume::run(&context, args),
+        Command::Revive(args) => revive::run(&context, args),
         Command::Cancel(args) => cancel::run(&context, args),
         Command::Retarget(args) => retarget::run(&context, args),
         Command::Quarantine(args) => quarantine::run(&context, args),

@@ -196,7 +196,11 @@ pub fn headline(holds: &[Hold]) -> Option<&Hold> {
         Hold::Paused { .. } | Hold::Settles { .. } => Some(1),
         Hold::Capacity { .. } | Hold::Resizing { .. } => Some(2),
         Hold::Soaking { .. } | Hold::Gate { .. } | Hold::Rate { .. } => Some(3),
-        Hold::Leaderless { .. } | Hold::Votes { .. } | Hold::Copies { .. } | Hold::Stays { .. } => Some(3),
+        Hold::Ill { .. }
+        | Hold::Leaderless { .. }
+        | Hold::Votes { .. }
+        | Hold::Copies { .. }
+        | Hold::Stays { .. } => Some(3),
         Hold::Unknown { .. } | Hold::Absent { .. } => Some(4),
         Hold::HandingOver { .. } => Some(5),
         Hold::Starting { .. } => Some(5),

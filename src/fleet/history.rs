@@ -53,6 +53,8 @@ pub struct Member {
     pub failed: Option<String>,
     /// Since when it is not seen.
     pub absent: Option<Timestamp>,
+    /// Since when one that holds data, and had all of it, is ill.
+    pub ill: Option<Timestamp>,
 }
 
 impl Member {
@@ -242,6 +244,8 @@ impl History {
             Event::Absent { instance } => {
                 self.members.entry(instance.clone()).or_default().absent = Some(at);
             }
+            Event::Ill { instance } => self.members.entry(instance.clone()).or_default().ill = Some(at),
+            Event::Recovered { instance } => self.members.entry(instance.clone()).or_default().ill = None,
             Event::Returned { instance } => self.members.entry(instance.clone()).or_default().absent = None,
             Event::Spared { instance } => self.members.entry(instance.clone()).or_default().ending = None,
             Event::WaveReached { .. } => self.wave.reached = Some(at),

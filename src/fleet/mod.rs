@@ -33,6 +33,7 @@ pub mod story;
 pub mod surroundings;
 pub mod timeline;
 pub mod validate;
+pub mod ways_out;
 pub mod windows;
 
 use schemars::JsonSchema;

@@ -91,6 +91,7 @@ impl<'a> Alike<'a> {
                 served,
                 // Nothing here holds data.
                 joined: _,
+                ill: _,
                 failed,
                 absent,
                 // Of a group's size alone it says something.

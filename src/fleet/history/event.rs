@@ -98,6 +98,16 @@ pub enum Event {
         /// Which.
         instance: InstanceId,
     },
+    /// An instance that holds data fell ill: it has some time to recover.
+    Ill {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// It is well again.
+    Recovered {
+        /// Which.
+        instance: InstanceId,
+    },
     /// An instance whose end was begun lives on: it was not ended, and takes nothing from the size of the provider's group.
     Spared {
         /// Which.

@@ -62,6 +62,8 @@ pub(super) fn said(
             }
             plain(text)
         }
+        Event::Ill { instance } => plain(format!("{instance} is ill, and may recover")),
+        Event::Recovered { instance } => plain(format!("{instance} has recovered")),
         Event::Led { instance: Some(instance) } => plain(format!("{instance} leads")),
         Event::Led { instance: None } => plain("nobody leads".to_owned()),
         Event::Absent { instance } => plain(format!("{instance} is not seen")),
