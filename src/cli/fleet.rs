@@ -218,17 +218,29 @@ impl Site {
     /// Rolls, stopping between two acts on Ctrl-C or SIGTERM.
     pub fn roll(&self, context: &Context, command: &str, target: Target, order: Order) -> Result<Summary> {
         let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stop);
+        context.handle()?.spawn(async move {
+            let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+            if let Ok(mut term) = term {
+                tokio::select! { _ = tokio::signal::ctrl_c() => {} _ = term.recv() => {} }
+                asked.store(true, Ordering::Relaxed);
+            }
+        });
+        self.roll_until(context, command, target, order, &stop)
+    }
+
+    /// Rolls, stopping between two acts when `stop` is set.
+    pub fn roll_until(
+        &self,
+        context: &Context,
+        command: &str,
+        target: Target,
+        order: Order,
+        stop: &AtomicBool,
+    ) -> Result<Summary> {
         let surroundings = self.surroundings(context);
         let _while_it_rolls = self.claim(target.image)?;
         context.block_on(async {
-            let asked = Arc::clone(&stop);
-            tokio::spawn(async move {
-                let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-                if let Ok(mut term) = term {
-                    tokio::select! { _ = tokio::signal::ctrl_c() => {} _ = term.recv() => {} }
-                    asked.store(true, Ordering::Relaxed);
-                }
-            });
             let mut journal = self.journal(command).await?;
             let roll = Roll {
                 name: &self.name,
@@ -238,7 +250,7 @@ impl Site {
                 surroundings: &surroundings,
                 journal: &mut journal,
                 progress: context.progress(),
-                stop: &stop,
+                stop,
             };
             // It carries what all of its calls may need at once.
             Box::pin(roll.run(order)).await

@@ -1,6 +1,7 @@
 //! Decide: what a fleet's journal adds up to.
 
 mod event;
+mod kill;
 mod leadership;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use super::surroundings::Reading;
 use crate::digest::Digest;
 use crate::provider::{Action, Outcome};
 pub use event::Event;
+pub use kill::Kill;
 pub use leadership::{Leadership, Moved, Refused};
 
 /// What is remembered of one instance between its launch and its end.
@@ -134,6 +136,10 @@ pub struct History {
     pub retreat: Option<Retreat>,
     /// Why all that is voluntary is stopped.
     pub paused: Option<String>,
+    /// What chaos killed last, or was about to.
+    pub kill: Option<Kill>,
+    /// When it did; `None` when it never did.
+    pub chaos: Option<Timestamp>,
     /// Why the current rollout was ended and everything left as it is.
     pub cancelled: Option<String>,
     /// Whether soak, canary, windows, rate and gates are skipped.
@@ -253,6 +259,8 @@ impl History {
                 self.completed = false;
             }
             Event::RolledBack { target, reason } => self.go_back(target, reason),
+            Event::Chaos { instance, reason, .. } => self.strike(at, instance, reason),
+            Event::Killed { instance, result } => self.struck(instance, result),
             Event::Paused { reason } => self.paused = Some(reason.clone()),
             Event::Resumed => self.paused = None,
             Event::Cancelled { back: false, reason } => self.cancelled = Some(reason.clone()),
@@ -303,6 +311,7 @@ impl History {
 
     fn complete(&mut self) {
         self.completed = true;
+        self.spare();
         let proven = |target: &Option<Target>| target.as_ref().map(|target| target.generation.id);
         if proven(&self.proven) != self.generation() {
             self.previous = self.proven.take();

@@ -9,6 +9,7 @@ use super::At;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId};
+use crate::fleet::chaos;
 use crate::fleet::cluster::{leader, objection};
 use crate::fleet::stateful::Copies;
 use crate::provider::members::{Door, Login, Members, Names};
@@ -107,6 +108,22 @@ impl Stateful {
                 at.apply(action).await
             }
             _ => at.apply(action).await,
+        }
+    }
+
+    /// Asks the members once more, and kills one that none of them needs.
+    pub(super) async fn kill(
+        &self,
+        at: &At,
+        id: &InstanceId,
+        others: usize,
+    ) -> Result<Outcome, ProviderError> {
+        let census = self.census(at).await?;
+        let seen = census.instances.iter().find(|seen| seen.id == *id);
+        match seen.map(|seen| chaos::needed(seen, &census, &self.copies)) {
+            None => Ok(Outcome::refused(format!("{id} is not there"))),
+            Some(Some(why)) => Ok(Outcome::refused(why)),
+            Some(None) => at.kill(id, others).await,
         }
     }
 
