@@ -106,6 +106,7 @@ pub(crate) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The fold of a journal. Equal journals give equal histories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not without the others")]
 pub struct History {
     /// The highest launch number ever used.
     pub launches: u64,
@@ -420,7 +421,6 @@ impl History {
                 *shortage = Shortage { times: shortage.times + 1, at };
             }
             (Action::HandOver { id, to }, outcome) => self.leadership.conclude(at, id, to, outcome),
-            (Action::Deregister { .. }, _) => {}
             (Action::Terminate { .. }, Outcome::Refused { .. }) => {
                 self.members.entry(id.clone()).or_default().ending = None;
             }
@@ -429,7 +429,8 @@ impl History {
                 let member = self.members.entry(id.clone()).or_default();
                 member.unheard = member.unheard.saturating_sub(1);
             }
-            (_, Outcome::Refused { .. } | Outcome::NoCapacity { .. } | Outcome::Throttled { .. }) => {}
+            (Action::Deregister { .. }, _)
+            | (_, Outcome::Refused { .. } | Outcome::NoCapacity { .. } | Outcome::Throttled { .. }) => {}
             (Action::Launch { zone, .. }, _) => {
                 self.shortages.remove(zone.as_deref().unwrap_or_default());
                 let member = self.members.entry(id.clone()).or_default();

@@ -240,7 +240,7 @@ fn illness(
 ) -> Option<Event> {
     situation.policy.copies.as_ref()?;
     let (seen, member) = (seen?, member?);
-    let ill = member.ill.filter(|since| *since <= situation.now).is_some();
+    let ill = member.ill.is_some_and(|since| since <= situation.now);
     let instance = || id.clone();
     match seen.health {
         Health::Healthy if member.ill.is_some() => Some(Event::Recovered { instance: instance() }),

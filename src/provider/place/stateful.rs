@@ -180,6 +180,10 @@ impl Stateful {
 
 impl At {
     /// Returns the address of an instance among the members.
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(clippy::unnecessary_wraps, reason = "elsewhere it may have none yet")
+    )]
     fn inside(&self, seen: &Instance) -> Option<IpAddr> {
         match self {
             Self::Local(_) => Some(document::address(seen.id.number()).into()),
