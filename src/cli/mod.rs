@@ -16,6 +16,7 @@ pub mod bake;
 pub mod boot;
 pub mod breaker;
 pub mod cancel;
+pub mod chaos;
 pub mod check;
 pub mod completions;
 mod confirm;
@@ -127,6 +128,11 @@ enum Command {
     Roll(roll::Args),
     /// Replaces instances although nothing changed.
     Rotate(rotate::Args),
+    /// Kills instances on purpose, as failures would, and says how the fleet got over each and what clients saw.
+    ///
+    /// One instance at a time, of a fleet that is whole and at rest, and never below its floor. What was killed is replaced by
+    /// whoever keeps the fleet, such as `rekiln watch`, or else by this command. `rekiln pause` stops it, from anywhere.
+    Chaos(chaos::Args),
     /// Tries a fleet file out: rolls a simulated fleet, with what goes wrong.
     Simulate(simulate::Args),
     /// Keeps a fleet from being replaced any further, or at all; what is sick is still cured.
@@ -291,6 +297,7 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Watch(args) => watch::run(&context, args),
         Command::Roll(args) => roll::run(&context, args),
         Command::Rotate(args) => rotate::run(&context, args),
+        Command::Chaos(args) => chaos::run(&context, args),
         Command::Simulate(args) => simulate::run(&context, args),
         Command::Pause(args) => pause::run(&context, args),
         Command::Resume(args) => resume::run(&context, args),

@@ -93,7 +93,8 @@ impl fmt::Display for Copying {
                  {allowed}: split it into fleets of their own, or give it faster disks and network"
             );
         }
-        let measured = if *measured == 1 { "of 1 that joined".to_owned() } else { format!("the slowest of {measured}") };
+        let measured =
+            if *measured == 1 { "of 1 that joined".to_owned() } else { format!("the slowest of {measured}") };
         write!(f, "a new member{of} has all data within {takes}, {measured}; {allowed} are allowed")
     }
 }
@@ -131,7 +132,13 @@ mod tests {
 
     fn seen(data: u64) -> Event {
         let cluster = Some(Cluster { data: Some(data), ..Cluster::default() });
-        Event::Seen { changed: Vec::new(), gone: Vec::new(), outlook: Outlook::default(), group: None, cluster }
+        Event::Seen {
+            changed: Vec::new(),
+            gone: Vec::new(),
+            outlook: Outlook::default(),
+            group: None,
+            cluster,
+        }
     }
 
     const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
@@ -160,7 +167,10 @@ mod tests {
             "a new member with 1.00 GiB has all data within 1 min 30 s, the slowest of 2; 30 min are allowed"
         );
         let big = copying(&entries, Some(21 << 30), HALF_AN_HOUR).expect("measured");
-        assert!(big.too_big_to_fail() && big.to_string().starts_with("too big to fail: a new member with 21.00 GiB"));
+        assert!(
+            big.too_big_to_fail()
+                && big.to_string().starts_with("too big to fail: a new member with 21.00 GiB")
+        );
         assert_eq!(copying(&entries[..2], None, HALF_AN_HOUR), None);
     }
 }

@@ -4,6 +4,7 @@ pub mod alert;
 pub mod audit;
 pub mod breaker;
 pub mod census;
+pub mod chaos;
 pub mod cluster;
 pub mod command;
 pub mod copying;
@@ -40,6 +41,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use alert::Alert;
+pub use chaos::Chaos;
 pub use local::{Local, Protocol};
 
 use crate::error::{Error, Result};
@@ -76,6 +78,9 @@ pub struct Fleet {
     /// When an instance is replaced though nothing changed.
     #[serde(default)]
     pub replace: Replace,
+    /// Whether instances are killed on purpose, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chaos: Option<Chaos>,
     /// What else must be good before a wave goes on.
     #[serde(default, rename = "gate")]
     pub gates: Vec<Gate>,

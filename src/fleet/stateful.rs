@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stateful {
-    /// PostgreSQL under Patroni: its REST API is asked, at the port of `[health] http`.
+    /// `PostgreSQL` under Patroni: its REST API is asked, at the port of `[health] http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patroni: Option<Patroni>,
     /// Anything else that answers by HTTP, at the port of `[health] http`.

@@ -1,6 +1,7 @@
 //! What a fleet file means, checked as far as the file itself and the recipes' names tell.
 
 mod alert;
+mod chaos;
 mod outside;
 mod pace;
 mod place;
@@ -46,6 +47,7 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
         }
     }
     pace::check(&mut found, fleet);
+    chaos::check(&mut found, fleet);
     stateful::check(&mut found, fleet);
     let mut found = found.found;
     if !recipes.contains(&fleet.image) {

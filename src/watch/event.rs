@@ -52,6 +52,15 @@ pub enum Job {
         /// Why.
         why: String,
     },
+    /// An instance is killed on purpose, as the fleet's file says when: `rekiln chaos`.
+    Chaos {
+        /// The fleet.
+        fleet: String,
+        /// The commit that it carries.
+        commit: String,
+        /// Whether the one that leads is killed.
+        leader: bool,
+    },
     /// A step of a playbook.
     Step {
         /// The case.
@@ -74,6 +83,7 @@ impl Job {
             Self::Nightly { .. } => "nightly",
             Self::Keep { .. } => "keep",
             Self::Replace { .. } => "replace",
+            Self::Chaos { .. } => "chaos",
             Self::Step { .. } => "step",
         }
     }
@@ -83,7 +93,8 @@ impl Job {
     pub fn rolls(&self) -> Option<&str> {
         match self {
             Self::Keep { fleet, .. } | Self::Replace { fleet, .. } => Some(fleet),
-            Self::Apply { .. } | Self::Nightly { .. } | Self::Step { .. } => None,
+            // Chaos kills, and leaves it to others to roll.
+            Self::Apply { .. } | Self::Nightly { .. } | Self::Chaos { .. } | Self::Step { .. } => None,
         }
     }
 }
@@ -96,6 +107,10 @@ impl fmt::Display for Job {
             Self::Keep { fleet, why, .. } => write!(f, "fleet {fleet}: {why}"),
             Self::Replace { fleet, instance, why, .. } => {
                 write!(f, "fleet {fleet}: replace {instance}: {why}")
+            }
+            Self::Chaos { fleet, leader, .. } => {
+                let whom = if *leader { "its leader" } else { "one of its instances" };
+                write!(f, "fleet {fleet}: chaos kills {whom}")
             }
             Self::Step { case, fleet, number, .. } => {
                 write!(f, "fleet {fleet}: step {} for alert {case}", number + 1)
@@ -123,7 +138,7 @@ pub enum Event {
         job: Job,
         /// Its exit code; 0 is good.
         code: u8,
-        /// Why, when it is not.
+        /// Why, when it is not; else what it measured, if anything.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },
@@ -227,6 +242,7 @@ mod tests {
                 instance: instance.clone(),
                 why: text(),
             },
+            Job::Chaos { fleet: fleet.clone(), commit: commit.clone(), leader: true },
             Job::Step { case: 1, fleet: fleet.clone(), commit, number: 0 },
         ];
         let heard = Heard { name: text(), labels: BTreeMap::new(), firing: true, summary: None };

@@ -29,6 +29,8 @@ pub struct Memory {
     pub night: Option<Night>,
     /// Fleets that could not be kept as they should be, and how often in a row.
     pub failing: BTreeMap<String, Failing>,
+    /// Fleets in which chaos could not kill, or which did not get over it, and how often in a row.
+    pub chaos: BTreeMap<String, Failing>,
     /// How many cases there were.
     pub count: u64,
     /// Cases by number: all that are open, and the last ones that are over.
@@ -169,7 +171,7 @@ impl Memory {
                     taken.push(at);
                 }
             }
-            Job::Keep { .. } | Job::Step { .. } => {}
+            Job::Keep { .. } | Job::Chaos { .. } | Job::Step { .. } => {}
         }
     }
 
@@ -189,12 +191,8 @@ impl Memory {
                     night.ended = Some(ended.clone());
                 }
             }
-            Job::Keep { fleet, .. } => {
-                let before = self.failing.remove(fleet);
-                if !good {
-                    self.failing.insert(fleet.clone(), Failing::again(before, ended.at));
-                }
-            }
+            Job::Keep { fleet, .. } => fails(&mut self.failing, fleet, ended),
+            Job::Chaos { fleet, .. } => fails(&mut self.chaos, fleet, ended),
             Job::Replace { case, .. } => {
                 let Some(case) = self.cases.get_mut(case) else { return };
                 if good {
@@ -263,5 +261,13 @@ impl Memory {
         for number in over.iter().rev().skip(REMEMBERED) {
             self.cases.remove(number);
         }
+    }
+}
+
+/// Counts one more, or forgets all when it was good.
+fn fails(all: &mut BTreeMap<String, Failing>, fleet: &str, ended: &Ended) {
+    let before = all.remove(fleet);
+    if ended.code != 0 {
+        all.insert(fleet.to_owned(), Failing::again(before, ended.at));
     }
 }

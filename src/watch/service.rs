@@ -421,9 +421,9 @@ fn is_rolled(sighting: &Sighting) -> bool {
     sighting.seen.as_ref().is_some_and(|seen| seen.rolled)
 }
 
-/// What a fleet wants was seen before a job ended, which may have done it.
+/// What a fleet wants, and that it wants nothing, was seen before a job ended, which may have done it.
 fn forget(sighting: &mut Sighting) {
     if let Some(seen) = &mut sighting.seen {
-        seen.wants = None;
+        (seen.wants, seen.chaos) = (None, None);
     }
 }

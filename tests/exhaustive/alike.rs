@@ -72,6 +72,8 @@ impl<'a> Alike<'a> {
             taken,
             // No decision is made from it.
             commit: _,
+            kill: _,
+            chaos: _,
         } = history;
         // The fleets here have the size that their file says.
         self.add((added, size, other_size, taken));

@@ -73,6 +73,12 @@ impl<'a> Computer<'a> {
                 let reason = format!("--reason=alert {reason}");
                 add(&["rotate", fleet, &instance, "--to", "current", &reason, "--emergency", "--yes"]);
             }
+            Job::Chaos { fleet, leader, .. } => {
+                add(&["chaos", fleet, "--reason=the schedule of its file"]);
+                if *leader {
+                    add(&["--leader"]);
+                }
+            }
             Job::Step { .. } => {}
         }
         line
@@ -137,9 +143,10 @@ impl Hands for Computer<'_> {
     fn carry_out(&self, job: &Job, work: &Work<'_>, said: &dyn Fn(String)) -> Result<End> {
         let stand = match job {
             Job::Apply { .. } | Job::Nightly { .. } => None,
-            Job::Keep { commit, .. } | Job::Replace { commit, .. } | Job::Step { commit, .. } => {
-                Some(self.stand(commit)?)
-            }
+            Job::Keep { commit, .. }
+            | Job::Replace { commit, .. }
+            | Job::Chaos { commit, .. }
+            | Job::Step { commit, .. } => Some(self.stand(commit)?),
         };
         if let (Job::Step { number, .. }, Some(stand)) = (job, &stand) {
             return Self::step(stand, *number, work);

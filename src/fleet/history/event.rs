@@ -151,6 +151,22 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Someone is about to kill an instance on purpose, to see that the fleet bears it.
+    Chaos {
+        /// Which.
+        instance: InstanceId,
+        /// Why.
+        reason: String,
+        /// How many others must serve at that moment.
+        others: usize,
+    },
+    /// This came of it.
+    Killed {
+        /// Which.
+        instance: InstanceId,
+        /// What came of it; `Err` has the provider's words where nobody can tell.
+        result: Result<Outcome, String>,
+    },
     /// Someone stopped all that is voluntary.
     Paused {
         /// Why.
@@ -208,7 +224,15 @@ impl Event {
     /// Tells whether a second process may say it while another one rolls: the roller takes it up and goes on.
     #[must_use]
     pub const fn is_command(&self) -> bool {
-        matches!(self, Self::Paused { .. } | Self::Resumed | Self::Cancelled { .. } | Self::Retargeted { .. })
+        matches!(
+            self,
+            Self::Paused { .. }
+                | Self::Resumed
+                | Self::Cancelled { .. }
+                | Self::Retargeted { .. }
+                | Self::Chaos { .. }
+                | Self::Killed { .. }
+        )
     }
 
     /// Tells whether nobody rolls after it.

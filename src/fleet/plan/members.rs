@@ -132,7 +132,9 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
     // Until it has completed once, an image is on trial: what served for a while and fell ill counts against it.
     let own = seen.generation.as_ref().map(|generation| generation.id);
     let proven = history.proven.as_ref().map(|proven| proven.generation.id);
-    let trial = own == Some(situation.target.generation.id) && own != proven;
+    // What chaos killed says nothing about its image.
+    let killed = history.killed(&seen.id);
+    let trial = own == Some(situation.target.generation.id) && own != proven && !killed;
     let given_up = member.and_then(|member| member.failed.as_ref());
     // One that was given up and serves all the same, or may, is drained like any other before it is ended.
     // So is one that was drained, and was needed again: its requests may begin at any moment.
@@ -149,6 +151,10 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
             Some(_) if trial => Kind::Failed("its machine ended after it had served".to_owned()),
             _ => Kind::Dead,
         };
+    }
+    // A list that has it well may be older than its kill: nothing is drained on its account.
+    if killed && seen.health != Health::Unhealthy && history.dying(&seen.id, now) {
+        return Kind::Unknown;
     }
     // A drain that no answer confirmed, or after which it was given requests again, is decided anew while it serves.
     let drained = |member: &Member| member.draining.is_some() && (member.drained || !seen.in_service);
@@ -234,7 +240,7 @@ fn illness(
 ) -> Option<Event> {
     situation.policy.copies.as_ref()?;
     let (seen, member) = (seen?, member?);
-    let ill = member.ill.filter(|since| *since <= situation.now).is_some();
+    let ill = member.ill.is_some_and(|since| since <= situation.now);
     let instance = || id.clone();
     match seen.health {
         Health::Healthy if member.ill.is_some() => Some(Event::Recovered { instance: instance() }),

@@ -86,7 +86,7 @@ pub(super) fn ask_each(path: &str, max_lag: u64, doors: &[Door]) -> Told {
 /// Asks a program.
 pub(super) fn ask_program(command: &[String], max_lag: u64, doors: &[Door]) -> Told {
     let said = tell(command, doors, json!({ "do": "look" }), ANSWER)
-        .and_then(|text| Ok(serde_json::from_str::<Everyone>(&text).doing(|| "reading what it printed")?));
+        .and_then(|text| serde_json::from_str::<Everyone>(&text).doing(|| "reading what it printed"));
     said.map_or_else(|_| Told::default(), |said| told(said.members, max_lag))
 }
 

@@ -9,6 +9,7 @@ use super::At;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId};
+use crate::fleet::chaos;
 use crate::fleet::cluster::{leader, objection};
 use crate::fleet::stateful::Copies;
 use crate::provider::members::{Door, Login, Members, Names};
@@ -110,6 +111,22 @@ impl Stateful {
         }
     }
 
+    /// Asks the members once more, and kills one that none of them needs.
+    pub(super) async fn kill(
+        &self,
+        at: &At,
+        id: &InstanceId,
+        others: usize,
+    ) -> Result<Outcome, ProviderError> {
+        let census = self.census(at).await?;
+        let seen = census.instances.iter().find(|seen| seen.id == *id);
+        match seen.map(|seen| chaos::needed(seen, &census, &self.copies)) {
+            None => Ok(Outcome::refused(format!("{id} is not there"))),
+            Some(Some(why)) => Ok(Outcome::refused(why)),
+            Some(None) => at.kill(id, others).await,
+        }
+    }
+
     async fn tell(
         &self,
         at: &At,
@@ -163,6 +180,10 @@ impl Stateful {
 
 impl At {
     /// Returns the address of an instance among the members.
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(clippy::unnecessary_wraps, reason = "elsewhere it may have none yet")
+    )]
     fn inside(&self, seen: &Instance) -> Option<IpAddr> {
         match self {
             Self::Local(_) => Some(document::address(seen.id.number()).into()),
