@@ -220,6 +220,7 @@ impl Site {
         let stop = Arc::new(AtomicBool::new(false));
         let surroundings = self.surroundings(context);
         let _while_it_rolls = self.claim(target.image)?;
+        super::backup::begin_with(context, self)?;
         context.block_on(async {
             let asked = Arc::clone(&stop);
             tokio::spawn(async move {
