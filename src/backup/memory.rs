@@ -8,6 +8,7 @@ use super::event::{BackupId, Event, Proof, Taken};
 use crate::digest::ImageId;
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State as Is};
 use crate::fleet::cluster::Role;
+use crate::fleet::moment::lasting;
 
 /// The fold of a journal: every backup that is kept, and those that failed since the last proved one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -181,6 +182,21 @@ impl Backups {
 pub fn overdue(last: Option<Timestamp>, every: SignedDuration, now: Timestamp) -> Option<Timestamp> {
     let since = last.map_or(Timestamp::UNIX_EPOCH, |last| last.saturating_add(every * 2).unwrap_or(Timestamp::MAX));
     (now > since).then_some(since)
+}
+
+/// Says what is wrong with the backups of a fleet; `None` where nothing is.
+#[must_use]
+pub fn lacks(backups: &Backups, every: SignedDuration, now: Timestamp) -> Option<String> {
+    let last = backups.proved().map(|(_, backup, _)| backup.begun);
+    let old = overdue(last, every, now).map(|_| match last {
+        Some(last) => format!("the last backup that counts is {} old", lasting(now.duration_since(last))),
+        None => "no backup counts: none was restored and answered yet".to_owned(),
+    });
+    let failed = backups.failed().last().map(|(id, _, why)| {
+        format!("backup {id} failed: {}", why.lines().next().unwrap_or_default())
+    });
+    let both: Vec<_> = old.into_iter().chain(failed).collect();
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
 /// Chooses the member that a backup is copied from: one that has all data and does not lead, a synchronous one first; the

@@ -1,5 +1,7 @@
 //! Decide: what a watcher that leads does next.
 
+mod backup;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::event::{Event, Job};
 use super::memory::{Case, Failing, Memory, Tried};
 use super::rule::Rule;
+pub use backup::Backups;
 use super::schedule::Daily;
 use crate::fleet::census::InstanceId;
 
@@ -79,6 +82,8 @@ pub struct Fleet {
     pub paused: Option<String>,
     /// Whether it waits for a person or a commit: its rollout halted or was cancelled, it was taken down or never rolled.
     pub over: bool,
+    /// How its backups stand; nothing where it has none, or that could not be seen since the last job ended.
+    pub backups: Option<Backups>,
 }
 
 /// What is to be done.
@@ -122,8 +127,14 @@ pub fn duties(situation: &Situation<'_>) -> Vec<Duty> {
                 duties.push(Duty::Start(job));
             }
         }
+        for (name, fleet) in &seen.fleets {
+            if let Some(job) = backup::due(situation, name, fleet).filter(|_| !starts(&duties, name)) {
+                duties.push(Duty::Start(job));
+            }
+        }
         duties.extend(night(situation).map(Duty::Start));
     }
+    duties.extend(backup::told(situation));
     duties
 }
 

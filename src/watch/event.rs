@@ -52,6 +52,13 @@ pub enum Job {
         /// Why.
         why: String,
     },
+    /// A backup is taken and proved: `rekiln backup run`.
+    Backup {
+        /// The fleet.
+        fleet: String,
+        /// The commit that it carries.
+        commit: String,
+    },
     /// A step of a playbook.
     Step {
         /// The case.
@@ -74,6 +81,7 @@ impl Job {
             Self::Nightly { .. } => "nightly",
             Self::Keep { .. } => "keep",
             Self::Replace { .. } => "replace",
+            Self::Backup { .. } => "backup",
             Self::Step { .. } => "step",
         }
     }
@@ -83,8 +91,14 @@ impl Job {
     pub fn rolls(&self) -> Option<&str> {
         match self {
             Self::Keep { fleet, .. } | Self::Replace { fleet, .. } => Some(fleet),
-            Self::Apply { .. } | Self::Nightly { .. } | Self::Step { .. } => None,
+            Self::Apply { .. } | Self::Nightly { .. } | Self::Backup { .. } | Self::Step { .. } => None,
         }
+    }
+
+    /// Tells whether it replaces instances of a fleet, or copies what they hold.
+    #[must_use]
+    pub fn of(&self, fleet: &str) -> bool {
+        self.rolls() == Some(fleet) || matches!(self, Self::Backup { fleet: of, .. } if of == fleet)
     }
 }
 
@@ -97,6 +111,7 @@ impl fmt::Display for Job {
             Self::Replace { fleet, instance, why, .. } => {
                 write!(f, "fleet {fleet}: replace {instance}: {why}")
             }
+            Self::Backup { fleet, .. } => write!(f, "fleet {fleet}: backup"),
             Self::Step { case, fleet, number, .. } => {
                 write!(f, "fleet {fleet}: step {} for alert {case}", number + 1)
             }
@@ -140,6 +155,13 @@ pub enum Event {
         /// The instance that it is about, as far as that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instance: Option<InstanceId>,
+    },
+    /// Backups of a fleet fail; said once, until one is proved again.
+    Unsaved {
+        /// The fleet.
+        fleet: String,
+        /// Why the first failed.
+        why: String,
     },
     /// A case waits for something that only a person, or time, can change.
     Held {
@@ -200,6 +222,7 @@ impl fmt::Display for Event {
                 write!(f, "alert {} {does} for fleet {fleet}", heard.name)?;
                 instance.as_ref().map_or(Ok(()), |instance| write!(f, ", instance {instance}"))
             }
+            Self::Unsaved { fleet, why } => write!(f, "the backup of fleet {fleet} failed: {why}"),
             Self::Held { case, why } => write!(f, "alert {case} is held: {why}"),
             Self::Closed { case, how } => write!(f, "alert {case} is over: {how}"),
         }
@@ -227,6 +250,7 @@ mod tests {
                 instance: instance.clone(),
                 why: text(),
             },
+            Job::Backup { fleet: fleet.clone(), commit: commit.clone() },
             Job::Step { case: 1, fleet: fleet.clone(), commit, number: 0 },
         ];
         let heard = Heard { name: text(), labels: BTreeMap::new(), firing: true, summary: None };
@@ -234,6 +258,7 @@ mod tests {
             Event::Leads,
             Event::Leaves,
             Event::Heard { fleet, rule: text(), key: text(), heard, instance: Some(instance) },
+            Event::Unsaved { fleet: text(), why: text() },
             Event::Held { case: 1, why: text() },
             Event::Closed { case: 1, how: text() },
         ];

@@ -73,6 +73,7 @@ impl<'a> Computer<'a> {
                 let reason = format!("--reason=alert {reason}");
                 add(&["rotate", fleet, &instance, "--to", "current", &reason, "--emergency", "--yes"]);
             }
+            Job::Backup { fleet, .. } => add(&["backup", "run", fleet]),
             Job::Step { .. } => {}
         }
         line
@@ -137,7 +138,10 @@ impl Hands for Computer<'_> {
     fn carry_out(&self, job: &Job, work: &Work<'_>, said: &dyn Fn(String)) -> Result<End> {
         let stand = match job {
             Job::Apply { .. } | Job::Nightly { .. } => None,
-            Job::Keep { commit, .. } | Job::Replace { commit, .. } | Job::Step { commit, .. } => {
+            Job::Keep { commit, .. }
+            | Job::Replace { commit, .. }
+            | Job::Backup { commit, .. }
+            | Job::Step { commit, .. } => {
                 Some(self.stand(commit)?)
             }
         };

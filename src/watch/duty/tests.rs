@@ -34,6 +34,7 @@ fn fleet() -> Fleet {
         rolled: false,
         paused: None,
         over: false,
+        backups: None,
     }
 }
 

@@ -58,6 +58,7 @@ fn sighting(paused: bool, within: i64) -> Sighting {
         rolled: false,
         paused: paused.then(|| "a look".to_owned()),
         over: false,
+        backups: None,
     };
     let view = view::Fleet {
         name: "web".into(),
@@ -71,6 +72,7 @@ fn sighting(paused: bool, within: i64) -> Sighting {
         remarks: Vec::new(),
         paused: None,
         glance: None,
+        backup: None,
     };
     let census = Census { at: now, instances: vec![instance], trouble: None, group: None, cluster: None };
     Sighting { seen: Some(seen), alerts: vec![alert()], census: Some(census), view, lines: Vec::new() }
