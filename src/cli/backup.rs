@@ -8,6 +8,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use super::Context;
 use super::fleet::Site;
 use crate::backup::run::{Member, Work};
@@ -238,6 +240,42 @@ pub fn begin_with(context: &Context, site: &Site) -> Result<()> {
     let founding = found().map_err(doing)?;
     site.provider.here("a fleet that is founded from a backup")?.begin_with(founding);
     Ok(())
+}
+
+/// Removes what killed processes left of backups, of each fleet of the repository. Returns what could not be removed, when
+/// all else was.
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn reap(context: &Context, removed: &mut Vec<String>) -> Result<Option<Error>> {
+    // Not every command needs a repository.
+    let Ok(fleets) = status::backed_up(context) else { return Ok(None) };
+    let mut failed = Vec::new();
+    for name in fleets {
+        match leftovers(context, &name) {
+            Ok(found) => removed.extend(found),
+            Err(error) => failed.push(error.during(format!("looking for what is left of backups of {name}"))),
+        }
+    }
+    let last = failed.pop();
+    failed.iter().for_each(|error| context.output.error(error));
+    Ok(last)
+}
+
+fn leftovers(context: &Context, name: &str) -> Result<Vec<String>> {
+    let site = Site::open(context, name)?;
+    let mut work = work(context, &site, "reap")?;
+    if let Some(entry) = work.journal.roller(Timestamp::now()) {
+        context.output.line(format!("`{}` works at backups of {name}; what is its is left alone", entry.by.command));
+        return Ok(Vec::new());
+    }
+    let backups = work.journal.history();
+    if backups.unfinished().is_empty() && context.block_on(work.place.leftovers(backups))?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let removed = work.begin()?;
+    work.end()?;
+    Ok(removed)
 }
 
 /// Chooses the member that is copied, and returns its record.

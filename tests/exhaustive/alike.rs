@@ -72,6 +72,7 @@ impl<'a> Alike<'a> {
             taken,
             // No decision is made from it.
             commit: _,
+            restore: _,
         } = history;
         // The fleets here have the size that their file says.
         self.add((added, size, other_size, taken));

@@ -32,7 +32,11 @@ pub fn run(context: &Context, fleet: Option<String>) -> Result<u8> {
     Ok(code)
 }
 
-fn backed_up(context: &Context) -> Result<Vec<String>> {
+/// Returns the fleets that have backups.
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn backed_up(context: &Context) -> Result<Vec<String>> {
     let repository = Repository::open(&context.repo)?;
     let mut all = names(context)?;
     all.retain(|name| repository.fleet(name).is_ok_and(|fleet| fleet.backup.is_some()));
