@@ -1,5 +1,6 @@
 //! A fleet of stand-in machines behind a real `HAProxy`: what an operator counts on, with real processes.
 
+mod chaos;
 mod commands;
 pub mod point;
 mod second_terminal;

@@ -10,6 +10,7 @@ mod change;
 mod check;
 mod commands;
 mod convergence;
+mod database;
 mod demo;
 #[cfg(feature = "ssh")]
 mod derive;

@@ -3,6 +3,7 @@
 //! the endpoint wrote down, not from what rekiln says.
 
 mod bucket;
+mod chaos;
 mod faults;
 mod judge;
 mod killed;

@@ -16,6 +16,8 @@ use rekiln::digest::Digest;
 use rekiln::error::Result;
 use rekiln::fleet::Fleet;
 use rekiln::fleet::census::InstanceId;
+use rekiln::fleet::chaos::Which;
+use rekiln::fleet::chaos::strike::Striker;
 use rekiln::fleet::experience::Experience;
 use rekiln::fleet::generation::Target;
 use rekiln::fleet::history::Event;
@@ -123,6 +125,7 @@ impl Story {
                 let when = if when == "before" { When::Before } else { When::After };
                 self.crash = Some(Point { act: act.to_owned(), when });
             }
+            ["chaos", ref whom @ ..] => self.chaos(whom).await,
             ["roll"] => self.roll(None).await,
             ["rotate", id, "reason", ref reason @ ..] => {
                 let instances = vec![InstanceId(id.to_owned())];
@@ -193,6 +196,24 @@ impl Story {
             Some(Err(error)) => format!("exit code {}: {}", error.exit_code(), error.chain()),
         });
         self.say(&lines);
+    }
+
+    /// Kills one, in a zone if one is named.
+    async fn chaos(&mut self, whom: &[&str]) {
+        let which = Which { zone: whom.first().map(|zone| (*zone).to_owned()), ..Which::default() };
+        let policy = Policy::of(&self.fleet).expect("a policy");
+        let surroundings = self.surroundings();
+        let (name, fleet, provider) = ("web", &self.fleet, &self.sim);
+        let striker = Striker { name, fleet, policy: &policy, provider, surroundings: &surroundings };
+        let mut journal = self.journal("rekiln chaos web").await;
+        let line = match striker.strike(&mut journal, &which, 0, "a drill").await.expect("no error") {
+            Ok(struck) => format!("killed {}", struck.victim.instance),
+            Err(refusal) => {
+                let error = refusal.error("web");
+                format!("exit code {}: {}", error.exit_code(), error.chain())
+            }
+        };
+        self.say(&[line]);
     }
 
     async fn plan(&mut self) {

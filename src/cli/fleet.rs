@@ -11,7 +11,9 @@ use crate::claim::{Claim, Claimed};
 use crate::digest::ImageId;
 use crate::error::{Error, Result};
 use crate::fleet::Fleet;
-use crate::fleet::census::Census;
+use crate::fleet::census::{Census, Instance};
+use crate::fleet::cluster::Role;
+use crate::fleet::copying::{Copying, copying};
 use crate::fleet::experience::Experience;
 use crate::fleet::generation::Target;
 use crate::fleet::guard::Reach;
@@ -179,7 +181,10 @@ impl Site {
         let targets: Vec<_> = std::iter::once(target).chain(&history.proven).collect();
         let outlook = self.surroundings(context).outlook(&targets, census.at).await?;
         let policy = Policy::seen(&self.fleet, &census, &history)?.unwrap_or_else(|| self.policy.clone());
-        Ok(Look { policy, census, history, experience, outlook })
+        let now = census.cluster.as_ref().and_then(|cluster| cluster.data);
+        let copying =
+            policy.copies.as_ref().and_then(|copies| copying(journal.entries(), now, copies.max_copy));
+        Ok(Look { policy, census, history, experience, copying, outlook })
     }
 
     /// Asks before a roll that reaches more of the repository's instances than `roll.guard` allows.
@@ -218,18 +223,30 @@ impl Site {
     /// Rolls, stopping between two acts on Ctrl-C or SIGTERM.
     pub fn roll(&self, context: &Context, command: &str, target: Target, order: Order) -> Result<Summary> {
         let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stop);
+        context.handle()?.spawn(async move {
+            let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+            if let Ok(mut term) = term {
+                tokio::select! { _ = tokio::signal::ctrl_c() => {} _ = term.recv() => {} }
+                asked.store(true, Ordering::Relaxed);
+            }
+        });
+        self.roll_until(context, command, target, order, &stop)
+    }
+
+    /// Rolls, stopping between two acts when `stop` is set.
+    pub fn roll_until(
+        &self,
+        context: &Context,
+        command: &str,
+        target: Target,
+        order: Order,
+        stop: &AtomicBool,
+    ) -> Result<Summary> {
         let surroundings = self.surroundings(context);
         let _while_it_rolls = self.claim(target.image)?;
         super::backup::begin_with(context, self)?;
         context.block_on(async {
-            let asked = Arc::clone(&stop);
-            tokio::spawn(async move {
-                let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-                if let Ok(mut term) = term {
-                    tokio::select! { _ = tokio::signal::ctrl_c() => {} _ = term.recv() => {} }
-                    asked.store(true, Ordering::Relaxed);
-                }
-            });
             let mut journal = self.journal(command).await?;
             let roll = Roll {
                 name: &self.name,
@@ -239,7 +256,7 @@ impl Site {
                 surroundings: &surroundings,
                 journal: &mut journal,
                 progress: context.progress(),
-                stop: &stop,
+                stop,
             };
             // It carries what all of its calls may need at once.
             Box::pin(roll.run(order)).await
@@ -254,6 +271,8 @@ pub struct Look {
     pub census: Census,
     pub history: History,
     pub experience: Experience,
+    /// How long a new member copies, where members hold data and one has joined so far.
+    pub copying: Option<Copying>,
     pub outlook: Outlook,
 }
 
@@ -276,6 +295,19 @@ pub fn settled(situation: &Situation<'_>) -> Plan {
         history.add(situation.now, note);
     }
     plan(&Situation { history: &history, ..*situation })
+}
+
+/// What a member that holds data says that it is; nothing where it says nothing.
+pub fn role(seen: Option<&Instance>) -> String {
+    let Some(membership) = seen.and_then(|seen| seen.membership.as_ref()) else { return String::new() };
+    match membership.role {
+        Role::Leader => "leads",
+        Role::Synchronous => "synchronous",
+        Role::Replica if !membership.caught_up => "lags behind",
+        Role::Replica => "follows",
+        Role::Joining => "copies",
+    }
+    .to_owned()
 }
 
 /// Returns the names of all fleets, sorted.

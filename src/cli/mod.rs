@@ -17,6 +17,7 @@ pub mod bake;
 pub mod boot;
 pub mod breaker;
 pub mod cancel;
+pub mod chaos;
 pub mod check;
 pub mod completions;
 mod confirm;
@@ -48,6 +49,7 @@ pub mod reap;
 pub mod replay;
 pub mod resume;
 pub mod retarget;
+pub mod revive;
 pub mod roll;
 pub mod rotate;
 pub mod schema;
@@ -127,12 +129,19 @@ enum Command {
     Roll(roll::Args),
     /// Replaces instances although nothing changed.
     Rotate(rotate::Args),
+    /// Kills instances on purpose, as failures would, and says how the fleet got over each and what clients saw.
+    ///
+    /// One instance at a time, of a fleet that is whole and at rest, and never below its floor. What was killed is replaced by
+    /// whoever keeps the fleet, such as `rekiln watch`, or else by this command. `rekiln pause` stops it, from anywhere.
+    Chaos(chaos::Args),
     /// Tries a fleet file out: rolls a simulated fleet, with what goes wrong.
     Simulate(simulate::Args),
     /// Keeps a fleet from being replaced any further, or at all; what is sick is still cured.
     Pause(pause::Args),
     /// Lets a paused fleet go on.
     Resume(resume::Args),
+    /// Starts machines that ended again, with their disks, where too many of those that hold data did.
+    Revive(revive::Args),
     /// Ends a rollout and leaves everything as it is, or goes back.
     Cancel(cancel::Args),
     /// Gives a running rollout another target.
@@ -291,9 +300,11 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Watch(args) => watch::run(&context, args),
         Command::Roll(args) => roll::run(&context, args),
         Command::Rotate(args) => rotate::run(&context, args),
+        Command::Chaos(args) => chaos::run(&context, args),
         Command::Simulate(args) => simulate::run(&context, args),
         Command::Pause(args) => pause::run(&context, args),
         Command::Resume(args) => resume::run(&context, args),
+        Command::Revive(args) => revive::run(&context, args),
         Command::Cancel(args) => cancel::run(&context, args),
         Command::Retarget(args) => retarget::run(&context, args),
         Command::Quarantine(args) => quarantine::run(&context, args),

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Context;
-use super::fleet::{Site, names, settled, table};
+use super::fleet::{Site, names, role, settled, table};
 use crate::catalog::Record;
 use crate::error::Result;
 use crate::fleet::census::Census;
+use crate::fleet::copying::Copying;
 use crate::fleet::generation::Target;
 use crate::fleet::plan::{Expected, Hold, Kind, Plan, Standing, outlook, plan, waiting};
 use crate::fleet::policy::Policy;
@@ -81,7 +82,7 @@ fn show(context: &Context, name: &str) -> Result<u8> {
     let (acts, expected) = outlook(&look.situation(&site, &target), &look.experience);
     context
         .output
-        .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts, "end": expected, "notes": site.provider.notes() }));
+        .json(&serde_json::json!({ "fleet": name, "target": target, "exceptions": image.exceptions, "plan": first, "forecast": acts, "end": expected, "notes": site.provider.notes(), "copying": look.copying }));
     let plan = settled(&look.situation(&site, &target));
     let told = Told {
         site: &site,
@@ -90,6 +91,7 @@ fn show(context: &Context, name: &str) -> Result<u8> {
         image: &image,
         census: &look.census,
         plan: &plan,
+        copying: look.copying.as_ref(),
     };
     let lines = told.lines(&acts, &expected);
     for line in lines {
@@ -106,6 +108,7 @@ struct Told<'a> {
     image: &'a Record,
     census: &'a Census,
     plan: &'a Plan,
+    copying: Option<&'a Copying>,
 }
 
 impl Told<'_> {
@@ -126,10 +129,15 @@ impl Told<'_> {
         lines.extend(census.trouble.iter().map(|trouble| format!("  {trouble}")));
         let seen: BTreeMap<_, _> = census.instances.iter().map(|seen| (&seen.id, seen)).collect();
         let row = |member: &Standing| {
-            vec![format!("  {}", member.id), member.told(seen.get(&member.id).copied(), self.target)]
+            let seen = seen.get(&member.id).copied();
+            let mut row = vec![format!("  {}", member.id)];
+            row.extend(fleet.stateful.as_ref().map(|_| role(seen)));
+            row.push(member.told(seen, self.target));
+            row
         };
         lines.extend(table(&plan.members.iter().map(row).collect::<Vec<_>>()));
         lines.extend(self.site.provider.notes().iter().map(|note| format!("  note: {note}")));
+        lines.extend(self.copying.map(|copying| format!("  {copying}")));
         let missing = policy.size.saturating_sub(plan.members.len());
         if missing > 0 {
             lines.push(format!("  {missing} missing"));

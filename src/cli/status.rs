@@ -5,7 +5,7 @@ mod rollout;
 use std::collections::BTreeMap;
 
 use super::Context;
-use super::fleet::{Site, names, table};
+use super::fleet::{Site, names, role, table};
 use crate::error::{Error, Result};
 use crate::fleet::census::{Census, Instance};
 use crate::fleet::moment::lasting;
@@ -86,13 +86,17 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 
 /// A row for each instance that is seen or remembered: what was seen, and what it is.
 fn rows(census: &Census, standings: &[(Standing, String)]) -> Vec<Vec<String>> {
-    let head = ["  id", "image", "state", "health", "address", "age", "is"].map(str::to_owned).to_vec();
+    let mut head = ["  id", "image", "state", "health", "address", "age", "is"].map(str::to_owned).to_vec();
+    let holds = census.instances.iter().any(|seen| seen.membership.is_some());
+    if holds {
+        head.insert(head.len() - 1, "role".to_owned());
+    }
     let mut is: BTreeMap<_, _> = standings.iter().map(|(member, text)| (&member.id, text.clone())).collect();
     let seen: Vec<_> = census
         .instances
         .iter()
         .map(|i| {
-            vec![
+            let mut row = vec![
                 format!("  {}", i.id),
                 i.image.map_or_else(|| "?".to_owned(), |image| image.short()),
                 word(i.state),
@@ -100,7 +104,11 @@ fn rows(census: &Census, standings: &[(Standing, String)]) -> Vec<Vec<String>> {
                 i.address.map_or_else(String::new, |address| address.to_string()),
                 lasting(census.at.duration_since(i.launched_at)),
                 is.remove(&i.id).unwrap_or_default(),
-            ]
+            ];
+            if holds {
+                row.insert(row.len() - 1, role(Some(i)));
+            }
+            row
         })
         .collect();
     let blank = || vec![String::new(); head.len() - 2];

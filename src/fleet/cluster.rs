@@ -44,6 +44,9 @@ pub struct Cluster {
     /// Why nobody may leave and leadership stays, whoever it is: such as a person's maintenance, or writes that are
     /// acknowledged before a second member has them.
     pub refuses: Vec<String>,
+    /// How many bytes of data a new member copies, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<u64>,
 }
 
 impl Membership {

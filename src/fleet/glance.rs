@@ -195,11 +195,16 @@ pub fn headline(holds: &[Hold]) -> Option<&Hold> {
         | Hold::Keeps { .. } => Some(0),
         Hold::Paused { .. } | Hold::Settles { .. } => Some(1),
         Hold::Capacity { .. } | Hold::Resizing { .. } => Some(2),
-        Hold::Soaking { .. } | Hold::Gate { .. } | Hold::Rate { .. } => Some(3),
-        Hold::Leaderless { .. } | Hold::Votes { .. } | Hold::Copies { .. } | Hold::Stays { .. } => Some(3),
+        Hold::Soaking { .. }
+        | Hold::Gate { .. }
+        | Hold::Rate { .. }
+        | Hold::Ill { .. }
+        | Hold::Leaderless { .. }
+        | Hold::Votes { .. }
+        | Hold::Copies { .. }
+        | Hold::Stays { .. } => Some(3),
         Hold::Unknown { .. } | Hold::Absent { .. } => Some(4),
-        Hold::HandingOver { .. } => Some(5),
-        Hold::Starting { .. } => Some(5),
+        Hold::HandingOver { .. } | Hold::Starting { .. } => Some(5),
         Hold::Draining { .. } => Some(6),
     };
     let ranked = holds.iter().filter_map(|hold| Some((rank(hold)?, hold)));

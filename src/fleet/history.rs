@@ -1,6 +1,7 @@
 //! Decide: what a fleet's journal adds up to.
 
 mod event;
+mod kill;
 mod leadership;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use super::surroundings::Reading;
 use crate::digest::Digest;
 use crate::provider::{Action, Outcome};
 pub use event::Event;
+pub use kill::Kill;
 pub use leadership::{Leadership, Moved, Refused};
 
 /// What is remembered of one instance between its launch and its end.
@@ -51,6 +53,8 @@ pub struct Member {
     pub failed: Option<String>,
     /// Since when it is not seen.
     pub absent: Option<Timestamp>,
+    /// Since when one that holds data, and had all of it, is ill.
+    pub ill: Option<Timestamp>,
 }
 
 impl Member {
@@ -102,6 +106,7 @@ pub(crate) const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The fold of a journal. Equal journals give equal histories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not without the others")]
 pub struct History {
     /// The highest launch number ever used.
     pub launches: u64,
@@ -132,6 +137,10 @@ pub struct History {
     pub retreat: Option<Retreat>,
     /// Why all that is voluntary is stopped.
     pub paused: Option<String>,
+    /// What chaos killed last, or was about to.
+    pub kill: Option<Kill>,
+    /// When it did; `None` when it never did.
+    pub chaos: Option<Timestamp>,
     /// Why the current rollout was ended and everything left as it is.
     pub cancelled: Option<String>,
     /// Whether soak, canary, windows, rate and gates are skipped.
@@ -238,6 +247,8 @@ impl History {
             Event::Absent { instance } => {
                 self.members.entry(instance.clone()).or_default().absent = Some(at);
             }
+            Event::Ill { instance } => self.members.entry(instance.clone()).or_default().ill = Some(at),
+            Event::Recovered { instance } => self.members.entry(instance.clone()).or_default().ill = None,
             Event::Returned { instance } => self.members.entry(instance.clone()).or_default().absent = None,
             Event::Spared { instance } => self.members.entry(instance.clone()).or_default().ending = None,
             Event::WaveReached { .. } => self.wave.reached = Some(at),
@@ -251,6 +262,8 @@ impl History {
                 self.completed = false;
             }
             Event::RolledBack { target, reason } => self.go_back(target, reason),
+            Event::Chaos { instance, reason, .. } => self.strike(at, instance, reason),
+            Event::Killed { instance, result } => self.struck(instance, result),
             Event::Paused { reason } => self.paused = Some(reason.clone()),
             Event::Resumed => self.paused = None,
             Event::Cancelled { back: false, reason } => self.cancelled = Some(reason.clone()),
@@ -303,6 +316,7 @@ impl History {
 
     fn complete(&mut self) {
         self.completed = true;
+        self.spare();
         let proven = |target: &Option<Target>| target.as_ref().map(|target| target.generation.id);
         if proven(&self.proven) != self.generation() {
             self.previous = self.proven.take();
@@ -411,7 +425,6 @@ impl History {
                 *shortage = Shortage { times: shortage.times + 1, at };
             }
             (Action::HandOver { id, to }, outcome) => self.leadership.conclude(at, id, to, outcome),
-            (Action::Deregister { .. }, _) => {}
             (Action::Terminate { .. }, Outcome::Refused { .. }) => {
                 self.members.entry(id.clone()).or_default().ending = None;
             }
@@ -420,7 +433,8 @@ impl History {
                 let member = self.members.entry(id.clone()).or_default();
                 member.unheard = member.unheard.saturating_sub(1);
             }
-            (_, Outcome::Refused { .. } | Outcome::NoCapacity { .. } | Outcome::Throttled { .. }) => {}
+            (Action::Deregister { .. }, _)
+            | (_, Outcome::Refused { .. } | Outcome::NoCapacity { .. } | Outcome::Throttled { .. }) => {}
             (Action::Launch { zone, .. }, _) => {
                 self.shortages.remove(zone.as_deref().unwrap_or_default());
                 let member = self.members.entry(id.clone()).or_default();

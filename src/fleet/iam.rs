@@ -38,6 +38,9 @@ const ROLL: [&str; 7] = [
 /// What gives instances requests, and takes them away. Which target groups a group has is not in Git.
 const SERVE: [&str; 2] = ["elasticloadbalancing:DeregisterTargets", "elasticloadbalancing:RegisterTargets"];
 
+/// What chaos kills instances with: those of these groups only, by the tag that Auto Scaling gives them.
+const KILL: &str = "ec2:TerminateInstances";
+
 /// What nobody calls, and AWS wants its caller to be allowed: whoever has a group launch a version of a template launches
 /// its instances.
 const LAUNCH: [&str; 2] = ["ec2:CreateFleet", "ec2:RunInstances"];
@@ -98,6 +101,7 @@ pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
         "StringEquals": { "aws:ResourceTag/aws:autoscaling:groupName": names },
         "ForAllValues:StringEquals": { "aws:TagKeys": [TAG] },
     });
+    let any_of_these = json!({ "StringEquals": { "aws:ResourceTag/aws:autoscaling:groupName": names } });
     // What a template says that instances are tagged with, they get as they are launched, and not later.
     let at_launch = json!({ "StringEquals": {
         "aws:RequestedRegion": regions, "ec2:CreateAction": ["CreateFleet", "RunInstances"],
@@ -112,6 +116,7 @@ pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
         allow("TagAtLaunch", &["ec2:CreateTags"], json!("*"), at_launch),
         allow("Name", &["ec2:CreateTags"], json!(arns.get("instances")), of_these),
         allow("Profile", &["iam:PassRole"], json!(arns.get("roles")), to_instances),
+        allow("Chaos", &[KILL], json!(arns.get("instances")), any_of_these),
     ];
     if makes {
         let there = json!({ "StringEquals": { "aws:RequestedRegion": regions } });
@@ -185,6 +190,11 @@ mod tests {
                 "aws:ResourceTag/aws:autoscaling:groupName": ["api", "web"],
             })
         );
+        let chaos = &policy["Statement"][8];
+        assert_eq!(
+            (&chaos["Action"], chaos["Condition"].to_string().contains("groupName")),
+            (&json!([KILL]), true)
+        );
         // A managed policy may have 6,144 characters, blanks not counted (IAM's quotas).
         assert!(policy.to_string().len() < 6144);
     }
@@ -255,7 +265,7 @@ mod tests {
             called.extend(calls.map(str::to_owned));
         }
         let allowed = LOOK.iter().chain(&ROLL).chain(&SERVE).chain(&["ec2:CreateLaunchTemplateVersion"]);
-        let allowed = allowed.chain(&["ec2:CreateTags", "ec2:DescribeLaunchTemplates"]);
+        let allowed = allowed.chain(&["ec2:CreateTags", "ec2:DescribeLaunchTemplates", KILL]);
         // AWS asks for the tags of a group by the name of a call of their own.
         let allowed = allowed.chain(MAKE.iter().take(1)).chain(&["ec2:CreateLaunchTemplate"]);
         let name = |action: &&str| action.split_once(':').map(|(_, name)| name.to_owned());

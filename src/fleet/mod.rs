@@ -5,8 +5,10 @@ pub mod audit;
 pub mod backup;
 pub mod breaker;
 pub mod census;
+pub mod chaos;
 pub mod cluster;
 pub mod command;
+pub mod copying;
 pub mod experience;
 pub mod gate;
 pub mod generation;
@@ -33,12 +35,14 @@ pub mod story;
 pub mod surroundings;
 pub mod timeline;
 pub mod validate;
+pub mod ways_out;
 pub mod windows;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use alert::Alert;
+pub use chaos::Chaos;
 pub use local::{Local, Protocol};
 
 use crate::error::{Error, Result};
@@ -78,6 +82,9 @@ pub struct Fleet {
     /// When an instance is replaced though nothing changed.
     #[serde(default)]
     pub replace: Replace,
+    /// Whether instances are killed on purpose, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chaos: Option<Chaos>,
     /// What else must be good before a wave goes on.
     #[serde(default, rename = "gate")]
     pub gates: Vec<Gate>,

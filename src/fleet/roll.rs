@@ -177,7 +177,11 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
     async fn open(&mut self, order: Order, running: &mut Running, now: Timestamp) -> Result<()> {
         if !order.emergency {
             self.journal.refuse_rival(now)?;
-            if let Some(reason) = &self.journal.history().paused {
+            let history = self.journal.history();
+            // What chaos killed is cured as what is sick is: nobody who pauses a fleet means to leave it with one less.
+            let cures = history.generation() == Some(self.target.generation.id)
+                && history.uncured(now, |_| false).is_some();
+            if let Some(reason) = history.paused.as_ref().filter(|_| !cures) {
                 return Err(Error::holding(format!("fleet {} is paused: {reason}", self.name))
                     .hint(format!("`rekiln resume {}` lets it go on", self.name)));
             }

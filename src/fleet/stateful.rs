@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stateful {
-    /// PostgreSQL under Patroni: its REST API is asked, at the port of `[health] http`.
+    /// `PostgreSQL` under Patroni: its REST API is asked, at the port of `[health] http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patroni: Option<Patroni>,
     /// Anything else that answers by HTTP, at the port of `[health] http`.
@@ -33,6 +33,10 @@ pub struct Stateful {
     /// For how long a leader that does not hand over is asked again, such as `2m`, before the roll ends and says why.
     #[serde(default = "default_switchover")]
     pub switchover: String,
+    /// How long a member that falls ill has to recover, such as `1m`, before it is replaced: a database that ended by itself
+    /// starts again and looks through what it had written. One whose machine ended is replaced at once.
+    #[serde(default = "default_recovery")]
+    pub recovery: String,
     /// How long a new member may take to copy the data: with more data than that allows, it is too big to fail.
     #[serde(default = "default_max_copy")]
     pub max_copy: String,
@@ -77,6 +81,10 @@ fn default_switchover() -> String {
     "2m".to_owned()
 }
 
+fn default_recovery() -> String {
+    "1m".to_owned()
+}
+
 /// As the thinking behind rekiln has it: what cannot be copied in half an hour cannot be replaced in a night that goes wrong.
 fn default_max_copy() -> String {
     "30m".to_owned()
@@ -91,6 +99,8 @@ pub struct Copies {
     pub durability: Durability,
     /// For how long a leader that does not hand over is asked again.
     pub switchover: SignedDuration,
+    /// How long one that falls ill has to recover.
+    pub recovery: SignedDuration,
     /// How long a new member may copy.
     pub max_copy: SignedDuration,
 }
@@ -107,6 +117,7 @@ impl Copies {
             synchronous: stateful.synchronous as usize,
             durability: stateful.durability,
             switchover: duration("stateful.switchover", &stateful.switchover)?,
+            recovery: duration("stateful.recovery", &stateful.recovery)?,
             max_copy: duration("stateful.max_copy", &stateful.max_copy)?,
         }))
     }

@@ -2,6 +2,7 @@
 
 mod alert;
 mod backup;
+mod chaos;
 mod outside;
 mod pace;
 mod place;
@@ -47,6 +48,7 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
         }
     }
     pace::check(&mut found, fleet);
+    chaos::check(&mut found, fleet);
     stateful::check(&mut found, fleet);
     backup::check(&mut found, fleet);
     let mut found = found.found;

@@ -213,6 +213,16 @@ pub trait Provider {
     /// It could not be done, or whether it was cannot be told.
     fn apply(&self, action: &Action) -> impl Future<Output = Result<Outcome, ProviderError>>;
 
+    /// Kills an instance as a failure would: without a word to whatever gives it requests, and so that its record, if it has
+    /// one, stays. Checks before that it is there and serves, and that `others` besides it do.
+    ///
+    /// # Errors
+    /// It could not be done, or whether it was cannot be told.
+    fn kill(&self, id: &InstanceId, others: usize) -> impl Future<Output = Result<Outcome, ProviderError>> {
+        let _ = others;
+        async move { Ok(Outcome::refused(format!("nothing here can kill {id}"))) }
+    }
+
     /// Returns the end of an instance's console, and what else its provider says of how it came to be as it is; empty when
     /// there is nothing.
     fn console_tail(&self, id: &InstanceId) -> impl Future<Output = Vec<String>>;

@@ -186,6 +186,10 @@ impl At {
     async fn apply(&self, action: &Action) -> Result<Outcome, ProviderError> {
         each!(self, provider => provider.apply(action).await)
     }
+
+    async fn kill(&self, id: &InstanceId, others: usize) -> Result<Outcome, ProviderError> {
+        each!(self, provider => provider.kill(id, others).await)
+    }
 }
 
 impl Provider for Place {
@@ -208,6 +212,13 @@ impl Provider for Place {
         match &self.members {
             None => self.at.apply(action).await,
             Some(members) => members.apply(&self.at, action).await,
+        }
+    }
+
+    async fn kill(&self, id: &InstanceId, others: usize) -> Result<Outcome, ProviderError> {
+        match &self.members {
+            None => self.at.kill(id, others).await,
+            Some(members) => members.kill(&self.at, id, others).await,
         }
     }
 

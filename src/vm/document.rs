@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ring::hmac;
@@ -74,6 +74,8 @@ impl Document {
         let file = dir.join("document.json");
         let text = serde_json::to_vec(self).doing(|| format!("describing {}", self.instance))?;
         atomic_write(&file, &text)?;
+        let owners = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&file, owners).doing(|| format!("closing {} to others", file.display()))?;
         Ok(Credential { name: INSTANCE.to_owned(), file })
     }
 }
@@ -198,8 +200,6 @@ pub fn segment(dir: &Path, address: Ipv4Addr) -> Segment {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]

@@ -252,12 +252,24 @@ impl Machine {
     /// # Errors
     /// It may not be signalled, or it is still there after both.
     pub fn stop(&self) -> Result<()> {
-        for (signal, patience) in [(Signal::TERM, TERM), (Signal::KILL, KILL)] {
-            match pidfd_send_signal(&self.process, signal) {
+        self.end_by(&[(Signal::TERM, TERM), (Signal::KILL, KILL)])
+    }
+
+    /// Kills the machine, as a failure of its host would, and waits until it is really gone.
+    ///
+    /// # Errors
+    /// It may not be signalled, or it is still there.
+    pub fn kill(&self) -> Result<()> {
+        self.end_by(&[(Signal::KILL, KILL)])
+    }
+
+    fn end_by(&self, signals: &[(Signal, Duration)]) -> Result<()> {
+        for (signal, patience) in signals {
+            match pidfd_send_signal(&self.process, *signal) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(error) => return Err(error).doing(|| format!("ending machine process {}", self.pid)),
             }
-            if self.ended_within(patience) {
+            if self.ended_within(*patience) {
                 return Ok(());
             }
         }

@@ -35,7 +35,7 @@ const SIGNALLED: u8 = 128;
 pub struct End {
     /// Its exit code.
     pub code: u8,
-    /// Why, when that is not 0.
+    /// Why, when that is not 0; else what it measured, if that is what it is for.
     pub why: Option<String>,
 }
 
@@ -98,11 +98,14 @@ pub fn run(program: &Path, arguments: &[OsString], stop: &Stop, said: impl FnMut
     // Not waited for before: its number is its own until then.
     stop.over();
     let status = child.wait().doing(|| format!("waiting for `{}`", program.display()));
-    let (error, words) = end?;
+    let Words { error, text: words, measured } = end?;
     let code = code(status?);
+    if code == 0 {
+        return Ok(End { code, why: measured });
+    }
     let why = error.or_else(|| (!words.is_empty()).then(|| words.join("\n")));
     let why = why.or_else(|| (code > SIGNALLED).then(|| "a signal ended it".to_owned()));
-    Ok(End { code, why: why.filter(|_| code != 0) })
+    Ok(End { code, why })
 }
 
 fn code(status: ExitStatus) -> u8 {
@@ -111,13 +114,21 @@ fn code(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// Reads what a child says until it says no more. Returns its error, and the last lines of its text.
-fn attend(child: &mut Child, mut said: impl FnMut(String)) -> Result<(Option<String>, Vec<String>)> {
+/// What a child said.
+struct Words {
+    error: Option<String>,
+    /// The last lines of its text.
+    text: Vec<String>,
+    measured: Option<String>,
+}
+
+/// Reads what a child says until it says no more.
+fn attend(child: &mut Child, mut said: impl FnMut(String)) -> Result<Words> {
     let lost = || Error::failed("a command has no output");
     let (stdout, stderr) = (child.stdout.take().ok_or_else(lost)?, child.stderr.take().ok_or_else(lost)?);
     std::thread::scope(|scope| {
         let text = scope.spawn(move || last_lines(stderr));
-        let mut error = None;
+        let (mut error, mut measured) = (None, None);
         for line in lines(stdout) {
             let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
             match value.get("event").and_then(Value::as_str) {
@@ -129,13 +140,13 @@ fn attend(child: &mut Child, mut said: impl FnMut(String)) -> Result<(Option<Str
                     error.get_or_insert_with(|| message.to_owned());
                     said(message.to_owned());
                 }
+                Some("killed") => measured = value.get("text").and_then(Value::as_str).map(str::to_owned),
                 Some("note") => said(text_of(&value, "text")),
                 Some("started" | "finished") => said(text_of(&value, "step")),
                 _ => {}
             }
         }
-        let words = text.join().unwrap_or_default();
-        Ok((error, words))
+        Ok(Words { error, text: text.join().unwrap_or_default(), measured })
     })
 }
 
@@ -187,6 +198,12 @@ mod tests {
         assert_eq!(heard, ["web: bake", "fleet web: paused"]);
         for (script, code, why) in [
             ("exit 0", 0, None),
+            (
+                r#"echo '{"event":"killed","text":"web-2: whole after 9.0 s"}'"#,
+                0,
+                Some("web-2: whole after 9.0 s"),
+            ),
+            (r#"echo '{"event":"killed","text":"web-2"}'; echo a >&2; exit 1"#, 1, Some("a")),
             ("echo a >&2; echo b >&2; exit 1", 1, Some("a\nb")),
             ("kill -KILL $$", 137, Some("a signal ended it")),
             ("printf '\\377\\n'; exit 0", 0, None),

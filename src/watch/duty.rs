@@ -9,9 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::event::{Event, Job};
 use super::memory::{Case, Failing, Memory, Tried};
 use super::rule::Rule;
-pub use backup::Backups;
 use super::schedule::Daily;
 use crate::fleet::census::InstanceId;
+use crate::fleet::chaos::Standing;
+
+pub use backup::Backups;
 
 /// How long after a failure the same is tried again; twice as long each further time, up to [`LONGEST`]. A minute is what a
 /// remote that is restarted needs.
@@ -80,6 +82,10 @@ pub struct Fleet {
     pub rolled: bool,
     /// Why it is paused.
     pub paused: Option<String>,
+    /// When chaos kills an instance, if its file says so, and when it did last.
+    pub chaos: Option<(Standing, Option<Timestamp>)>,
+    /// Whom chaos killed, where that is not replaced yet.
+    pub killed: Option<InstanceId>,
     /// Whether it waits for a person or a commit: its rollout halted or was cancelled, it was taken down or never rolled.
     pub over: bool,
     /// How its backups stand; nothing where it has none, or that could not be seen since the last job ended.
@@ -128,7 +134,9 @@ pub fn duties(situation: &Situation<'_>) -> Vec<Duty> {
             }
         }
         for (name, fleet) in &seen.fleets {
-            if let Some(job) = backup::due(situation, name, fleet).filter(|_| !starts(&duties, name)) {
+            // Whom chaos kills is not copied.
+            let next = backup::due(situation, name, fleet).or_else(|| chaos(situation, name, fleet));
+            if let Some(job) = next.filter(|_| !starts(&duties, name)) {
                 duties.push(Duty::Start(job));
             }
         }
@@ -192,12 +200,35 @@ fn night(situation: &Situation<'_>) -> Option<Job> {
 
 fn keep(situation: &Situation<'_>, name: &str, fleet: &Fleet) -> Option<Job> {
     let Situation { memory, now, .. } = *situation;
-    let why = fleet.wants.as_ref().filter(|_| !fleet.rolled && fleet.paused.is_none() && !fleet.over)?;
+    // What chaos killed is replaced in a paused fleet, too: it is sick by our own doing.
+    let paused = fleet.paused.is_some() && fleet.killed.is_none();
+    let why = fleet.wants.as_ref().filter(|_| !fleet.rolled && !paused && !fleet.over)?;
     let ready = |failing: &Failing| now >= again(failing.times, failing.at) && fleet.at > failing.at;
     if memory.failing.get(name).is_some_and(|failing| !ready(failing)) {
         return None;
     }
     Some(Job::Keep { fleet: name.to_owned(), commit: fleet.commit.clone(), why: why.clone() })
+}
+
+/// Decides whether an instance is killed on purpose now: in a fleet that nothing is to be done about, and no alert is open of.
+fn chaos(situation: &Situation<'_>, name: &str, fleet: &Fleet) -> Option<Job> {
+    let Situation { memory, seen, now, .. } = *situation;
+    let (standing, last) = fleet.chaos.as_ref()?;
+    let busy = fleet.rolled || fleet.wants.is_some() || fleet.killed.is_some();
+    if busy || fleet.paused.is_some() || fleet.over || !standing.is_due(*last, memory.first, now) {
+        return None;
+    }
+    let its = |job: &Job| job.of(name) || matches!(job, Job::Step { fleet, .. } if fleet == name);
+    let incident = memory.cases.values().any(|case| case.closed.is_none() && case.fleet == name);
+    if incident || seen.running.iter().any(its) {
+        return None;
+    }
+    // What was seen before the last one ended says nothing about now.
+    let ready = |failing: &Failing| now >= again(failing.times, failing.at) && fleet.at > failing.at;
+    if memory.chaos.get(name).is_some_and(|failing| !ready(failing)) {
+        return None;
+    }
+    Some(Job::Chaos { fleet: name.to_owned(), commit: fleet.commit.clone(), leader: standing.leader })
 }
 
 /// Decides what is done about an alert.
@@ -221,7 +252,11 @@ fn answer(situation: &Situation<'_>, number: u64, case: &Case, duties: &[Duty]) 
     }
     let gone = |instance: &InstanceId| fleet.at > case.since && !fleet.living.contains(instance);
     if case.instance.as_ref().is_some_and(gone) {
-        return close("its instance is gone");
+        return close(if fleet.killed == case.instance {
+            "chaos killed its instance"
+        } else {
+            "its instance is gone"
+        });
     }
     let in_time = now.duration_since(case.since) < rule.within;
     if case.failed.is_none() && in_time {
@@ -264,7 +299,11 @@ fn replace(
         Duty::Say(_) => None,
     });
     let others = || seen.running.iter().chain(pending.clone());
-    if fleet.rolled || others().any(|job| job.rolls() == Some(case.fleet.as_str())) {
+    // What chaos killed is replaced by whoever keeps the fleet, and not twice.
+    if fleet.killed.as_ref() == Some(instance)
+        || fleet.rolled
+        || others().any(|job| job.rolls() == Some(case.fleet.as_str()))
+    {
         return Ok(None);
     }
     match case.failing {

@@ -59,6 +59,15 @@ pub enum Job {
         /// The commit that it carries.
         commit: String,
     },
+    /// An instance is killed on purpose, as the fleet's file says when: `rekiln chaos`.
+    Chaos {
+        /// The fleet.
+        fleet: String,
+        /// The commit that it carries.
+        commit: String,
+        /// Whether the one that leads is killed.
+        leader: bool,
+    },
     /// A step of a playbook.
     Step {
         /// The case.
@@ -82,6 +91,7 @@ impl Job {
             Self::Keep { .. } => "keep",
             Self::Replace { .. } => "replace",
             Self::Backup { .. } => "backup",
+            Self::Chaos { .. } => "chaos",
             Self::Step { .. } => "step",
         }
     }
@@ -91,14 +101,22 @@ impl Job {
     pub fn rolls(&self) -> Option<&str> {
         match self {
             Self::Keep { fleet, .. } | Self::Replace { fleet, .. } => Some(fleet),
-            Self::Apply { .. } | Self::Nightly { .. } | Self::Backup { .. } | Self::Step { .. } => None,
+            // Chaos kills, and leaves it to others to roll.
+            Self::Apply { .. }
+            | Self::Nightly { .. }
+            | Self::Backup { .. }
+            | Self::Chaos { .. }
+            | Self::Step { .. } => None,
         }
     }
 
-    /// Tells whether it replaces instances of a fleet, or copies what they hold.
+    /// Tells whether it ends or replaces instances of a fleet, or copies what they hold.
     #[must_use]
     pub fn of(&self, fleet: &str) -> bool {
-        self.rolls() == Some(fleet) || matches!(self, Self::Backup { fleet: of, .. } if of == fleet)
+        match self {
+            Self::Backup { fleet: of, .. } | Self::Chaos { fleet: of, .. } => of == fleet,
+            other => other.rolls() == Some(fleet),
+        }
     }
 }
 
@@ -112,6 +130,10 @@ impl fmt::Display for Job {
                 write!(f, "fleet {fleet}: replace {instance}: {why}")
             }
             Self::Backup { fleet, .. } => write!(f, "fleet {fleet}: backup"),
+            Self::Chaos { fleet, leader, .. } => {
+                let whom = if *leader { "its leader" } else { "one of its instances" };
+                write!(f, "fleet {fleet}: chaos kills {whom}")
+            }
             Self::Step { case, fleet, number, .. } => {
                 write!(f, "fleet {fleet}: step {} for alert {case}", number + 1)
             }
@@ -138,7 +160,7 @@ pub enum Event {
         job: Job,
         /// Its exit code; 0 is good.
         code: u8,
-        /// Why, when it is not.
+        /// Why, when it is not; else what it measured, if anything.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },
@@ -251,6 +273,7 @@ mod tests {
                 why: text(),
             },
             Job::Backup { fleet: fleet.clone(), commit: commit.clone() },
+            Job::Chaos { fleet: fleet.clone(), commit: commit.clone(), leader: true },
             Job::Step { case: 1, fleet: fleet.clone(), commit, number: 0 },
         ];
         let heard = Heard { name: text(), labels: BTreeMap::new(), firing: true, summary: None };

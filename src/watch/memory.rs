@@ -31,6 +31,8 @@ pub struct Memory {
     pub failing: BTreeMap<String, Failing>,
     /// Fleets whose backups fail, how often in a row, and why, until that was said.
     pub backups: BTreeMap<String, (Failing, Option<String>)>,
+    /// Fleets in which chaos could not kill, or which did not get over it, and how often in a row.
+    pub chaos: BTreeMap<String, Failing>,
     /// How many cases there were.
     pub count: u64,
     /// Cases by number: all that are open, and the last ones that are over.
@@ -176,7 +178,7 @@ impl Memory {
                     taken.push(at);
                 }
             }
-            Job::Keep { .. } | Job::Backup { .. } | Job::Step { .. } => {}
+            Job::Keep { .. } | Job::Backup { .. } | Job::Chaos { .. } | Job::Step { .. } => {}
         }
     }
 
@@ -196,12 +198,8 @@ impl Memory {
                     night.ended = Some(ended.clone());
                 }
             }
-            Job::Keep { fleet, .. } => {
-                let before = self.failing.remove(fleet);
-                if !good {
-                    self.failing.insert(fleet.clone(), Failing::again(before, ended.at));
-                }
-            }
+            Job::Keep { fleet, .. } => fails(&mut self.failing, fleet, ended),
+            Job::Chaos { fleet, .. } => fails(&mut self.chaos, fleet, ended),
             Job::Backup { fleet, .. } => {
                 let before = self.backups.remove(fleet);
                 if !good {
@@ -279,5 +277,13 @@ impl Memory {
         for number in over.iter().rev().skip(REMEMBERED) {
             self.cases.remove(number);
         }
+    }
+}
+
+/// Counts one more, or forgets all when it was good.
+fn fails(all: &mut BTreeMap<String, Failing>, fleet: &str, ended: &Ended) {
+    let before = all.remove(fleet);
+    if ended.code != 0 {
+        all.insert(fleet.to_owned(), Failing::again(before, ended.at));
     }
 }

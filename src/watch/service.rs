@@ -426,9 +426,9 @@ fn is_rolled(sighting: &Sighting) -> bool {
     sighting.seen.as_ref().is_some_and(|seen| seen.rolled)
 }
 
-/// What a fleet wants, and how old its backup is, was seen before a job ended, which may have done it.
+/// What a fleet wants, that it wants nothing, and how old its backup is, was seen before a job ended, which may have done it.
 fn forget(sighting: &mut Sighting) {
     if let Some(seen) = &mut sighting.seen {
-        (seen.wants, seen.backups) = (None, None);
+        (seen.wants, seen.chaos, seen.backups) = (None, None, None);
     }
 }

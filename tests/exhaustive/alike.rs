@@ -73,6 +73,8 @@ impl<'a> Alike<'a> {
             // No decision is made from it.
             commit: _,
             restore: _,
+            kill: _,
+            chaos: _,
         } = history;
         // The fleets here have the size that their file says.
         self.add((added, size, other_size, taken));
@@ -90,6 +92,7 @@ impl<'a> Alike<'a> {
                 served,
                 // Nothing here holds data.
                 joined: _,
+                ill: _,
                 failed,
                 absent,
                 // Of a group's size alone it says something.

@@ -46,6 +46,7 @@ fn the_nearest_name_is_offered() {
         &["roll", "wbe"],
         &["rotate", "wbe", "--reason", "a test"],
         &["history", "wbe"],
+        &["chaos", "wbe"],
         &["down", "wbe"],
     ] {
         let output = rekiln(dir.path(), args);

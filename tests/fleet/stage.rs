@@ -90,6 +90,10 @@ impl Machines for StandIns {
         Ok(Self::pid(dir).is_some())
     }
 
+    fn kill(&self, dir: &Path) -> Result<()> {
+        self.stop(dir)
+    }
+
     fn stop(&self, dir: &Path) -> Result<()> {
         while let Some(pid) = Self::pid(dir) {
             signal(pid, Signal::KILL);

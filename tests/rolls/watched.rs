@@ -29,14 +29,14 @@ const LOOK: Duration = Duration::from_millis(100);
 const SECRET: &str = "a-secret-of-sixteen-letters-and-more";
 
 /// A site with a remote that watchers follow.
-struct Watched<'a> {
-    site: Site<'a>,
+pub(super) struct Watched<'a> {
+    pub(super) site: Site<'a>,
     stage: &'a Stage,
     secret: PathBuf,
 }
 
 impl<'a> Watched<'a> {
-    fn on(stage: &'a Stage) -> Self {
+    pub(super) fn on(stage: &'a Stage) -> Self {
         let site = Site::on(stage);
         let (origin, secret) = (stage.path("origin.git"), stage.path("secret"));
         fs::write(&secret, SECRET).expect("written");
@@ -47,12 +47,12 @@ impl<'a> Watched<'a> {
         Self { site, stage, secret }
     }
 
-    fn push(&self, commit: &str) {
+    pub(super) fn push(&self, commit: &str) {
         let to = format!("+{commit}:refs/heads/main");
         git(&self.stage.repo(), &["push", "-q", "origin", &to]);
     }
 
-    fn watch(&self, more: &[&str]) -> Watcher {
+    pub(super) fn watch(&self, more: &[&str]) -> Watcher {
         let secret = self.secret.display().to_string();
         let usual =
             ["watch", "--listen", "127.0.0.1:0", "--poll", "1h", "--look", "1s", "--secret-file", &secret];
@@ -76,7 +76,7 @@ impl<'a> Watched<'a> {
     }
 
     /// What the journal of the watchers says, entry by entry.
-    fn journal(&self) -> Vec<Value> {
+    pub(super) fn journal(&self) -> Vec<Value> {
         let dir = self.stage.path("store/watch/main");
         let mut files: Vec<PathBuf> =
             fs::read_dir(dir).expect("a journal").map(|entry| entry.expect("an entry").path()).collect();
@@ -96,7 +96,7 @@ impl<'a> Watched<'a> {
 }
 
 /// A watcher that runs; it is killed with the test.
-struct Watcher {
+pub(super) struct Watcher {
     started: Started,
     port: u16,
 }
@@ -108,7 +108,7 @@ impl Watcher {
         said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    fn until<T>(&self, what: &str, mut so: impl FnMut(&Self) -> Option<T>) -> T {
+    pub(super) fn until<T>(&self, what: &str, mut so: impl FnMut(&Self) -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
             if let Some(found) = so(self) {
@@ -125,7 +125,7 @@ impl Watcher {
         serde_json::from_str(&body).expect("JSON")
     }
 
-    fn until_view(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+    pub(super) fn until_view(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         self.until(what, |watcher| Some(watcher.view()).filter(|view| so(view)))
     }
 
@@ -140,7 +140,7 @@ impl Watcher {
         });
     }
 
-    fn applied(&self, commit: &str) -> Value {
+    pub(super) fn applied(&self, commit: &str) -> Value {
         self.until_view("the commit is carried out", |view| view["git"]["applied"]["id"] == commit)
     }
 
@@ -163,7 +163,7 @@ impl Watcher {
         (head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status"), body.to_owned())
     }
 
-    fn pushed(&self) {
+    pub(super) fn pushed(&self) {
         let (status, body) = self.http("POST", "/hooks/git", "{}");
         assert_eq!(status, 200, "{body}");
     }
@@ -189,7 +189,7 @@ impl Watcher {
     }
 
     /// Ends it as a supervisor does.
-    fn stop(mut self) -> Ended {
+    pub(super) fn stop(mut self) -> Ended {
         let pid = self.started.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
         self.started.end()

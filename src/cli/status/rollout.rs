@@ -1,6 +1,6 @@
 //! How far a fleet's rollout is, and what keeps it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -11,8 +11,9 @@ use crate::cli::fleet::{Site, settled};
 use crate::digest::ImageId;
 use crate::error::Result;
 use crate::fleet::breaker::{Failures, open_by};
+use crate::fleet::census::InstanceId;
 use crate::fleet::generation::Target;
-use crate::fleet::history::History;
+use crate::fleet::history::{History, Kill};
 use crate::fleet::journal::Writer;
 use crate::fleet::plan::{Expected, Hold, Kind, Standing, expected, stage, waiting};
 use crate::fleet::policy::Policy;
@@ -36,6 +37,8 @@ pub(super) struct Rollout {
     waves: usize,
     /// Why the fleet is paused.
     paused: Option<String>,
+    /// Whom chaos killed, where that is not replaced yet.
+    chaos: Option<Kill>,
     /// Whether it skips what an emergency skips.
     emergency: bool,
     /// The entry of its image in the quarantine.
@@ -65,6 +68,7 @@ struct Found {
     holds: Vec<Hold>,
     end: Option<Expected>,
     policy: Option<Policy>,
+    serving: BTreeSet<InstanceId>,
 }
 
 impl Found {
@@ -79,7 +83,9 @@ impl Found {
         };
         let end = Some(expected(&situation, &look.experience));
         let standings = plan.members.into_iter().map(told).collect();
-        Ok(Self { standings, holds: plan.holds, end, policy: Some(look.policy.clone()) })
+        let serving = look.census.instances.iter().filter(|seen| seen.serves()).map(|seen| seen.id.clone());
+        let (serving, policy) = (serving.collect(), Some(look.policy.clone()));
+        Ok(Self { standings, holds: plan.holds, end, policy, serving })
     }
 }
 
@@ -95,7 +101,7 @@ impl Rollout {
             None => Found::default(),
             Some(target) => Found::of(context, site, target)?,
         };
-        let Found { standings, holds, end, policy } = found;
+        let Found { standings, holds, end, policy, serving } = found;
         let policy = policy.unwrap_or_else(|| site.policy.clone());
         let (holds, end) = if unfinished { (holds, end) } else { (Vec::new(), None) };
         let other = |(member, _): &&(Standing, String)| member.kind != Kind::Current;
@@ -119,6 +125,7 @@ impl Rollout {
             wave: at.map(|stage| stage.number + 1),
             waves: policy.waves.len(),
             paused: history.paused.clone(),
+            chaos: history.uncured(Timestamp::now(), |id| serving.contains(id)).cloned(),
             emergency: unfinished && history.emergency,
             quarantined,
             breaker: open_by(&site.fleet.roll.breaker, &failures)?,
@@ -143,6 +150,7 @@ impl Rollout {
             }
             _ => {}
         }
+        lines.extend(self.chaos.iter().map(|kill| kill.told(self.now)));
         if self.emergency {
             lines.push("it is an emergency: no canary, waves, soak, gates, windows or rate".to_owned());
         }

@@ -74,6 +74,12 @@ impl<'a> Computer<'a> {
                 add(&["rotate", fleet, &instance, "--to", "current", &reason, "--emergency", "--yes"]);
             }
             Job::Backup { fleet, .. } => add(&["backup", "run", fleet]),
+            Job::Chaos { fleet, leader, .. } => {
+                add(&["chaos", fleet, "--reason=the schedule of its file"]);
+                if *leader {
+                    add(&["--leader"]);
+                }
+            }
             Job::Step { .. } => {}
         }
         line
@@ -141,9 +147,8 @@ impl Hands for Computer<'_> {
             Job::Keep { commit, .. }
             | Job::Replace { commit, .. }
             | Job::Backup { commit, .. }
-            | Job::Step { commit, .. } => {
-                Some(self.stand(commit)?)
-            }
+            | Job::Chaos { commit, .. }
+            | Job::Step { commit, .. } => Some(self.stand(commit)?),
         };
         if let (Job::Step { number, .. }, Some(stand)) = (job, &stand) {
             return Self::step(stand, *number, work);

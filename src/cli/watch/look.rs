@@ -17,10 +17,10 @@ use crate::cli::status::{state, word};
 use crate::error::{Error, Result};
 use crate::fleet::breaker::{Failures, open_by};
 use crate::fleet::backup::Settings;
-use crate::fleet::census::{Census, Instance, State};
+use crate::fleet::census::{Census, Instance, InstanceId, State};
 use crate::fleet::generation::Target;
 use crate::fleet::glance::{Glance, States};
-use crate::fleet::history::{Event, History};
+use crate::fleet::history::{Event, History, Kill};
 use crate::fleet::journal::Journal;
 use crate::fleet::plan::{Kind, Plan, expected, waiting};
 use crate::fleet::story::stories;
@@ -329,15 +329,20 @@ impl Seeing<'_> {
         let last = journal.entries().iter().rev().find(|entry| !entry.event.is_command());
         let down = last.is_some_and(|entry| matches!(entry.event, Event::Down | Event::Ending));
         let living = census.instances.iter().filter(|seen| seen.state != State::Dead);
+        let file = &site.fleet;
+        let standing =
+            file.chaos.as_ref().map(|chaos| chaos.standing(&file.roll.except)).transpose()?.flatten();
         let seen = duty::Fleet {
             at: census.at,
             commit: commit.to_owned(),
             rules,
             living: living.map(|seen| seen.id.clone()).collect(),
-            wants: found.and_then(|(plan, _)| wants(plan, history)),
+            wants: found.and_then(|(plan, _)| wants(plan, history)).or_else(|| forgotten(history, census)),
             rolled,
             paused: history.paused.clone(),
             backups: self.backups()?,
+            chaos: standing.map(|standing| (standing, history.chaos)),
+            killed: uncured(history, census).map(|kill| kill.instance.clone()),
             over: down || history.target.is_none() || history.halted.is_some() || history.cancelled.is_some(),
         };
         Ok(Sighting {
@@ -357,6 +362,7 @@ impl Seeing<'_> {
         if let Some(reason) = reason {
             remarks.push(format!("{}: {reason}", rollout.unwrap_or_default()));
         }
+        remarks.extend(uncured(history, census).map(|kill| kill.told(census.at)));
         let failures = context.block_on(async { Failures::new(&site.places()).list().await })?;
         if let Some(why) = open_by(&site.fleet.roll.breaker, &failures)? {
             remarks.push(format!("the circuit breaker is open: {why}"));
@@ -406,6 +412,20 @@ impl Seeing<'_> {
             None => None,
         })
     }
+}
+
+/// Whom chaos killed, where that is not replaced yet.
+fn uncured<'h>(history: &'h History, census: &Census) -> Option<&'h Kill> {
+    let serves = |id: &InstanceId| census.instances.iter().any(|seen| seen.id == *id && seen.serves());
+    history.uncured(census.at, serves)
+}
+
+/// Says whom chaos killed where the provider does not list it any more, and may have replaced it: only a roll makes sure of that,
+/// and writes it down.
+fn forgotten(history: &History, census: &Census) -> Option<String> {
+    let kill = uncured(history, census)?;
+    let listed = census.instances.iter().any(|seen| seen.id == kill.instance);
+    (!listed).then(|| format!("{}, which chaos killed, is not seen any more", kill.instance))
 }
 
 /// Says what a roll that keeps a fleet would do something about; nothing when it would do nothing now.

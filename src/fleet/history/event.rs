@@ -99,6 +99,16 @@ pub enum Event {
         /// Which.
         instance: InstanceId,
     },
+    /// An instance that holds data fell ill: it has some time to recover.
+    Ill {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// It is well again.
+    Recovered {
+        /// Which.
+        instance: InstanceId,
+    },
     /// An instance whose end was begun lives on: it was not ended, and takes nothing from the size of the provider's group.
     Spared {
         /// Which.
@@ -141,6 +151,22 @@ pub enum Event {
         target: Target,
         /// Why.
         reason: String,
+    },
+    /// Someone is about to kill an instance on purpose, to see that the fleet bears it.
+    Chaos {
+        /// Which.
+        instance: InstanceId,
+        /// Why.
+        reason: String,
+        /// How many others must serve at that moment.
+        others: usize,
+    },
+    /// This came of it.
+    Killed {
+        /// Which.
+        instance: InstanceId,
+        /// What came of it; `Err` has the provider's words where nobody can tell.
+        result: Result<Outcome, String>,
     },
     /// Someone stopped all that is voluntary.
     Paused {
@@ -206,7 +232,15 @@ impl Event {
     /// Tells whether a second process may say it while another one rolls: the roller takes it up and goes on.
     #[must_use]
     pub const fn is_command(&self) -> bool {
-        matches!(self, Self::Paused { .. } | Self::Resumed | Self::Cancelled { .. } | Self::Retargeted { .. })
+        matches!(
+            self,
+            Self::Paused { .. }
+                | Self::Resumed
+                | Self::Cancelled { .. }
+                | Self::Retargeted { .. }
+                | Self::Chaos { .. }
+                | Self::Killed { .. }
+        )
     }
 
     /// Tells whether nobody rolls after it.

@@ -150,6 +150,7 @@ fn due(hold: &Hold) -> Option<Timestamp> {
         Hold::Soaking { until, .. }
         | Hold::Rate { until }
         | Hold::Capacity { until, .. }
+        | Hold::Ill { until, .. }
         | Hold::Resizing { until, .. } => Some(*until),
         _ => None,
     }

@@ -107,6 +107,13 @@ pub enum Hold {
         /// Why.
         reason: String,
     },
+    /// It is ill, and may recover.
+    Ill {
+        /// Which.
+        id: InstanceId,
+        /// When it has not.
+        until: Timestamp,
+    },
     /// Nobody leads a stateful fleet: its members elect someone.
     Leaderless {
         /// Since when.
@@ -195,6 +202,7 @@ impl Hold {
                 | Self::Soaking { .. }
                 | Self::Gate { .. }
                 | Self::Resizing { .. }
+                | Self::Ill { .. }
                 | Self::Leaderless { .. }
         )
     }
@@ -244,6 +252,7 @@ impl Hold {
             Self::Breaker { reason } => format!("the circuit breaker is open: {reason}"),
             Self::Halted { reason } => format!("halted: {reason}"),
             Self::Refused { reason } => format!("the image must not be launched: {reason}"),
+            Self::Ill { id, until } => format!("{id} is ill, and may recover until {}", time(*until)),
             Self::Leaderless { since } => format!("nobody leads since {}; the members elect", time(*since)),
             Self::Lost { since, votes, of: 0 } if *votes == 0 => {
                 format!("nobody leads since {}, and no member says why", time(*since))

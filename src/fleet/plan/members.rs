@@ -126,11 +126,15 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
     let member = known.member;
     // One that holds data serves once it has all of it: a load balancer may send it requests before.
     let holds = policy.copies.is_none() || seen.has_all();
-    let served = seen.in_service && holds || member.is_some_and(|member| member.served);
+    // And whoever leads others is one to be replaced like any, whether requests reach it yet or not.
+    let leads = policy.copies.is_some() && history.founded && seen.leads();
+    let served = seen.in_service && holds || leads || member.is_some_and(|member| member.served);
     // Until it has completed once, an image is on trial: what served for a while and fell ill counts against it.
     let own = seen.generation.as_ref().map(|generation| generation.id);
     let proven = history.proven.as_ref().map(|proven| proven.generation.id);
-    let trial = own == Some(situation.target.generation.id) && own != proven;
+    // What chaos killed says nothing about its image.
+    let killed = history.killed(&seen.id);
+    let trial = own == Some(situation.target.generation.id) && own != proven && !killed;
     let given_up = member.and_then(|member| member.failed.as_ref());
     // One that was given up and serves all the same, or may, is drained like any other before it is ended.
     // So is one that was drained, and was needed again: its requests may begin at any moment.
@@ -148,6 +152,10 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
             _ => Kind::Dead,
         };
     }
+    // A list that has it well may be older than its kill: nothing is drained on its account.
+    if killed && seen.health != Health::Unhealthy && history.dying(&seen.id, now) {
+        return Kind::Unknown;
+    }
     // A drain that no answer confirmed, or after which it was given requests again, is decided anew while it serves.
     let drained = |member: &Member| member.draining.is_some() && (member.drained || !seen.in_service);
     // Nor is one done with draining that may be given requests at this moment.
@@ -162,6 +170,7 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
         // What may serve by now is drained before it is ended; and it is no gap that a launch would have to cure.
         _ if !served && may_begin => Kind::Starting,
         (_, Some(why)) if !served && (!fills || why.urgency != Urgency::Differs) => Kind::Outdated,
+        (Health::Unhealthy, _) if served && recovers(policy, known, now) => Kind::Unknown,
         (Health::Unhealthy, _) if served && trial => {
             Kind::Failed("it served, and does not any more".to_owned())
         }
@@ -178,6 +187,13 @@ fn kind(situation: &Situation<'_>, seen: &Instance, known: &Known<'_>) -> Kind {
         (Health::Healthy, None) => Kind::Current,
         (Health::Healthy, Some(why)) => Kind::Stale(why),
     }
+}
+
+/// Tells whether one that holds data, and is ill, may recover by itself: it has some time for that.
+fn recovers(policy: &Policy, known: &Known<'_>, now: Timestamp) -> bool {
+    let (Some(copies), Some(member)) = (&policy.copies, known.member) else { return false };
+    // A time that is still to come is that of a clock that went back since.
+    member.ill.is_none_or(|since| since > now || now.duration_since(since) < copies.recovery)
 }
 
 /// How long after its launch an instance may begin to serve. One that has said that it copies data has time for that too;
@@ -215,11 +231,32 @@ fn why(
     Some(Why { urgency, reasons: found.into_iter().map(|(_, reason)| reason).collect() })
 }
 
+/// What must be remembered of how well one is that holds data.
+fn illness(
+    situation: &Situation<'_>,
+    id: &InstanceId,
+    seen: Option<&Instance>,
+    member: Option<&Member>,
+) -> Option<Event> {
+    situation.policy.copies.as_ref()?;
+    let (seen, member) = (seen?, member?);
+    let ill = member.ill.is_some_and(|since| since <= situation.now);
+    let instance = || id.clone();
+    match seen.health {
+        Health::Healthy if member.ill.is_some() => Some(Event::Recovered { instance: instance() }),
+        Health::Unhealthy if !ill && member.served && seen.state == State::Running => {
+            Some(Event::Ill { instance: instance() })
+        }
+        _ => None,
+    }
+}
+
 /// What must be in the journal of each instance before the next act relies on it.
 pub(super) fn notes(situation: &Situation<'_>, known: &[Known<'_>], members: &[Standing]) -> Vec<Event> {
     let mut notes = Vec::new();
     for (Standing { id, kind, new, .. }, Known { seen, member, .. }) in members.iter().zip(known) {
         let instance = || id.clone();
+        notes.extend(illness(situation, id, *seen, *member));
         match kind {
             Kind::Failed(reason) if member.is_none_or(|member| member.failed.is_none()) => {
                 notes.push(Event::Failed {

@@ -140,10 +140,22 @@ impl<'a> Batch<'a> {
         self.actions.extend(admitted.map(|(member, _)| Action::Admit { id: member.id.clone() }));
     }
 
+    /// Returns until when one that holds data may recover.
+    fn ill(&self, id: &InstanceId, kind: &Kind, known: &Known<'_>) -> Option<Hold> {
+        let copies = self.situation.policy.copies.as_ref().filter(|_| *kind == Kind::Unknown)?;
+        let since = known.member?.ill?;
+        known.seen.filter(|seen| seen.health == Health::Unhealthy)?;
+        Some(Hold::Ill { id: id.clone(), until: since + copies.recovery })
+    }
+
     /// Names what is waited for.
     pub(super) fn explain(&mut self) {
         let acted: HashSet<&InstanceId> = self.actions.iter().map(Action::id).collect();
-        for Standing { id, kind, .. } in self.members {
+        for (Standing { id, kind, .. }, known) in self.each() {
+            if let Some(hold) = self.ill(id, kind, known).filter(|_| !acted.contains(id)) {
+                self.holds.push(hold);
+                continue;
+            }
             let hold: fn(InstanceId) -> Hold = match kind {
                 Kind::Starting => |id| Hold::Starting { id },
                 Kind::Unknown => |id| Hold::Unknown { id },

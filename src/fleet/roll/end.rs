@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::fleet::history::Event;
 use crate::fleet::plan::Hold;
 use crate::fleet::surroundings::Surroundings;
+use crate::fleet::ways_out::ways_out;
 use crate::provider::Provider;
 
 impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
@@ -38,7 +39,12 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
             return Ok(false);
         }
         self.news("held", format!("fleet {}: {holds}", self.name)).await;
-        Err(Error::holding(format!("fleet {}: {holds}{}", self.name, self.last_console())).hint(format!(
+        let error = Error::holding(format!("fleet {}: {holds}{}", self.name, self.last_console()));
+        if plan.why().iter().any(|hold| matches!(hold, Hold::Lost { .. })) {
+            let ways = ways_out(self.name, census, self.fleet.local.is_some(), false);
+            return Err(ways.into_iter().fold(error, Error::hint));
+        }
+        Err(error.hint(format!(
             "`rekiln history {}` has the consoles of failed instances; what served still serves",
             self.name
         )))

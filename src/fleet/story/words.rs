@@ -34,7 +34,10 @@ pub(super) fn said(
                 (_, false) => format!("taken up again: {reason}, {by}"),
             })
         }
-        Event::Seen { .. } | Event::SizeDiffers { .. } => None,
+        // A kill that was done was told by its intent.
+        Event::Seen { .. }
+        | Event::SizeDiffers { .. }
+        | Event::Killed { result: Ok(Outcome::Applied), .. } => None,
         Event::Sized { size, .. } => match before.history.size {
             Some(known) if known != *size => {
                 plain(format!("its owner changed the size from {known} to {size}"))
@@ -59,6 +62,8 @@ pub(super) fn said(
             }
             plain(text)
         }
+        Event::Ill { instance } => plain(format!("{instance} is ill, and may recover")),
+        Event::Recovered { instance } => plain(format!("{instance} has recovered")),
         Event::Led { instance: Some(instance) } => plain(format!("{instance} leads")),
         Event::Led { instance: None } => plain("nobody leads".to_owned()),
         Event::Absent { instance } => plain(format!("{instance} is not seen")),
@@ -87,6 +92,15 @@ pub(super) fn said(
         Event::RolledBack { target, reason } => {
             plain(format!("rolls back to {}: {reason}", target.image.short()))
         }
+        Event::Chaos { instance, reason, .. } => commanded(format!("chaos kills {instance}: {reason}")),
+        Event::Killed { instance, result } => plain(match result {
+            Ok(Outcome::Refused { precondition }) => format!("chaos did not kill {instance}: {precondition}"),
+            Ok(Outcome::Throttled { words } | Outcome::NoCapacity { words }) => {
+                format!("chaos could not kill {instance}: {words}")
+            }
+            Ok(_) => format!("chaos found {instance} dead already"),
+            Err(why) => format!("whether chaos killed {instance} is not known: {why}"),
+        }),
         Event::Paused { reason } => commanded(format!("paused: {reason}")),
         Event::Resumed => commanded(format!("resumed{}", since(before.paused, entry.at))),
         Event::Cancelled { back: true, reason } => commanded(format!("cancelled, and goes back: {reason}")),

@@ -120,14 +120,14 @@ fn ascends((last, so_far): (&Share, u32), (wave, count): (&Share, u32), size: u3
     }
 }
 
-fn is_nothing(share: &Share) -> bool {
+pub(super) fn is_nothing(share: &Share) -> bool {
     match share {
         Share::Count(count) => *count == 0,
         Share::Percent(text) => notation::percent(text) == Ok(0),
     }
 }
 
-fn shown(share: &Share) -> String {
+pub(super) fn shown(share: &Share) -> String {
     match share {
         Share::Count(count) => count.to_string(),
         Share::Percent(text) => text.clone(),

@@ -20,6 +20,7 @@ pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
     }
     found.ask("/stateful/max_lag", notation::memory(&stateful.max_lag));
     time(found, "/stateful/switchover", &stateful.switchover, false);
+    time(found, "/stateful/recovery", &stateful.recovery, true);
     time(found, "/stateful/max_copy", &stateful.max_copy, false);
     if fleet.health.http.is_none() {
         found.say("/stateful", "members are asked at the port of `[health] http`, and there is none");

@@ -27,6 +27,12 @@ pub trait Machines {
     /// It does not end.
     fn stop(&self, dir: &Path) -> Result<()>;
 
+    /// Ends the machine of `dir` at once, as a failure does: it can finish nothing. Nothing to do when none runs.
+    ///
+    /// # Errors
+    /// It does not end.
+    fn kill(&self, dir: &Path) -> Result<()>;
+
     /// Returns what its agent last said.
     fn report(&self, dir: &Path) -> Option<Report> {
         report::last(dir)
@@ -62,5 +68,9 @@ impl Machines for Qemu {
 
     fn stop(&self, dir: &Path) -> Result<()> {
         Machine::find(dir)?.map_or(Ok(()), |machine| machine.stop())
+    }
+
+    fn kill(&self, dir: &Path) -> Result<()> {
+        Machine::find(dir)?.map_or(Ok(()), |machine| machine.kill())
     }
 }

@@ -245,16 +245,21 @@ impl<M: Machines> Local<M> {
         }
     }
 
+    /// Returns who serves now, as far as the load balancer and the machines say.
+    fn serving(&self) -> Result<Vec<InstanceId>> {
+        let servers = self.balancer.servers()?;
+        let is_one = |record: &InstanceRecord| {
+            let up = servers.get(&record.id.0).is_some_and(|server| server.in_service && server.healthy);
+            up && self.machines.alive(&record.spec.dir).unwrap_or(false)
+        };
+        Ok(self.records()?.into_iter().filter(is_one).map(|record| record.id).collect())
+    }
+
     fn drain(&self, id: &InstanceId, others: usize) -> Result<Outcome> {
         let Some(mut record) = InstanceRecord::read(&self.dir(id))? else {
             return Ok(Outcome::refused(format!("{id} has no record")));
         };
-        let servers = self.balancer.servers()?;
-        let serving = self.records()?.into_iter().filter(|other| {
-            let up = servers.get(&other.id.0).is_some_and(|server| server.in_service && server.healthy);
-            other.id != *id && up && self.machines.alive(&other.spec.dir).unwrap_or(false)
-        });
-        let serving = serving.count();
+        let serving = self.serving()?.iter().filter(|other| *other != id).count();
         if serving < others {
             return Ok(Outcome::refused(format!("{serving} others serve; {others} must")));
         }
@@ -332,6 +337,19 @@ impl<M: Machines> Provider for Local<M> {
             Action::Terminate { id, healthy, .. } => self.terminate(id, *healthy),
             Action::HandOver { .. } | Action::Deregister { .. } => Ok(super::stateless()),
         }?)
+    }
+
+    async fn kill(&self, id: &InstanceId, others: usize) -> Result<Outcome, ProviderError> {
+        let serving = self.serving()?;
+        if !serving.contains(id) {
+            return Ok(Outcome::refused(format!("{id} does not serve")));
+        }
+        let left = serving.len() - 1;
+        if left < others {
+            return Ok(Outcome::refused(format!("{left} others serve; {others} must")));
+        }
+        self.machines.kill(&self.dir(id))?;
+        Ok(Outcome::Applied)
     }
 
     async fn console_tail(&self, id: &InstanceId) -> Vec<String> {

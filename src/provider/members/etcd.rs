@@ -38,7 +38,7 @@ pub(super) fn members(doors: &[Door]) -> Result<Vec<Member>> {
             .etcd
             .ok_or_else(|| Error::failed(format!("the port of etcd on {} leads nowhere", door.id)))?;
         let text = call(at, "list", &json!({}))?;
-        Ok(serde_json::from_str(&text).doing(|| "reading the members of etcd")?)
+        serde_json::from_str(&text).doing(|| "reading the members of etcd")
     })?;
     Ok(list.members)
 }
@@ -62,8 +62,8 @@ impl Member {
             let host = peer.split_once("://")?.1.rsplit_once(':')?.0;
             host.trim_matches(['[', ']']).parse().ok()
         };
-        let named = |door: &&Door| door.id.0 == self.name || door.known_as.as_ref() == Some(&self.name);
-        if let Some(door) = doors.iter().find(named) {
+        let is = |door: &&Door| door.id.0 == self.name || door.known_as.as_ref() == Some(&self.name);
+        if let Some(door) = doors.iter().find(is) {
             return Some(door.id.clone());
         }
         if !self.name.is_empty() {

@@ -32,6 +32,9 @@ struct Said {
     /// Why nobody may leave; of the leader.
     #[serde(default)]
     refuses: Vec<String>,
+    /// How many bytes a new member copies; of the leader.
+    #[serde(default)]
+    data: Option<u64>,
 }
 
 /// What a program answers to `look`.
@@ -83,7 +86,7 @@ pub(super) fn ask_each(path: &str, max_lag: u64, doors: &[Door]) -> Told {
 /// Asks a program.
 pub(super) fn ask_program(command: &[String], max_lag: u64, doors: &[Door]) -> Told {
     let said = tell(command, doors, json!({ "do": "look" }), ANSWER)
-        .and_then(|text| Ok(serde_json::from_str::<Everyone>(&text).doing(|| "reading what it printed")?));
+        .and_then(|text| serde_json::from_str::<Everyone>(&text).doing(|| "reading what it printed"));
     said.map_or_else(|_| Told::default(), |said| told(said.members, max_lag))
 }
 
@@ -140,6 +143,7 @@ fn told(said: impl IntoIterator<Item = (InstanceId, Said)>, max_lag: u64) -> Tol
         if leads {
             (cluster.registered, cluster.voters, cluster.refuses) =
                 (said.registered, said.voters, said.refuses);
+            cluster.data = said.data;
         }
         told.members.insert(id, Membership { role: said.role, caught_up, stays: said.stays });
     }

@@ -23,7 +23,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long a handover may take to be answered: Patroni waits itself until the new one leads, or not, within its own
 /// `retry_timeout` and one `loop_wait`, 20 s by default.
-const HANDOVER: Duration = Duration::from_secs(60);
+const HANDOVER: Duration = Duration::from_mins(1);
 
 /// The members of one fleet, as they are asked.
 #[derive(Debug, Clone)]
@@ -131,7 +131,7 @@ impl Members {
     pub fn look(&self, doors: &[Door], names: &dyn Names, census: &mut Census) {
         let told = match &self.way {
             _ if doors.is_empty() => Told::default(),
-            Way::Patroni(patroni) => patroni.ask(&self.settings, self.max_lag, doors, names),
+            Way::Patroni(_) => patroni::Patroni::ask(&self.settings, self.max_lag, doors, names),
             Way::Http(path) => generic::ask_each(path, self.max_lag, doors),
             Way::Command(command) => generic::ask_program(command, self.max_lag, doors),
         };

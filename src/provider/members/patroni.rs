@@ -65,7 +65,7 @@ struct Parameters {
 
 impl Patroni {
     /// Asks all that is to be known at one look.
-    pub(super) fn ask(&self, stateful: &Stateful, max_lag: u64, doors: &[Door], names: &dyn Names) -> Told {
+    pub(super) fn ask(stateful: &Stateful, max_lag: u64, doors: &[Door], names: &dyn Names) -> Told {
         let get = |path: &'static str| {
             first(doors, |door| {
                 let (status, body) = super::json(door.health, None, path, None, ANSWER)?;
@@ -81,14 +81,14 @@ impl Patroni {
             (cluster.join().unwrap_or_else(|_| failed()), config.join().unwrap_or_else(|_| failed()), store)
         });
         let Ok(state) =
-            cluster.and_then(|text| Ok(serde_json::from_str::<State>(&text).doing(|| "reading /cluster")?))
+            cluster.and_then(|text| serde_json::from_str::<State>(&text).doing(|| "reading /cluster"))
         else {
             return Told::default();
         };
         let mut told = read(&state, max_lag, doors);
         let cluster = told.cluster.get_or_insert_default();
         let config =
-            config.and_then(|text| Ok(serde_json::from_str::<Config>(&text).doing(|| "reading /config")?));
+            config.and_then(|text| serde_json::from_str::<Config>(&text).doing(|| "reading /config"));
         cluster.refuses.extend(refuses(stateful, &state, config.as_ref()));
         match store {
             None => {}

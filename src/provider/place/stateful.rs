@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::At;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId};
-use crate::fleet::cluster::objection;
+use crate::fleet::chaos;
+use crate::fleet::cluster::{leader, objection};
 use crate::fleet::stateful::Copies;
 use crate::provider::members::{Door, Login, Members, Names};
 use crate::provider::{Action, Outcome, ProviderError};
@@ -55,12 +57,16 @@ impl Stateful {
     async fn ask(&self, at: &At, mut census: Census) -> Result<Census, ProviderError> {
         let (members, doors, names) = self.reach(at, &census)?;
         // Answers are waited for on threads of their own: nothing else waits with them.
-        Ok(tokio::task::spawn_blocking(move || {
+        let asked = tokio::task::spawn_blocking(move || {
             members.look(&doors, &names, &mut census);
             census
-        })
-        .await
-        .doing(|| "asking the members of the fleet")?)
+        });
+        let mut census = asked.await.doing(|| "asking the members of the fleet")?;
+        let leader = leader(&census.instances).cloned();
+        if let (Some(leader), Some(cluster)) = (leader, &mut census.cluster) {
+            cluster.data = cluster.data.or_else(|| at.data(&leader));
+        }
+        Ok(census)
     }
 
     /// Asks the members once more, and does what they have nothing against.
@@ -102,6 +108,22 @@ impl Stateful {
                 at.apply(action).await
             }
             _ => at.apply(action).await,
+        }
+    }
+
+    /// Asks the members once more, and kills one that none of them needs.
+    pub(super) async fn kill(
+        &self,
+        at: &At,
+        id: &InstanceId,
+        others: usize,
+    ) -> Result<Outcome, ProviderError> {
+        let census = self.census(at).await?;
+        let seen = census.instances.iter().find(|seen| seen.id == *id);
+        match seen.map(|seen| chaos::needed(seen, &census, &self.copies)) {
+            None => Ok(Outcome::refused(format!("{id} is not there"))),
+            Some(Some(why)) => Ok(Outcome::refused(why)),
+            Some(None) => at.kill(id, others).await,
         }
     }
 
@@ -158,6 +180,10 @@ impl Stateful {
 
 impl At {
     /// Returns the address of an instance among the members.
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(clippy::unnecessary_wraps, reason = "elsewhere it may have none yet")
+    )]
     fn inside(&self, seen: &Instance) -> Option<IpAddr> {
         match self {
             Self::Local(_) => Some(document::address(seen.id.number()).into()),
@@ -175,6 +201,20 @@ impl At {
             }
             #[cfg(feature = "aws")]
             Self::Group(_) => seen.address.map(|address| SocketAddr::new(address.ip(), port)),
+        }
+    }
+
+    /// Returns how much the data disk of an instance has, in bytes, where it has one that is seen from here: a little more than
+    /// what a new member copies of it.
+    fn data(&self, id: &InstanceId) -> Option<u64> {
+        match self {
+            Self::Local(local) => {
+                let disk = local.record(id).ok().flatten()?.spec.extras.data?;
+                // What was written of a file without content, in units of 512 bytes whatever the file system's are: stat(2).
+                Some(fs::metadata(disk).ok()?.blocks() * 512)
+            }
+            #[cfg(feature = "aws")]
+            Self::Group(_) => None,
         }
     }
 

@@ -214,8 +214,12 @@ impl Members {
             }
         }
         let voters: Vec<_> = self.voters.iter().cloned().collect();
-        census.cluster =
-            heard.then(|| cluster::Cluster { registered: voters.clone(), voters, refuses: Vec::new() });
+        census.cluster = heard.then(|| cluster::Cluster {
+            registered: voters.clone(),
+            voters,
+            refuses: Vec::new(),
+            data: None,
+        });
     }
 
     /// Members know of an act that was done.

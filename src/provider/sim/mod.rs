@@ -227,6 +227,19 @@ impl Provider for Sim {
         Ok(outcome)
     }
 
+    async fn kill(&self, id: &InstanceId, others: usize) -> Result<Outcome, ProviderError> {
+        let mut world = self.world.borrow_mut();
+        let serves = world.instances.get(id).is_some_and(|found| found.seen.serves());
+        let serving = world.serving() - usize::from(serves);
+        if !serves || serving < others {
+            return Ok(Outcome::refused(format!(
+                "it serves: {serves}; so do {serving} others; {others} must"
+            )));
+        }
+        world.instances.change(id, Simulated::die);
+        Ok(Outcome::Applied)
+    }
+
     async fn console_tail(&self, id: &InstanceId) -> Vec<String> {
         vec![format!("{id}: simulated console")]
     }

@@ -347,6 +347,7 @@ fn marked(event: &Event, policy: &Policy) -> Option<String> {
         Event::RolledBack { reason, .. } => format!("rolls back: {}", short(reason)),
         Event::Halted { reason } => format!("halted: {}", short(reason)),
         Event::Stopped { reason } => format!("stopped: {}", short(reason)),
+        Event::Chaos { instance, .. } => format!("chaos kills {instance}"),
         Event::Completed => "completed".to_owned(),
         _ => return None,
     })

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::fleet::windows::Windows;
 use crate::watch::alert::Heard;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -33,6 +34,8 @@ fn fleet() -> Fleet {
         wants: None,
         rolled: false,
         paused: None,
+        chaos: None,
+        killed: None,
         over: false,
         backups: None,
     }
@@ -149,6 +152,7 @@ fn a_fleet_is_kept_as_it_should_be() {
         (vec![], fleet(), "old", 10, false),
         (vec![], Fleet { rolled: true, ..wants() }, "old", 10, false),
         (vec![], Fleet { paused: Some("a look".into()), ..wants() }, "old", 10, false),
+        (vec![], Fleet { paused: Some("a look".into()), killed: Some(web(1)), ..wants() }, "old", 10, true),
         (vec![], Fleet { over: true, ..wants() }, "old", 10, false),
         // A merge comes first: it may be the cure.
         (vec![], wants(), "new", 10, false),
@@ -305,6 +309,89 @@ fn an_alert_gets_its_playbook_and_then_another_instance() {
         let found = told(&memory(&events), &seen("old", fleet.clone()), None, seconds);
         assert_eq!(found.join("\n"), expected, "{events:#?} {fleet:?} {seconds}");
     }
+}
+
+#[test]
+fn chaos_kills_when_it_is_due_and_nothing_else_is_to_be_done() {
+    let standing = |every: i64, windows: &[&str]| Standing {
+        every: SignedDuration::from_secs(every),
+        windows: Windows::parse(&windows.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(), &[])
+            .expect("windows"),
+        leader: false,
+    };
+    let with = |last: Option<i64>| Fleet { chaos: Some((standing(100, &[]), last.map(at))), ..fleet() };
+    let job = || Job::Chaos { fleet: "web".into(), commit: "old".into(), leader: false };
+    let failed = || vec![(200, began(job())), (210, ended(job(), 3))];
+    let replaced = || vec![(10, heard(true, Some(1))), (20, heard(false, Some(1)))];
+    let chaos = "chaos: fleet web: chaos kills one of its instances";
+    // The epoch was a Thursday.
+    let night = standing(100, &["Thu 01:00-02:00"]);
+    for (events, fleet, head, seconds, expected) in [
+        (vec![], fleet(), "old", 99_999, ""),
+        // So long after somebody first watched, or after the last one.
+        (vec![], with(None), "old", 99, ""),
+        (vec![], with(None), "old", 100, chaos),
+        (vec![], with(Some(150)), "old", 249, ""),
+        (vec![], with(Some(150)), "old", 250, chaos),
+        (vec![], Fleet { chaos: Some((night.clone(), None)), ..fleet() }, "old", 3599, ""),
+        (vec![], Fleet { chaos: Some((night.clone(), None)), ..fleet() }, "old", 3600, chaos),
+        (vec![], Fleet { chaos: Some((night, None)), ..fleet() }, "old", 7200, ""),
+        // Whatever else is to be done comes first.
+        (vec![], Fleet { paused: Some("a look".into()), ..with(None) }, "old", 100, ""),
+        (vec![], Fleet { rolled: true, ..with(None) }, "old", 100, ""),
+        (vec![], Fleet { over: true, ..with(None) }, "old", 100, ""),
+        (vec![], Fleet { killed: Some(web(2)), ..with(None) }, "old", 100, ""),
+        (
+            vec![],
+            Fleet { wants: Some("1 unhealthy".into()), ..with(None) },
+            "old",
+            100,
+            "keep: fleet web: 1 unhealthy",
+        ),
+        (vec![], with(None), "new", 100, "apply: apply new"),
+        // An alert is open, was resolved.
+        (
+            vec![(50, heard(true, None)), (60, began(step(0)))],
+            with(None),
+            "old",
+            100,
+            "step: fleet web: step 1 for alert 1",
+        ),
+        (replaced(), with(None), "old", 100, chaos),
+        // What could not be done is tried again later, and not before the fleet was looked at.
+        (failed(), with(None), "old", 269, ""),
+        (failed(), with(None), "old", 270, chaos),
+        (failed(), Fleet { at: at(205), ..with(None) }, "old", 270, ""),
+    ] {
+        let found = told(&memory(&events), &seen(head, fleet.clone()), None, seconds);
+        assert_eq!(found.join("\n"), expected, "{events:?} {fleet:?} {seconds}");
+    }
+    // One at a time; but a fleet that chaos goes on in is kept as any other.
+    let running = |fleet| Seen { running: vec![job()], ..seen("old", fleet) };
+    assert!(told(&memory(&[]), &running(with(None)), None, 100).is_empty());
+    let ill = Fleet { wants: Some("1 dead".into()), killed: Some(web(1)), ..with(None) };
+    assert_eq!(told(&memory(&[]), &running(ill), None, 100), ["keep: fleet web: 1 dead"]);
+}
+
+#[test]
+fn what_chaos_killed_is_not_replaced_for_an_alert_as_well() {
+    let at_once = Fleet {
+        rules: vec![Rule { steps: 0, within: SignedDuration::ZERO, limit: 9, ..rule() }],
+        killed: Some(web(1)),
+        ..fleet()
+    };
+    let events = vec![(100, heard(true, Some(1)))];
+    // A list that is older than its end has it alive.
+    assert!(told(&memory(&events), &seen("old", at_once.clone()), None, 100).is_empty());
+    let gone = Fleet { living: vec![web(2)], ..at_once.clone() };
+    assert_eq!(
+        told(&memory(&events), &seen("old", gone), None, 101),
+        ["alert 1 is over: chaos killed its instance"]
+    );
+    // All others are.
+    let other = Fleet { killed: Some(web(2)), ..at_once };
+    let found = told(&memory(&events), &seen("old", other), None, 100);
+    assert_eq!(found, ["replace: fleet web: replace web-1: Errors"]);
 }
 
 #[test]

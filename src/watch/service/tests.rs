@@ -57,6 +57,8 @@ fn sighting(paused: bool, within: i64) -> Sighting {
         wants: None,
         rolled: false,
         paused: paused.then(|| "a look".to_owned()),
+        chaos: None,
+        killed: None,
         over: false,
         backups: None,
     };

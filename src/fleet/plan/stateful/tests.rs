@@ -101,7 +101,9 @@ impl Scene {
             }
             "D" => (seen.state, seen.in_service, member.draining) = (State::Draining, false, Some(ago(1))),
             "X" => (seen.state, seen.health, seen.in_service) = (State::Dead, Health::Unhealthy, false),
-            "U" | "Y" => (seen.health, seen.in_service) = (Health::Unhealthy, false),
+            "U" | "Y" => {
+                (seen.health, seen.in_service, member.ill) = (Health::Unhealthy, false, Some(ago(60)));
+            }
             _ => {}
         }
         if what == "Y" {
@@ -368,4 +370,20 @@ fn so_few_members_cannot_be_replaced_one_by_one() {
     assert!(Policy::of(&in_place).is_ok());
     in_place.size = 2;
     assert!(Policy::of(&in_place).is_err());
+}
+
+#[test]
+fn what_is_ill_has_time_to_recover() {
+    let ill = |seconds: Option<i64>| {
+        move |scene: &mut Scene| {
+            scene.history.members.get_mut(&id(3)).expect("it is there").ill = seconds.map(ago);
+        }
+    };
+    let fresh = scene("newL newS newU").with(ill(None)).said();
+    assert!(fresh.contains("\"kind\":\"ill\""), "{fresh}");
+    let said = scene("newL newS newU").with(ill(Some(59))).said();
+    assert_eq!(said, "[db-3 is ill, and may recover until 1970-01-01 02:46:41 UTC]");
+    assert!(scene("newL newS newU").with(ill(Some(60))).said().starts_with("launch db-4"));
+    let well = scene("newL newS newR").with(ill(Some(10))).said();
+    assert!(well.contains("\"kind\":\"recovered\""), "{well}");
 }

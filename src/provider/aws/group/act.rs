@@ -37,7 +37,7 @@ pub(super) struct Activity {
 
 impl AutoScalingGroup {
     /// Finds an instance: EC2's id, and the group's member if it is one still.
-    fn find<'a>(&self, seen: &'a Seen, id: &InstanceId) -> Option<(String, Option<&'a Member>)> {
+    pub(super) fn find<'a>(&self, seen: &'a Seen, id: &InstanceId) -> Option<(String, Option<&'a Member>)> {
         let names = self.memory().names.clone();
         let is = |machine: &str| name(machine, seen.machines.get(machine), &names) == *id;
         let member = seen.group.members.iter().find(|member| is(&member.id));
@@ -47,7 +47,7 @@ impl AutoScalingGroup {
     }
 
     /// Tells whether a member serves, as far as a look and this process know.
-    fn serves(&self, seen: &Seen, member: &Member) -> bool {
+    pub(super) fn serves(&self, seen: &Seen, member: &Member) -> bool {
         if member.lifecycle != "InService" || self.memory().drained.contains_key(&member.id) {
             return false;
         }
@@ -173,7 +173,7 @@ impl AutoScalingGroup {
     }
 
     /// Looks anew, whatever was looked at before.
-    async fn look_again(&self) -> Result<Arc<Seen>> {
+    pub(super) async fn look_again(&self) -> Result<Arc<Seen>> {
         self.changed();
         self.look().await
     }

@@ -8,6 +8,7 @@
 mod act;
 mod amis;
 mod census;
+mod kill;
 mod launch;
 mod lease;
 mod look;
@@ -367,6 +368,12 @@ impl Provider for AutoScalingGroup {
             Action::Terminate { id, healthy, .. } => self.terminate(id, *healthy).await,
             Action::HandOver { .. } | Action::Deregister { .. } => Ok(crate::provider::stateless()),
         };
+        self.changed();
+        outcome
+    }
+
+    async fn kill(&self, id: &InstanceId, others: usize) -> Result<Outcome, ProviderError> {
+        let outcome = self.kill_member(id, others).await;
         self.changed();
         outcome
     }

@@ -9,6 +9,7 @@ use crate::provider::Action;
 
 /// What members were like before an act.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not without the others")]
 pub(in crate::provider::sim) struct Standing {
     /// Whether the act is about who leads, and lives.
     leads: bool,
