@@ -65,6 +65,10 @@ impl Machines for Imagined {
     fn stop(&self, _: &Path) -> Result<()> {
         Ok(())
     }
+
+    fn kill(&self, _: &Path) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[tokio::test]

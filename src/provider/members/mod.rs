@@ -6,6 +6,8 @@
 mod etcd;
 mod generic;
 mod patroni;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
