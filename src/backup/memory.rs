@@ -14,6 +14,8 @@ use crate::fleet::moment::lasting;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backups {
     all: BTreeMap<BackupId, Backup>,
+    /// The newest name that was ever used.
+    newest: Option<BackupId>,
 }
 
 /// One backup.
@@ -85,6 +87,7 @@ impl Backups {
                 let begun =
                     Backup { begun: at, source, image, taken: None, state: State::Begun, removed: false };
                 self.all.insert(id.clone(), begun);
+                self.newest = self.newest.take().max(Some(id.clone()));
                 return;
             }
             Event::Taken { id, taken } => {
@@ -143,11 +146,11 @@ impl Backups {
         })
     }
 
-    /// Returns a name for one that begins at `now`, which none has yet.
+    /// Returns a name for one that begins at `now`: later than any before it, whatever the clock did since.
     #[must_use]
     pub fn name(&self, now: Timestamp) -> BackupId {
         let mut at = now;
-        while self.all.contains_key(&BackupId::at(at)) {
+        while self.newest.as_ref().is_some_and(|newest| BackupId::at(at) <= *newest) {
             at += SignedDuration::from_secs(1);
         }
         BackupId::at(at)

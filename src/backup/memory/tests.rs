@@ -87,6 +87,9 @@ fn names_are_times_and_used_once() {
     let mut backups = Backups::default();
     assert_eq!(said(&mut backups, 1, "").0, "19700101T010000Z");
     assert_eq!(backups.name(at(1)).0, "19700101T010001Z");
+    // What was forgotten is not used again, and a clock that went back makes none look older than it is.
+    said(&mut backups, 2, "trp");
+    assert_eq!(backups.name(at(1)).0, "19700101T020001Z");
 }
 
 #[test]
