@@ -169,18 +169,23 @@ fn what_is_not_as_it_was_is_refused() {
     let middle = flipped.len() / 2;
     flipped[middle] ^= 1;
     let why = refused("flipped", &flipped, &taken);
-    assert!(why.starts_with("its SHA-256 is ") && why.ends_with(&format!("should be {}", taken.sha256)), "{why}");
+    assert!(
+        why.starts_with("its SHA-256 is ") && why.ends_with(&format!("should be {}", taken.sha256)),
+        "{why}"
+    );
     let why = refused("half", &good[..middle], &Taken { bytes: middle as u64, ..taken.clone() });
     assert!(why.starts_with("its SHA-256 is "), "{why}");
     // Whoever took it wrote something else than what the server sent: the digest is right, and the files are not.
     let data = desk.dir.path().join("other");
     fs::create_dir(&data).expect("made");
     let tar = |args: &[&str]| {
-        let done = Command::new("tar").args(args).arg("-C").arg(&data).args(["."; 1]).output().expect("tar runs");
+        let done =
+            Command::new("tar").args(args).arg("-C").arg(&data).args(["."; 1]).output().expect("tar runs");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     };
     fs::write(&part, &good).expect("written");
-    let unpacked = Command::new("tar").arg("-xzf").arg(&part).arg("-C").arg(&data).status().expect("tar runs");
+    let unpacked =
+        Command::new("tar").arg("-xzf").arg(&part).arg("-C").arg(&data).status().expect("tar runs");
     assert!(unpacked.success());
     fs::write(data.join("PG_VERSION"), "16\n").expect("written");
     tar(&["-czf", &part.display().to_string()]);
@@ -204,7 +209,8 @@ fn what_failed_or_was_killed_leaves_nothing() {
     assert!(failed.len() == 1 && !desk.parts(&failed[0]).exists());
 
     // Of a process that was killed there is a beginning, and some parts.
-    let dead = Writer { pid: 4_194_304, started: 1, command: "rekiln backup run db".to_owned(), ..Writer::this("") };
+    let dead =
+        Writer { pid: 4_194_304, started: 1, command: "rekiln backup run db".to_owned(), ..Writer::this("") };
     let target = Objects::Directory(desk.dir.path().join("target"));
     let killed = desk.runtime.block_on(async {
         let mut journal = Journal::open(&target, "db", dead).await.expect("a journal");

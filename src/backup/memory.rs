@@ -138,12 +138,12 @@ impl Backups {
     /// Returns those that failed after the last one that counts, with why and when; the oldest first.
     pub fn failed(&self) -> impl Iterator<Item = (&BackupId, Timestamp, &str)> {
         let last = self.proved().map(|(id, _, _)| id);
-        self.all.iter().filter(move |(id, _)| last.is_none_or(|last| *id > last)).filter_map(|(id, backup)| {
-            match &backup.state {
+        self.all.iter().filter(move |(id, _)| last.is_none_or(|last| *id > last)).filter_map(
+            |(id, backup)| match &backup.state {
                 State::Failed { at, why } => Some((id, *at, why.as_str())),
                 _ => None,
-            }
-        })
+            },
+        )
     }
 
     /// Returns a name for one that begins at `now`: later than any before it, whatever the clock did since.
@@ -183,7 +183,8 @@ impl Backups {
 /// without one, the epoch.
 #[must_use]
 pub fn overdue(last: Option<Timestamp>, every: SignedDuration, now: Timestamp) -> Option<Timestamp> {
-    let since = last.map_or(Timestamp::UNIX_EPOCH, |last| last.saturating_add(every * 2).unwrap_or(Timestamp::MAX));
+    let since =
+        last.map_or(Timestamp::UNIX_EPOCH, |last| last.saturating_add(every * 2).unwrap_or(Timestamp::MAX));
     (now > since).then_some(since)
 }
 
@@ -195,9 +196,10 @@ pub fn lacks(backups: &Backups, every: SignedDuration, now: Timestamp) -> Option
         Some(last) => format!("the last backup that counts is {} old", lasting(now.duration_since(last))),
         None => "no backup counts: none was restored and answered yet".to_owned(),
     });
-    let failed = backups.failed().last().map(|(id, _, why)| {
-        format!("backup {id} failed: {}", why.lines().next().unwrap_or_default())
-    });
+    let failed = backups
+        .failed()
+        .last()
+        .map(|(id, _, why)| format!("backup {id} failed: {}", why.lines().next().unwrap_or_default()));
     let both: Vec<_> = old.into_iter().chain(failed).collect();
     (!both.is_empty()).then(|| both.join("; "))
 }
@@ -219,7 +221,8 @@ pub fn source(census: &Census) -> Result<&InstanceId, String> {
             Role::Joining => None,
         }
     };
-    let found = census.instances.iter().filter_map(|seen| Some((rank(seen)?, seen.id.number(), &seen.id))).min();
+    let found =
+        census.instances.iter().filter_map(|seen| Some((rank(seen)?, seen.id.number(), &seen.id))).min();
     found.map(|(_, _, id)| id).ok_or_else(|| match census.instances.len() {
         0 => "it has no members".to_owned(),
         count => format!("none of its {count} members is healthy and has all data"),

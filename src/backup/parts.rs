@@ -156,7 +156,8 @@ mod tests {
         let both = [back(1).expect("read"), back(2).expect("read")].concat();
         assert!(both == data && back(3).is_err());
         // Nothing says that it is kept.
-        let leftovers = |place: &Place| runtime.block_on(place.leftovers(&Backups::default())).expect("listed");
+        let leftovers =
+            |place: &Place| runtime.block_on(place.leftovers(&Backups::default())).expect("listed");
         assert_eq!(leftovers(&place), [id.clone()]);
         runtime.block_on(place.remove(&id)).expect("removed");
         assert_eq!(leftovers(&place), []);

@@ -192,7 +192,8 @@ fn machine(
         dir: dir.to_owned(),
         disk: files.join("disk.raw"),
         boot: Boot::direct(&files)?,
-        memory_mib: u32::try_from(memory >> 20).doing(|| format!("reading `local.memory`: `{}`", local.memory))?,
+        memory_mib: u32::try_from(memory >> 20)
+            .doing(|| format!("reading `local.memory`: `{}`", local.memory))?,
         cpus: local.cpus,
         forwards,
         name: format!("{name}-proof"),
@@ -240,7 +241,16 @@ impl Client {
         psql.env("PGPASSWORD", &self.password).env("PGCONNECT_TIMEOUT", "30").env("PGOPTIONS", STATEMENT);
         psql.args(["--no-psqlrc", "--quiet", "--no-password", "--no-align", "--tuples-only"]);
         psql.args(["--field-separator-zero", "--record-separator=\u{1e}", "--set", "ON_ERROR_STOP=1"]);
-        psql.args(["--host", "127.0.0.1", "--port", &self.port.to_string(), "--username", APP, "--dbname", APP]);
+        psql.args([
+            "--host",
+            "127.0.0.1",
+            "--port",
+            &self.port.to_string(),
+            "--username",
+            APP,
+            "--dbname",
+            APP,
+        ]);
         // Not as an argument: whoever sees processes need not see it.
         let output = psql.args(["--file", "-"]).run_with_input(query.as_bytes());
         let output = output.map_err(|error| error.during("asking the restored database"))?;

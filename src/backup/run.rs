@@ -144,7 +144,8 @@ impl Work<'_> {
     /// It does not answer as it should; then that is written down. It is kept: what was wrong may be the machine.
     pub fn prove(&mut self, id: &BackupId) -> Result<Proof> {
         let backup = self.journal.history().get(id).filter(|backup| backup.is_kept());
-        let Some((taken, image)) = backup.and_then(|backup| Some((backup.taken.clone()?, backup.image))) else {
+        let Some((taken, image)) = backup.and_then(|backup| Some((backup.taken.clone()?, backup.image)))
+        else {
             return Err(Error::invalid(format!("backup {id} of {} is not kept", self.name))
                 .hint(format!("`rekiln backup status {}` lists those that are", self.name)));
         };
@@ -193,15 +194,18 @@ impl Work<'_> {
         match failed.and_then(|()| self.sweep()).and_then(|_| self.end()) {
             Ok(()) => error,
             // The next run finds it.
-            Err(also) => error.hint(format!("and it could not be written down or cleared away: {}", also.chain())),
+            Err(also) => {
+                error.hint(format!("and it could not be written down or cleared away: {}", also.chain()))
+            }
         }
     }
 
     /// Returns the record of the image that members ran when it was taken.
     fn image(&self, id: ImageId) -> Result<Record> {
         Catalog::new(self.store.clone()).get(id)?.ok_or_else(|| {
-            Error::failed(format!("image {} is not in the store any more", id.short()))
-                .hint("check out its commit and bake it: a backup is restored into a machine of the same image")
+            Error::failed(format!("image {} is not in the store any more", id.short())).hint(
+                "check out its commit and bake it: a backup is restored into a machine of the same image",
+            )
         })
     }
 }

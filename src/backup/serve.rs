@@ -133,7 +133,8 @@ impl Desk {
             return;
         }
         if !line.starts_with(&format!("GET {} HTTP/1.", self.path)) {
-            let _ = write!(&*stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ =
+                write!(&*stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             return;
         }
         self.note(|served| {
@@ -148,7 +149,8 @@ impl Desk {
     fn send(&self, mut stream: &TcpStream) -> Result<()> {
         let doing = || "sending the backup to the machine that restores it";
         let bytes = self.taken.bytes;
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n").doing(doing)?;
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n")
+            .doing(doing)?;
         // What is longer or shorter than it was is for the machine to refuse.
         for number in 1..=self.taken.parts {
             stream.write_all(&parts::read(&self.parts, &self.handle, number)?).doing(doing)?;

@@ -137,9 +137,7 @@ fn prove(context: &Context, name: &str, id: Option<String>) -> Result<u8> {
         }
     };
     work.end()?;
-    context
-        .output
-        .json(&serde_json::json!({ "event": "proved", "fleet": name, "id": id, "proof": proof }));
+    context.output.json(&serde_json::json!({ "event": "proved", "fleet": name, "id": id, "proof": proof }));
     context.output.line(format!(
         "backup {id} of {name} counts: restored in {} ({} to boot), and it answered {}",
         lasting(proof.restore),
@@ -150,12 +148,15 @@ fn prove(context: &Context, name: &str, id: Option<String>) -> Result<u8> {
 }
 
 fn nothing_kept(name: &str) -> Error {
-    Error::failed(format!("no backup of {name} is kept")).hint(format!("`rekiln backup run {name}` takes one"))
+    Error::failed(format!("no backup of {name} is kept"))
+        .hint(format!("`rekiln backup run {name}` takes one"))
 }
 
 /// What failed is written down already; whoever reads the error wants to know where that is seen.
 fn finish<T>(worked: Result<T>) -> Result<T> {
-    worked.map_err(|error| error.hint("`rekiln backup status` has the last backup that counts, and what failed since"))
+    worked.map_err(|error| {
+        error.hint("`rekiln backup status` has the last backup that counts, and what failed since")
+    })
 }
 
 /// Opens the journal of a fleet's backups.
@@ -185,8 +186,11 @@ fn begin(context: &Context, work: &mut Work<'_>) -> Result<()> {
 
 fn settings(site: &Site) -> Result<Settings> {
     Settings::of(&site.fleet)?.ok_or_else(|| {
-        Error::invalid(format!("fleet {} has no backups: fleets/{}.toml has no `[backup]`", site.name, site.name))
-            .hint("`target` and `query` there: docs/databases.md, Backups")
+        Error::invalid(format!(
+            "fleet {} has no backups: fleets/{}.toml has no `[backup]`",
+            site.name, site.name
+        ))
+        .hint("`target` and `query` there: docs/databases.md, Backups")
     })
 }
 
@@ -230,7 +234,8 @@ pub fn begin_with(context: &Context, site: &Site) -> Result<()> {
     let found = || -> Result<Founding> {
         let place = place(context, site)?;
         let journal = context.block_on(place.journal("look"))?;
-        let taken = journal.history().get(&id).filter(|backup| backup.is_kept()).and_then(|it| it.taken.clone());
+        let taken =
+            journal.history().get(&id).filter(|backup| backup.is_kept()).and_then(|it| it.taken.clone());
         let taken = taken.ok_or_else(|| {
             Error::failed("it is not kept any more")
                 .hint(format!("`rekiln backup restore {} --from ID` names another one", site.name))
@@ -266,7 +271,9 @@ fn leftovers(context: &Context, name: &str) -> Result<Vec<String>> {
     let site = Site::open(context, name)?;
     let mut work = work(context, &site, "reap")?;
     if let Some(entry) = work.journal.roller(Timestamp::now()) {
-        context.output.line(format!("`{}` works at backups of {name}; what is its is left alone", entry.by.command));
+        context
+            .output
+            .line(format!("`{}` works at backups of {name}; what is its is left alone", entry.by.command));
         return Ok(Vec::new());
     }
     let backups = work.journal.history();
@@ -320,7 +327,11 @@ fn size(bytes: u64) -> String {
     }
     let (name, one) = unit;
     let tenths = bytes.saturating_mul(10) / one % 10;
-    if bytes / one < 100 && one > 1 { format!("{}.{tenths} {name}", bytes / one) } else { format!("{} {name}", bytes / one) }
+    if bytes / one < 100 && one > 1 {
+        format!("{}.{tenths} {name}", bytes / one)
+    } else {
+        format!("{} {name}", bytes / one)
+    }
 }
 
 #[cfg(test)]

@@ -60,10 +60,16 @@ impl std::str::FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once("://") {
-            Some(("file", path)) if path.starts_with('/') && path.len() > 1 => Ok(Self::Directory(path.into())),
-            Some(("file", _)) => Err(format!("`{text}` names no directory from the root: did you mean `file:///…`?")),
+            Some(("file", path)) if path.starts_with('/') && path.len() > 1 => {
+                Ok(Self::Directory(path.into()))
+            }
+            Some(("file", _)) => {
+                Err(format!("`{text}` names no directory from the root: did you mean `file:///…`?"))
+            }
             Some(("s3", _)) => text.parse().map(Self::Bucket),
-            _ => Err(format!("`{text}` is no place for backups: `s3://bucket/prefix` or `file:///directory`")),
+            _ => {
+                Err(format!("`{text}` is no place for backups: `s3://bucket/prefix` or `file:///directory`"))
+            }
         }
     }
 }

@@ -56,7 +56,11 @@ impl Server {
         own(data);
         let mut initdb = program("initdb");
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]);
-        initdb.args(["--data-checksums", "--no-sync"]).arg(data).run().expect("made (`apt-get install postgresql-15`)");
+        initdb
+            .args(["--data-checksums", "--no-sync"])
+            .arg(data)
+            .run()
+            .expect("made (`apt-get install postgresql-15`)");
         let rules = "local all all trust\nhost replication backup 127.0.0.1/32 scram-sha-256\n\
             host replication postgres 127.0.0.1/32 trust\nhost all postgres 127.0.0.1/32 trust\n";
         fs::write(data.join("pg_hba.conf"), rules).expect("written");
@@ -69,7 +73,8 @@ impl Server {
     pub fn over(data: &Path) -> Self {
         own(data);
         let port = free_ports(1).expect("a port")[0];
-        let settings = format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off");
+        let settings =
+            format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off");
         let mut start = program("pg_ctl");
         start.args(["start", "--wait", "--timeout=120", "--silent", "-o", &settings]);
         start.arg("-D").arg(data).arg("-l").arg(data.join("log"));
@@ -110,6 +115,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = program("pg_ctl").args(["stop", "--mode=immediate", "--silent", "-D"]).arg(&self.data).output();
+        let _ =
+            program("pg_ctl").args(["stop", "--mode=immediate", "--silent", "-D"]).arg(&self.data).output();
     }
 }

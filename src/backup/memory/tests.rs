@@ -160,10 +160,16 @@ fn whom_to_copy_from() {
     let leader = (1, Some(Role::Leader), true, well);
     for (members, expected) in [
         (vec![leader], Some(1)),
-        (vec![leader, (2, Some(Role::Replica), true, well), (3, Some(Role::Synchronous), true, well)], Some(3)),
+        (
+            vec![leader, (2, Some(Role::Replica), true, well), (3, Some(Role::Synchronous), true, well)],
+            Some(3),
+        ),
         (vec![leader, (2, Some(Role::Replica), true, well)], Some(2)),
         (vec![leader, (2, Some(Role::Replica), false, well)], Some(1)),
-        (vec![leader, (2, Some(Role::Synchronous), true, sick), (3, Some(Role::Joining), true, well)], Some(1)),
+        (
+            vec![leader, (2, Some(Role::Synchronous), true, sick), (3, Some(Role::Joining), true, well)],
+            Some(1),
+        ),
         (vec![leader, (4, Some(Role::Replica), true, well), (2, Some(Role::Replica), true, well)], Some(2)),
         (vec![(1, None, true, well)], None),
         (vec![], None),

@@ -30,8 +30,12 @@ pub fn run(context: &Context, name: &str, from: Option<String>, yes: bool) -> Re
     };
     let backup = backups.get(&id).filter(|backup| backup.is_kept()).ok_or_else(|| nothing_kept(name))?;
     let census = context.block_on(async { site.provider.census().await.map_err(Error::from) })?;
-    let living: Vec<_> =
-        census.instances.iter().filter(|seen| seen.state != State::Dead).map(|seen| seen.id.0.as_str()).collect();
+    let living: Vec<_> = census
+        .instances
+        .iter()
+        .filter(|seen| seen.state != State::Dead)
+        .map(|seen| seen.id.0.as_str())
+        .collect();
     if !living.is_empty() {
         return Err(Error::invalid(format!("{} of fleet {name} still live: {}", living.len(), living.join(", ")))
             .hint(format!(
@@ -64,7 +68,9 @@ pub fn run(context: &Context, name: &str, from: Option<String>, yes: bool) -> Re
         journal.record(Timestamp::now(), Event::Down).await?;
         journal.record(Timestamp::now(), Event::Restores { backup: id.0.clone(), taken: backup.begun }).await
     })?;
-    context.output.json(&serde_json::json!({ "event": "restores", "fleet": name, "id": id, "taken": backup.begun }));
+    context
+        .output
+        .json(&serde_json::json!({ "event": "restores", "fleet": name, "id": id, "taken": backup.begun }));
     context.output.line(format!("the next roll founds fleet {name} from backup {id}, {age} old"));
     context.output.hint(format!("`rekiln roll {name}`"));
     Ok(0)

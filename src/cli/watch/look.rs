@@ -15,8 +15,8 @@ use crate::cli::fleet::{Look, Site, settled};
 use crate::cli::images::verdict;
 use crate::cli::status::{state, word};
 use crate::error::{Error, Result};
-use crate::fleet::breaker::{Failures, open_by};
 use crate::fleet::backup::Settings;
+use crate::fleet::breaker::{Failures, open_by};
 use crate::fleet::census::{Census, Instance, InstanceId, State};
 use crate::fleet::generation::Target;
 use crate::fleet::glance::{Glance, States};
@@ -214,8 +214,15 @@ impl<'a> Lookout<'a> {
             None => (self.stand(standing)?, standing.to_owned()),
         };
         let site = Site::open(&stand.context, name)?;
-        let sighting =
-            Seeing { context: &stand.context, stand: &stand, site: &site, journal, commit: &commit, lines, backups };
+        let sighting = Seeing {
+            context: &stand.context,
+            stand: &stand,
+            site: &site,
+            journal,
+            commit: &commit,
+            lines,
+            backups,
+        };
         Ok((commit.clone(), sighting.see()?))
     }
 

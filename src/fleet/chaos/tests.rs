@@ -231,7 +231,8 @@ fn members() -> World {
             seen.membership = Some(Membership { role, caught_up: true, stays: None });
         }
         let all: Vec<_> = (1..=3).map(id).collect();
-        it.census.cluster = Some(Cluster { registered: all.clone(), voters: all, refuses: Vec::new(), data: None });
+        it.census.cluster =
+            Some(Cluster { registered: all.clone(), voters: all, refuses: Vec::new(), data: None });
         it.copies = Some(Copies {
             recovery: SignedDuration::ZERO,
             synchronous: 1,

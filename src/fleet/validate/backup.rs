@@ -53,7 +53,11 @@ mod tests {
             ("", "", None),
             ("s3://bucket/db", "file:///backups", None),
             ("every = '6h'\nkeep = 14\n", "", None),
-            ("s3://bucket/db", "file://backups", Some("13:10 `file://backups` names no directory from the root")),
+            (
+                "s3://bucket/db",
+                "file://backups",
+                Some("13:10 `file://backups` names no directory from the root"),
+            ),
             ("s3://bucket/db", "/backups", Some("13:10 `/backups` is no place for backups")),
             ("s3://bucket", "s3://Bucket", Some("13:10 `Bucket` is no bucket")),
             ("'6h'", "'6'", Some("14:9 `6` is not a duration")),
@@ -75,7 +79,10 @@ mod tests {
             match expected {
                 None => assert_eq!(shown, Vec::<String>::new(), "{to}"),
                 Some(expected) => {
-                    assert!(shown.len() == 1 && shown[0].starts_with(expected), "{to}: {shown:?}\n{expected}");
+                    assert!(
+                        shown.len() == 1 && shown[0].starts_with(expected),
+                        "{to}: {shown:?}\n{expected}"
+                    );
                 }
             }
         }

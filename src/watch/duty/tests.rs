@@ -1,3 +1,5 @@
+mod backup;
+
 use std::collections::BTreeMap;
 
 use super::*;
