@@ -116,6 +116,7 @@
 //! * Names of mirrors: they are the host's or the user's.
 
 pub mod atomic_write;
+pub mod backup;
 pub mod bake;
 pub mod catalog;
 pub mod chain;

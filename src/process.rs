@@ -152,6 +152,8 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("mkfs.erofs", "erofs-utils"),
     ("mkfs.vfat", "dosfstools"),
     ("objcopy", "binutils"),
+    ("pg_basebackup", "postgresql-client-15"),
+    ("psql", "postgresql-client-15"),
     ("qemu-img", "qemu-utils"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("sfdisk", "fdisk"),

@@ -4,6 +4,7 @@
 mod ami;
 #[cfg(feature = "aws")]
 mod audit;
+mod backup;
 mod bake;
 mod change;
 mod check;

@@ -54,6 +54,7 @@ pub fn machine(image: &Identity, dir: &Path) -> Result<Machine> {
             address: address(1),
             founds: true,
             members: Vec::new(),
+            restore: None,
         };
         made.segment = Some(segment(dir, document.address));
         made.credentials = vec![document.write(dir)?, Secret::of(dir)?.credential()];

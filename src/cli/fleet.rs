@@ -245,6 +245,7 @@ impl Site {
     ) -> Result<Summary> {
         let surroundings = self.surroundings(context);
         let _while_it_rolls = self.claim(target.image)?;
+        super::backup::begin_with(context, self)?;
         context.block_on(async {
             let mut journal = self.journal(command).await?;
             let roll = Roll {

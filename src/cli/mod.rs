@@ -12,6 +12,7 @@ use crate::store::Store;
 pub mod apply;
 mod audit;
 pub mod aws;
+mod backup;
 pub mod bake;
 pub mod boot;
 pub mod breaker;
@@ -147,6 +148,8 @@ enum Command {
     Retarget(retarget::Args),
     /// Lists, adds or clears images that no fleet may launch.
     Quarantine(quarantine::Args),
+    /// Takes backups of a fleet that holds data, and proves each by a restore; or founds the fleet anew from one.
+    Backup(backup::Args),
     /// Shows or clears the circuit breaker, which failed rollouts open.
     Breaker(breaker::Args),
     /// Says whether anyone could log in to a fleet's instances, or did.
@@ -305,6 +308,7 @@ fn run(cli: Cli, output: &Arc<Output>) -> Result<u8> {
         Command::Cancel(args) => cancel::run(&context, args),
         Command::Retarget(args) => retarget::run(&context, args),
         Command::Quarantine(args) => quarantine::run(&context, args),
+        Command::Backup(args) => backup::run(&context, args),
         Command::Breaker(args) => breaker::run(&context, args),
         Command::Audit(args) => audit::run(&context, args),
         Command::Status(args) => status::run(&context, args),

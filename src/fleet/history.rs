@@ -159,6 +159,8 @@ pub struct History {
     pub founded: bool,
     /// Whether that is so since the last act alone, of which nobody knows yet whether it was done.
     pub founding: bool,
+    /// The backup that whoever founds the fleet begins with; until somebody has served.
+    pub restore: Option<String>,
     /// What became of leadership in the current rollout.
     pub leadership: Leadership,
 }
@@ -233,7 +235,7 @@ impl History {
             Event::Outcome { result: Err(_), .. } | Event::Stopped { .. } | Event::Ending => {}
             Event::Serving { instance } => {
                 self.members.entry(instance.clone()).or_default().served = true;
-                self.founded = true;
+                (self.founded, self.restore) = (true, None);
             }
             Event::Failed { instance, reason, counts, .. } => {
                 if *counts {
@@ -275,6 +277,8 @@ impl History {
             }
             Event::Halted { reason } => self.halted = Some(reason.clone()),
             Event::Completed => self.complete(),
+            // Said right after the end of all: nobody is a member, and nobody leads.
+            Event::Restores { backup, .. } => self.restore = Some(backup.clone()),
             Event::Down => {
                 *self = Self { launches: self.launches, ..Self::default() };
             }

@@ -2,6 +2,7 @@
 
 pub mod alert;
 pub mod audit;
+pub mod backup;
 pub mod breaker;
 pub mod census;
 pub mod chaos;
@@ -64,6 +65,9 @@ pub struct Fleet {
     /// How its members hold data, where they do: then replicas are replaced first and the leader last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stateful: Option<stateful::Stateful>,
+    /// How what its members hold is backed up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<backup::Backup>,
     /// Fleets that `rekiln apply` rolls before this one, such as `["db"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,

@@ -169,7 +169,7 @@ impl Replay<'_> {
             }
             // Someone else's word, after which the rest is planned anew.
             command if command.is_command() => self.give_up(self.look),
-            Event::Ending | Event::Down | Event::Rotate { .. } => self.give_up(0),
+            Event::Ending | Event::Down | Event::Restores { .. } | Event::Rotate { .. } => self.give_up(0),
             // What came of an act is no decision.
             Event::Outcome { .. } => {}
             // A roll may stop at any time: it was asked to, or an act failed again and again.

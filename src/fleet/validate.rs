@@ -1,6 +1,7 @@
 //! What a fleet file means, checked as far as the file itself and the recipes' names tell.
 
 mod alert;
+mod backup;
 mod chaos;
 mod outside;
 mod pace;
@@ -49,6 +50,7 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
     pace::check(&mut found, fleet);
     chaos::check(&mut found, fleet);
     stateful::check(&mut found, fleet);
+    backup::check(&mut found, fleet);
     let mut found = found.found;
     if !recipes.contains(&fleet.image) {
         let diagnostic = document.at("/image", format!("there is no recipe `images/{}.toml`", fleet.image));

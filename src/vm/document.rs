@@ -42,6 +42,18 @@ pub struct Document {
     pub founds: bool,
     /// Those that had a record when it was launched. Some may be gone, or not up yet.
     pub members: Vec<Member>,
+    /// The backup that the cluster begins with, for one that founds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
+}
+
+/// A backup that a machine begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restore {
+    /// Where the machine fetches it, once.
+    pub url: String,
+    /// The digest of all of it.
+    pub sha256: Digest,
 }
 
 /// Another machine of the fleet.
@@ -229,6 +241,7 @@ mod tests {
             address: address(7),
             founds: false,
             members: vec![Member { instance: "db-6".to_owned(), address: address(6) }],
+            restore: None,
         };
         let credential = document.write(dir.path()).expect("written");
         assert_eq!(credential.name, "rekiln.instance");

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,6 +14,9 @@ use crate::error::{Doing as _, Result};
 /// Where systemd's credentials are among the names that QEMU hands to its guest. systemd takes them from there by itself,
 /// unless the strict profile forbids it, which it does; a unit of a recipe then names the ones that it loads.
 const CREDENTIALS: &str = "opt/io.systemd.credentials/";
+
+/// Where a machine finds what [`Extras::fetch`] leads to: an address of QEMU's user-mode network that nothing else has there.
+pub const FETCH: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 
 /// What a machine has besides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +31,9 @@ pub struct Extras {
     /// Documents that the guest finds in `/sys/firmware/qemu_fw_cfg`, once the module of that name is loaded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<Credential>,
+    /// The one server of this computer that the guest reaches, at port 80 of [`FETCH`], by one connection at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<SocketAddrV4>,
 }
 
 /// A network of machines of this computer, without privileges and without a process that must run for it: each QEMU sends
@@ -53,10 +59,20 @@ impl Extras {
     /// Tells whether there is nothing.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.data.is_none() && self.segment.is_none() && self.credentials.is_empty()
+        self.data.is_none() && self.segment.is_none() && self.credentials.is_empty() && self.fetch.is_none()
+    }
+
+    /// What the card that leads to this computer has besides, as part of its argument.
+    pub(super) fn card(&self) -> String {
+        self.fetch.map_or_else(String::new, |_| format!(",guestfwd=tcp:{FETCH}:80-chardev:fetch"))
     }
 
     pub(super) fn arguments(&self, command: &mut Command) {
+        if let Some(fetch) = &self.fetch {
+            // One that asks again finds a connection again. The server may be gone by then: that ends no machine.
+            let (host, port) = (fetch.ip(), fetch.port());
+            command.args(["-chardev", &format!("socket,id=fetch,host={host},port={port},reconnect=1")]);
+        }
         if let Some(file) = &self.data {
             // What the guest no longer needs becomes holes again. It is flushed when the guest says so: that is what a
             // database means by written.
@@ -107,13 +123,17 @@ mod tests {
                 mac: "0e:72:6b:4d:00:07".to_owned(),
             }),
             credentials: vec![Credential { name: "rekiln.secret".to_owned(), file: "/store/secret".into() }],
+            fetch: Some("127.0.0.1:4000".parse().expect("an address")),
         };
+        assert_eq!(extras.card(), ",guestfwd=tcp:10.0.2.100:80-chardev:fetch");
         let mut command = Command::new("qemu");
         extras.arguments(&mut command);
         let said: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
         assert_eq!(
             said,
             [
+                "-chardev",
+                "socket,id=fetch,host=127.0.0.1,port=4000,reconnect=1",
                 "-drive",
                 "if=none,id=data,format=raw,discard=unmap,detect-zeroes=unmap,file=/store/a,,b/data.raw",
                 "-device",

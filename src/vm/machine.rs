@@ -176,13 +176,15 @@ impl Spec {
         command.args(["-serial", "chardev:console", "-serial", "chardev:agent"]);
     }
 
-    /// `restrict=on`: the guest reaches nothing, neither the host nor the world; only the forwarded ports reach it.
+    /// `restrict=on`: the guest reaches nothing, neither the host nor the world, but for the one server that it may be led to;
+    /// only the forwarded ports reach it.
     fn network(&self, command: &mut Command, wire: Wire) {
         let mut user = "user,id=user,restrict=on".to_owned();
         for forward in &self.forwards {
             // Writing to a string does not fail.
             let _ = write!(user, ",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest);
         }
+        user.push_str(&self.extras.card());
         command.args(["-netdev", &user]);
         let card = match wire {
             Wire::Forwards => "user",

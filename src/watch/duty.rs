@@ -1,5 +1,7 @@
 //! Decide: what a watcher that leads does next.
 
+mod backup;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +12,8 @@ use super::rule::Rule;
 use super::schedule::Daily;
 use crate::fleet::census::InstanceId;
 use crate::fleet::chaos::Standing;
+
+pub use backup::Backups;
 
 /// How long after a failure the same is tried again; twice as long each further time, up to [`LONGEST`]. A minute is what a
 /// remote that is restarted needs.
@@ -84,6 +88,8 @@ pub struct Fleet {
     pub killed: Option<InstanceId>,
     /// Whether it waits for a person or a commit: its rollout halted or was cancelled, it was taken down or never rolled.
     pub over: bool,
+    /// How its backups stand; nothing where it has none, or that could not be seen since the last job ended.
+    pub backups: Option<Backups>,
 }
 
 /// What is to be done.
@@ -128,12 +134,15 @@ pub fn duties(situation: &Situation<'_>) -> Vec<Duty> {
             }
         }
         for (name, fleet) in &seen.fleets {
-            if let Some(job) = chaos(situation, name, fleet).filter(|_| !starts(&duties, name)) {
+            // Whom chaos kills is not copied.
+            let next = backup::due(situation, name, fleet).or_else(|| chaos(situation, name, fleet));
+            if let Some(job) = next.filter(|_| !starts(&duties, name)) {
                 duties.push(Duty::Start(job));
             }
         }
         duties.extend(night(situation).map(Duty::Start));
     }
+    duties.extend(backup::told(situation));
     duties
 }
 
@@ -209,7 +218,7 @@ fn chaos(situation: &Situation<'_>, name: &str, fleet: &Fleet) -> Option<Job> {
     if busy || fleet.paused.is_some() || fleet.over || !standing.is_due(*last, memory.first, now) {
         return None;
     }
-    let its = |job: &Job| matches!(job, Job::Chaos { fleet, .. } | Job::Step { fleet, .. } if fleet == name);
+    let its = |job: &Job| job.of(name) || matches!(job, Job::Step { fleet, .. } if fleet == name);
     let incident = memory.cases.values().any(|case| case.closed.is_none() && case.fleet == name);
     if incident || seen.running.iter().any(its) {
         return None;

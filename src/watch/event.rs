@@ -52,6 +52,13 @@ pub enum Job {
         /// Why.
         why: String,
     },
+    /// A backup is taken and proved: `rekiln backup run`.
+    Backup {
+        /// The fleet.
+        fleet: String,
+        /// The commit that it carries.
+        commit: String,
+    },
     /// An instance is killed on purpose, as the fleet's file says when: `rekiln chaos`.
     Chaos {
         /// The fleet.
@@ -83,6 +90,7 @@ impl Job {
             Self::Nightly { .. } => "nightly",
             Self::Keep { .. } => "keep",
             Self::Replace { .. } => "replace",
+            Self::Backup { .. } => "backup",
             Self::Chaos { .. } => "chaos",
             Self::Step { .. } => "step",
         }
@@ -94,7 +102,20 @@ impl Job {
         match self {
             Self::Keep { fleet, .. } | Self::Replace { fleet, .. } => Some(fleet),
             // Chaos kills, and leaves it to others to roll.
-            Self::Apply { .. } | Self::Nightly { .. } | Self::Chaos { .. } | Self::Step { .. } => None,
+            Self::Apply { .. }
+            | Self::Nightly { .. }
+            | Self::Backup { .. }
+            | Self::Chaos { .. }
+            | Self::Step { .. } => None,
+        }
+    }
+
+    /// Tells whether it ends or replaces instances of a fleet, or copies what they hold.
+    #[must_use]
+    pub fn of(&self, fleet: &str) -> bool {
+        match self {
+            Self::Backup { fleet: of, .. } | Self::Chaos { fleet: of, .. } => of == fleet,
+            other => other.rolls() == Some(fleet),
         }
     }
 }
@@ -108,6 +129,7 @@ impl fmt::Display for Job {
             Self::Replace { fleet, instance, why, .. } => {
                 write!(f, "fleet {fleet}: replace {instance}: {why}")
             }
+            Self::Backup { fleet, .. } => write!(f, "fleet {fleet}: backup"),
             Self::Chaos { fleet, leader, .. } => {
                 let whom = if *leader { "its leader" } else { "one of its instances" };
                 write!(f, "fleet {fleet}: chaos kills {whom}")
@@ -155,6 +177,13 @@ pub enum Event {
         /// The instance that it is about, as far as that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instance: Option<InstanceId>,
+    },
+    /// Backups of a fleet fail; said once, until one is proved again.
+    Unsaved {
+        /// The fleet.
+        fleet: String,
+        /// Why the first failed.
+        why: String,
     },
     /// A case waits for something that only a person, or time, can change.
     Held {
@@ -215,6 +244,7 @@ impl fmt::Display for Event {
                 write!(f, "alert {} {does} for fleet {fleet}", heard.name)?;
                 instance.as_ref().map_or(Ok(()), |instance| write!(f, ", instance {instance}"))
             }
+            Self::Unsaved { fleet, why } => write!(f, "the backup of fleet {fleet} failed: {why}"),
             Self::Held { case, why } => write!(f, "alert {case} is held: {why}"),
             Self::Closed { case, how } => write!(f, "alert {case} is over: {how}"),
         }
@@ -242,6 +272,7 @@ mod tests {
                 instance: instance.clone(),
                 why: text(),
             },
+            Job::Backup { fleet: fleet.clone(), commit: commit.clone() },
             Job::Chaos { fleet: fleet.clone(), commit: commit.clone(), leader: true },
             Job::Step { case: 1, fleet: fleet.clone(), commit, number: 0 },
         ];
@@ -250,6 +281,7 @@ mod tests {
             Event::Leads,
             Event::Leaves,
             Event::Heard { fleet, rule: text(), key: text(), heard, instance: Some(instance) },
+            Event::Unsaved { fleet: text(), why: text() },
             Event::Held { case: 1, why: text() },
             Event::Closed { case: 1, how: text() },
         ];

@@ -29,6 +29,8 @@ pub struct Memory {
     pub night: Option<Night>,
     /// Fleets that could not be kept as they should be, and how often in a row.
     pub failing: BTreeMap<String, Failing>,
+    /// Fleets whose backups fail, how often in a row, and why, until that was said.
+    pub backups: BTreeMap<String, (Failing, Option<String>)>,
     /// Fleets in which chaos could not kill, or which did not get over it, and how often in a row.
     pub chaos: BTreeMap<String, Failing>,
     /// How many cases there were.
@@ -129,6 +131,11 @@ impl Memory {
             Event::Heard { fleet, rule, key, heard, instance } => {
                 self.hear(at, (fleet, rule, key), heard, instance.as_ref());
             }
+            Event::Unsaved { fleet, .. } => {
+                if let Some((_, untold)) = self.backups.get_mut(fleet) {
+                    *untold = None;
+                }
+            }
             Event::Held { case, why } => {
                 if let Some(case) = self.cases.get_mut(case) {
                     case.held = Some(why.clone());
@@ -171,7 +178,7 @@ impl Memory {
                     taken.push(at);
                 }
             }
-            Job::Keep { .. } | Job::Chaos { .. } | Job::Step { .. } => {}
+            Job::Keep { .. } | Job::Backup { .. } | Job::Chaos { .. } | Job::Step { .. } => {}
         }
     }
 
@@ -193,6 +200,15 @@ impl Memory {
             }
             Job::Keep { fleet, .. } => fails(&mut self.failing, fleet, ended),
             Job::Chaos { fleet, .. } => fails(&mut self.chaos, fleet, ended),
+            Job::Backup { fleet, .. } => {
+                let before = self.backups.remove(fleet);
+                if !good {
+                    let why = ended.why.clone().unwrap_or_else(|| format!("exit code {}", ended.code));
+                    let untold = before.as_ref().map_or(Some(why), |(_, untold)| untold.clone());
+                    let failing = Failing::again(before.map(|(failing, _)| failing), ended.at);
+                    self.backups.insert(fleet.clone(), (failing, untold));
+                }
+            }
             Job::Replace { case, .. } => {
                 let Some(case) = self.cases.get_mut(case) else { return };
                 if good {

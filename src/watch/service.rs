@@ -403,10 +403,15 @@ impl<'env, H: Hands> Service<'env, H> {
 
     /// Tells the people of a fleet what only they can end.
     fn tell<'scope>(&mut self, event: &Event, threads: Threads<'scope, 'env>) {
+        let hands = self.hands;
+        if let Event::Unsaved { fleet, .. } = event {
+            let (fleet, text) = (fleet.clone(), event.to_string());
+            threads.spawn(move || hands.tell(&fleet, "backup_failed", &text, Timestamp::now()));
+            return;
+        }
         let Event::Held { case, why } = event else { return };
         let Some(case) = self.memory().and_then(|memory| memory.cases.get(case).cloned()) else { return };
         let text = format!("fleet {}: alert {} is held: {why}", case.fleet, case.heard.name);
-        let hands = self.hands;
         threads.spawn(move || hands.tell(&case.fleet, "alert_held", &text, Timestamp::now()));
     }
 }
@@ -421,9 +426,9 @@ fn is_rolled(sighting: &Sighting) -> bool {
     sighting.seen.as_ref().is_some_and(|seen| seen.rolled)
 }
 
-/// What a fleet wants, and that it wants nothing, was seen before a job ended, which may have done it.
+/// What a fleet wants, that it wants nothing, and how old its backup is, was seen before a job ended, which may have done it.
 fn forget(sighting: &mut Sighting) {
     if let Some(seen) = &mut sighting.seen {
-        (seen.wants, seen.chaos) = (None, None);
+        (seen.wants, seen.chaos, seen.backups) = (None, None, None);
     }
 }

@@ -111,6 +111,9 @@ pub struct Fleet {
     pub paused: Option<String>,
     /// The rollout that is under way, as its process last drew it.
     pub glance: Option<Glance>,
+    /// What its backups lack, where they lack anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
 }
 
 /// An instance.

@@ -152,4 +152,10 @@ fn a_leader_that_is_killed_takes_no_acknowledged_write_with_it() {
     eprintln!("{} writes acknowledged; longest pause {:.1?}", written.ids.len(), written.pause);
     assert!(lost.is_empty(), "acknowledged, and lost: {lost:?}");
     assert!(!machine.alive(), "it was killed");
+
+    super::backup::counts_once_a_fresh_machine_has_answered(&site, place.path());
+    eprintln!(
+        "a backup was taken, proved, and refused with a byte that differs after {:.0?}",
+        start.elapsed()
+    );
 }

@@ -72,6 +72,7 @@ impl<'a> Alike<'a> {
             taken,
             // No decision is made from it.
             commit: _,
+            restore: _,
             kill: _,
             chaos: _,
         } = history;

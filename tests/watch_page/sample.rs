@@ -53,6 +53,7 @@ pub fn fleet(name: &str, size: usize, good: usize) -> Fleet {
         remarks: Vec::new(),
         paused: None,
         glance: None,
+        backup: None,
     }
 }
 

@@ -73,6 +73,7 @@ impl<'a> Computer<'a> {
                 let reason = format!("--reason=alert {reason}");
                 add(&["rotate", fleet, &instance, "--to", "current", &reason, "--emergency", "--yes"]);
             }
+            Job::Backup { fleet, .. } => add(&["backup", "run", fleet]),
             Job::Chaos { fleet, leader, .. } => {
                 add(&["chaos", fleet, "--reason=the schedule of its file"]);
                 if *leader {
@@ -145,6 +146,7 @@ impl Hands for Computer<'_> {
             Job::Apply { .. } | Job::Nightly { .. } => None,
             Job::Keep { commit, .. }
             | Job::Replace { commit, .. }
+            | Job::Backup { commit, .. }
             | Job::Chaos { commit, .. }
             | Job::Step { commit, .. } => Some(self.stand(commit)?),
         };

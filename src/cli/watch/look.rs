@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::backup;
+use crate::backup::memory::lacks;
 use crate::catalog::Catalog;
 use crate::cli::Context;
 use crate::cli::fleet::{Look, Site, settled};
 use crate::cli::images::verdict;
 use crate::cli::status::{state, word};
 use crate::error::{Error, Result};
+use crate::fleet::backup::Settings;
 use crate::fleet::breaker::{Failures, open_by};
 use crate::fleet::census::{Census, Instance, InstanceId, State};
 use crate::fleet::generation::Target;
@@ -65,6 +68,8 @@ struct Followed {
     /// How many entries were told.
     told: usize,
     lines: Vec<Line>,
+    /// That of its backups, where it has any; nothing while it cannot be read, and why.
+    backups: Option<Result<backup::Journal, String>>,
 }
 
 impl Followed {
@@ -157,12 +162,40 @@ impl<'a> Lookout<'a> {
             let stand = self.stand(standing)?;
             let site = Site::open(&stand.context, name)?;
             let journal = stand.context.block_on(site.journal("watch"))?;
-            Followed { journal, told: 0, lines: Vec::new() }
+            Followed { journal, told: 0, lines: Vec::new(), backups: None }
         };
         self.context.block_on(followed.follow(name))?;
+        self.follow_backups(name, standing, &mut followed)?;
         let found = self.with_journal(name, standing, &followed);
         self.journals.insert(name.to_owned(), followed);
         found
+    }
+
+    /// Takes up what was written of a fleet's backups since. That they cannot be read hides nothing else of it.
+    fn follow_backups(&mut self, name: &str, standing: &str, followed: &mut Followed) -> Result<()> {
+        let stand = self.stand(standing)?;
+        if stand.tree.repository.fleet(name).is_ok_and(|fleet| fleet.backup.is_none()) {
+            followed.backups = None;
+            return Ok(());
+        }
+        let read = || -> Result<backup::Journal> {
+            let site = Site::open(&stand.context, name)?;
+            let place = crate::cli::backup::place(&stand.context, &site)?;
+            stand.context.block_on(place.journal("watch"))
+        };
+        let again = |mut journal: backup::Journal| -> Result<backup::Journal> {
+            self.context.block_on(async {
+                journal.follow().await?;
+                journal.hear().await?;
+                Ok(journal)
+            })
+        };
+        let found = match followed.backups.take() {
+            Some(Ok(journal)) => again(journal),
+            _ => read(),
+        };
+        followed.backups = Some(found.map_err(|error| error.chain()));
+        Ok(())
     }
 
     fn with_journal(
@@ -171,7 +204,7 @@ impl<'a> Lookout<'a> {
         standing: &str,
         followed: &Followed,
     ) -> Result<(String, Sighting)> {
-        let Followed { journal, lines, .. } = followed;
+        let Followed { journal, lines, backups, .. } = followed;
         let carried = journal.history().commit.clone().filter(|carried| carried != standing);
         let has = |stand: &Arc<Stand>| stand.tree.repository.has_fleet(name).is_ok();
         // One that this clone cannot read is taken for the one that stands.
@@ -181,8 +214,15 @@ impl<'a> Lookout<'a> {
             None => (self.stand(standing)?, standing.to_owned()),
         };
         let site = Site::open(&stand.context, name)?;
-        let sighting =
-            Seeing { context: &stand.context, stand: &stand, site: &site, journal, commit: &commit, lines };
+        let sighting = Seeing {
+            context: &stand.context,
+            stand: &stand,
+            site: &site,
+            journal,
+            commit: &commit,
+            lines,
+            backups,
+        };
         Ok((commit.clone(), sighting.see()?))
     }
 
@@ -250,6 +290,7 @@ fn unseen(name: &str, error: &Error) -> Sighting {
         remarks: Vec::new(),
         paused: None,
         glance: None,
+        backup: None,
     };
     Sighting { seen: None, alerts: Vec::new(), census: None, view, lines: Vec::new() }
 }
@@ -262,6 +303,7 @@ struct Seeing<'a> {
     journal: &'a Journal,
     commit: &'a str,
     lines: &'a [Line],
+    backups: &'a Option<Result<backup::Journal, String>>,
 }
 
 impl Seeing<'_> {
@@ -305,6 +347,7 @@ impl Seeing<'_> {
             wants: found.and_then(|(plan, _)| wants(plan, history)).or_else(|| forgotten(history, census)),
             rolled,
             paused: history.paused.clone(),
+            backups: self.backups()?,
             chaos: standing.map(|standing| (standing, history.chaos)),
             killed: uncured(history, census).map(|kill| kill.instance.clone()),
             over: down || history.target.is_none() || history.halted.is_some() || history.cancelled.is_some(),
@@ -353,6 +396,27 @@ impl Seeing<'_> {
             remarks,
             paused: history.paused.clone(),
             glance,
+            backup: self.lacks(census.at)?,
+        })
+    }
+
+    /// Returns how the fleet's backups stand.
+    fn backups(&self) -> Result<Option<duty::Backups>> {
+        let (Some(settings), Some(Ok(journal))) = (Settings::of(&self.site.fleet)?, self.backups) else {
+            return Ok(None);
+        };
+        let last = journal.history().proved().map(|(_, backup, _)| backup.begun);
+        let worked = journal.roller(Timestamp::now()).is_some();
+        Ok(Some(duty::Backups { every: settings.every, windows: settings.windows, last, worked }))
+    }
+
+    /// Says what they lack.
+    fn lacks(&self, now: Timestamp) -> Result<Option<String>> {
+        let Some(settings) = Settings::of(&self.site.fleet)? else { return Ok(None) };
+        Ok(match self.backups {
+            Some(Ok(journal)) => lacks(journal.history(), settings.every, now),
+            Some(Err(why)) => Some(format!("its backups cannot be looked at: {why}")),
+            None => None,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What a journal says, one thing at a time.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::Fleet;
@@ -202,6 +203,13 @@ pub enum Event {
     Led {
         /// Which; nobody when none says that it leads.
         instance: Option<InstanceId>,
+    },
+    /// The next instance that founds the fleet begins with a backup: all that held its data were lost.
+    Restores {
+        /// Which.
+        backup: String,
+        /// When it was taken: what was written later is lost.
+        taken: Timestamp,
     },
     /// Every instance is what it should be.
     Completed,

@@ -294,3 +294,16 @@ fn another_size_is_remembered_until_one_counts() {
     let history = fold(&[sized(3), differs(5), sized(5)]);
     assert_eq!((history.size, history.other_size), (Some(5), None));
 }
+
+#[test]
+fn what_is_restored_is_so_until_somebody_served() {
+    let id = id(1);
+    let restores = Event::Restores { backup: "20261129T222013Z".to_owned(), taken: AT };
+    let at = |seconds: i64| AT + SignedDuration::from_secs(seconds);
+    let all =
+        [Event::Serving { instance: id.clone() }, Event::Down, restores, Event::Serving { instance: id }];
+    let after = |count: usize| History::of(all[..count].iter().map(|event| (at(1), event)));
+    assert!(after(1).founded && !after(2).founded && after(2).restore.is_none());
+    assert!(!after(3).founded && after(3).restore.is_some(), "whoever founds begins with it");
+    assert!(after(4).founded && after(4).restore.is_none());
+}

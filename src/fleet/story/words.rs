@@ -114,6 +114,9 @@ pub(super) fn said(
         Event::Completed => plain("completed".to_owned()),
         Event::Ending => plain("being taken down".to_owned()),
         Event::Down => plain("down".to_owned()),
+        Event::Restores { backup, taken } => {
+            plain(format!("is founded anew from backup {backup}, taken {}", taken.strftime("%F %H:%M UTC")))
+        }
     }
 }
 

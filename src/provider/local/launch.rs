@@ -1,10 +1,12 @@
 //! Launching: a record, what the machine is told, the machine, and its place behind the load balancer.
 
 use std::fs;
+use std::sync::PoisonError;
 
 use jiff::Timestamp;
 
-use super::{InstanceRecord, Local, Machines, Phase, bootable};
+use super::{Founding, InstanceRecord, Local, Machines, Phase, bootable};
+use crate::backup::serve::Serving;
 use crate::catalog::Record;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::census::InstanceId;
@@ -129,6 +131,12 @@ impl<M: Machines> Local<M> {
                 .map(|other| Member { address: address(other.id.number()), instance: other.id.0 })
                 .collect();
             let address = address(id.number());
+            let mut restore = None;
+            if let (true, Some(Founding { parts, taken, handle })) = (founds, self.founding.get()) {
+                let serving = Serving::start(parts.clone(), taken, handle)?;
+                (restore, extras.fetch) = (Some(serving.told()), Some(serving.address()));
+                self.serving.lock().unwrap_or_else(PoisonError::into_inner).push(serving);
+            }
             let document = Document {
                 fleet: self.name.clone(),
                 instance: id.0.clone(),
@@ -136,6 +144,7 @@ impl<M: Machines> Local<M> {
                 // The plan of a stateful fleet says so. Elsewhere it is who has nobody to join.
                 founds: founds || self.fleet.stateful.is_none() && members.is_empty(),
                 members,
+                restore,
             };
             extras.segment = Some(segment(&fleet, address));
             extras.credentials = vec![document.write(&spec.dir)?, Secret::of(&fleet)?.credential()];

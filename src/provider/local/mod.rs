@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::names::Names;
 use super::{Action, Outcome, Provider, ProviderError};
+use crate::backup::Taken;
+use crate::backup::serve::Serving;
 use crate::catalog::Record;
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
+use crate::objects::Objects;
 use crate::store::Store;
 use crate::vm::document::Secret;
 use crate::vm::report;
@@ -53,6 +57,21 @@ pub struct Local<M> {
     fleet: Fleet,
     machines: M,
     balancer: Haproxy,
+    /// What whoever founds the fleet begins with, where that is not nothing.
+    founding: OnceLock<Founding>,
+    /// What is handed to those that found; it ends with this process.
+    serving: Mutex<Vec<Serving>>,
+}
+
+/// A backup that whoever founds a fleet begins with.
+#[derive(Debug, Clone)]
+pub struct Founding {
+    /// Its parts.
+    pub parts: Objects,
+    /// What it is.
+    pub taken: Taken,
+    /// What reads them.
+    pub handle: tokio::runtime::Handle,
 }
 
 impl<M: Machines> Local<M> {
@@ -60,7 +79,8 @@ impl<M: Machines> Local<M> {
     #[must_use]
     pub fn new(store: Store, name: &str, fleet: Fleet, machines: M) -> Self {
         let balancer = Haproxy::new(&store, name);
-        Self { store, name: name.to_owned(), fleet, machines, balancer }
+        let (founding, serving) = <(OnceLock<Founding>, Mutex<Vec<Serving>>)>::default();
+        Self { store, name: name.to_owned(), fleet, machines, balancer, founding, serving }
     }
 
     fn dir(&self, id: &InstanceId) -> PathBuf {
@@ -98,6 +118,11 @@ impl<M: Machines> Local<M> {
     /// The store cannot be read.
     pub fn record(&self, id: &InstanceId) -> Result<Option<InstanceRecord>> {
         InstanceRecord::read(&self.dir(id))
+    }
+
+    /// Has whoever founds the fleet from now on begin with a backup; the first that is said counts.
+    pub fn begin_with(&self, founding: Founding) {
+        let _ = self.founding.set(founding);
     }
 
     /// Returns the secret from which the members of the fleet make their passwords.

@@ -1,3 +1,5 @@
+mod backup;
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -37,6 +39,7 @@ fn fleet() -> Fleet {
         chaos: None,
         killed: None,
         over: false,
+        backups: None,
     }
 }
 

@@ -46,6 +46,7 @@ pub fn fleet(name: &str, size: usize) -> Fleet {
         remarks: Vec::new(),
         paused: None,
         glance: None,
+        backup: None,
     }
 }
 

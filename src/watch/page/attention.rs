@@ -48,6 +48,9 @@ fn of_fleet(fleet: &Fleet, at: Timestamp) -> Vec<String> {
     if let Some(why) = &fleet.paused {
         lines.push(format!("Fleet {name} is paused: {why}"));
     }
+    if let Some(lacks) = &fleet.backup {
+        lines.push(format!("Fleet {name}: {lacks}"));
+    }
     let unhealthy = fleet.instances.iter().filter(|instance| instance.health == "unhealthy").count();
     if unhealthy > 0 {
         lines.push(format!("Fleet {name} has {}", many(unhealthy, "unhealthy instance")));

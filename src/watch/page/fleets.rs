@@ -65,6 +65,7 @@ fn one(fleet: &Fleet, number: usize, rows: Rows) -> String {
     html.push_str(&progress(fleet));
     let lines = fleet.paused.iter().map(|why| format!("Paused: {why}"));
     let lines = lines.chain(fleet.trouble.iter().map(|why| format!("Cannot be looked at: {why}")));
+    let lines = lines.chain(fleet.backup.clone());
     let lines = items(lines.chain(fleet.remarks.iter().cloned()).map(|line| escape(&line)));
     if !lines.is_empty() {
         html.extend(["<ul class=\"remarks\">\n", &lines, "</ul>\n"]);

@@ -60,6 +60,7 @@ fn sighting(paused: bool, within: i64) -> Sighting {
         chaos: None,
         killed: None,
         over: false,
+        backups: None,
     };
     let view = view::Fleet {
         name: "web".into(),
@@ -73,6 +74,7 @@ fn sighting(paused: bool, within: i64) -> Sighting {
         remarks: Vec::new(),
         paused: None,
         glance: None,
+        backup: None,
     };
     let census = Census { at: now, instances: vec![instance], trouble: None, group: None, cluster: None };
     Sighting { seen: Some(seen), alerts: vec![alert()], census: Some(census), view, lines: Vec::new() }
