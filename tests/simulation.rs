@@ -21,7 +21,7 @@ use schedule::Schedule;
 
 /// So many schedules belong to the tests: all of them where the code is optimised, as `tests/run` does it; unoptimised they
 /// would take twenty times as long.
-const SCHEDULES: u64 = if cfg!(debug_assertions) { 900 } else { 20_000 };
+const SCHEDULES: u64 = if cfg!(debug_assertions) { 900 } else { 12_000 };
 
 /// What every sufficiently long run must have reached, beside each fault.
 const MUST: [&str; 41] = [

@@ -128,7 +128,7 @@ impl<'a> Batch<'a> {
             // One that may be given requests again at this moment drains until it is.
             _ if known.seen.is_some_and(|seen| seen.state == State::Draining) => Some(0),
             _ if may_drain(member, known) => Some(1),
-            Kind::Stale(_) if !self.leads_last(member, known) => Some(2),
+            Kind::Stale(_) if !self.waits_for_others(member, known) => Some(2),
             _ => None,
         };
         let order = |(member, known): (&Standing, &Known<'_>)| {
@@ -144,7 +144,7 @@ impl<'a> Batch<'a> {
         let active = self.active_zone();
         let here = |member: &Standing| active.is_none_or(|active| Some(active) == member.zone.as_deref());
         let stale = |(member, known): (&'a Standing, &Known<'_>)| match &member.kind {
-            Kind::Stale(why) if here(member) && !self.leads_last(member, known) => {
+            Kind::Stale(why) if here(member) && !self.waits_for_others(member, known) => {
                 Some((member, why.urgency))
             }
             _ => None,

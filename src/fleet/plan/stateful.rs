@@ -84,13 +84,22 @@ struct Turn {
 }
 
 impl<'a> Batch<'a> {
-    /// Tells whether it leads, and others are to be replaced before it.
-    pub(super) fn leads_last(&self, member: &Standing, known: &Known<'_>) -> bool {
-        let leads = |known: &Known<'_>| known.seen.is_some_and(Instance::leads);
-        let stale = |(other, known): (&Standing, &Known<'_>)| {
-            other.id != member.id && matches!(other.kind, Kind::Stale(_)) && !leads(known)
+    /// Tells whether others are to be replaced before it: whoever writes do not wait for goes first, and who leads last.
+    pub(super) fn waits_for_others(&self, member: &Standing, known: &Known<'_>) -> bool {
+        if self.situation.policy.copies.is_none() {
+            return false;
+        }
+        let rank = |known: &Known<'_>| match known.seen.and_then(|seen| Some(seen.membership.as_ref()?.role))
+        {
+            Some(Role::Leader) => 2,
+            Some(Role::Synchronous) => 1,
+            Some(Role::Replica | Role::Joining) | None => 0,
         };
-        self.situation.policy.copies.is_some() && leads(known) && self.each().any(stale)
+        let own = rank(known);
+        let before = |(other, known): (&Standing, &Known<'_>)| {
+            other.id != member.id && matches!(other.kind, Kind::Stale(_)) && rank(known) < own
+        };
+        own > 0 && self.each().any(before)
     }
 
     /// Leaves of what was planned what members that hold data allow, and adds what only they need.
