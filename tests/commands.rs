@@ -21,7 +21,7 @@ use rekiln::fleet::journal::{Journal, Writer};
 use rekiln::provider::local::{InstanceRecord, Phase};
 use rekiln::store::Store;
 use rekiln::vm::verdict::free_ports;
-use rekiln::vm::{Boot, Spec};
+use rekiln::vm::{Boot, Extras, Spec};
 use serde_json::Value;
 
 /// A repository with two fleets, and a store.
@@ -149,7 +149,7 @@ impl Desk {
         let dir = self.store.local(fleet).join(&id.0);
         fs::create_dir_all(&dir).expect("a directory");
         let (boot, disk) = (Boot::Uefi, self.store.image(image).join("disk.raw"));
-        let (forwards, extras) = (Vec::new(), Default::default());
+        let (forwards, extras) = (Vec::new(), Extras::default());
         let spec = Spec { dir, disk, boot, memory_mib: 1, cpus: 1, forwards, name: id.0.clone(), extras };
         let mut qemu = Command::new("/bin/sh");
         qemu.arg0("qemu-system-x86_64").args(["-c", "read line", "-pidfile"]).arg(spec.dir.join("qemu.pid"));

@@ -1,5 +1,5 @@
 //! Members that hold data, on this computer: what they are told, how clients follow the one that takes writes, and a real
-//! cluster of PostgreSQL whose leader is killed.
+//! cluster of `PostgreSQL` whose leader is killed.
 
 mod backup;
 mod cluster;

@@ -252,7 +252,9 @@ mod tests {
     #[test]
     fn more_than_half_of_those_that_are_left_decide() {
         let id = |number| InstanceId::new("db", number);
-        let table: [(&[u64], &[u64], Option<u64>, bool); 9] = [
+        /// Who has a vote, who answers, who is gone, and whether the rest decides.
+        type Row<'a> = (&'a [u64], &'a [u64], Option<u64>, bool);
+        let table: [Row<'_>; 9] = [
             (&[1, 2, 3], &[1, 2, 3], None, true),
             (&[1, 2, 3], &[1, 2], None, true),
             (&[1, 2, 3], &[1], None, false),

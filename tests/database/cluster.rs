@@ -1,4 +1,4 @@
-//! The real thing: PostgreSQL on machines of this computer, whose leader is killed.
+//! The real thing: `PostgreSQL` on machines of this computer, whose leader is killed.
 
 use std::collections::BTreeSet;
 use std::fs;

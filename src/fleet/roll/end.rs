@@ -41,7 +41,7 @@ impl<P: Provider, S: Surroundings> Roll<'_, P, S> {
         self.news("held", format!("fleet {}: {holds}", self.name)).await;
         let error = Error::holding(format!("fleet {}: {holds}{}", self.name, self.last_console()));
         if plan.why().iter().any(|hold| matches!(hold, Hold::Lost { .. })) {
-            let ways = ways_out(self.name, census, self.fleet.local.is_some(), false);
+            let ways = ways_out(self.name, census, self.fleet.local.is_some(), self.fleet.backup.is_some());
             return Err(ways.into_iter().fold(error, Error::hint));
         }
         Err(error.hint(format!(

@@ -151,9 +151,9 @@ fn a_leader_hands_over_with_a_login_that_is_in_no_error() {
     let heard = server.heard();
     // `rekiln:s3cret:/@` in base 64.
     assert!(heard[1].contains("Authorization: Basic cmVraWxuOnMzY3JldDovQA=="), "{}", heard[1]);
-    let refuses = Server::answering(&[(200, CLUSTER), (401, "no auth")]);
+    let locked = Server::answering(&[(200, CLUSTER), (401, "no auth")]);
     let error =
-        members.hand_over(&[door(1, &refuses), door(2, &refuses)], &id(1), &id(2)).expect_err("no login");
+        members.hand_over(&[door(1, &locked), door(2, &locked)], &id(1), &id(2)).expect_err("no login");
     let text = format!("{} {}", error.chain(), error.hints().join(" "));
     assert!(text.contains("refuses the login") && !text.contains("s3cret"), "{text}");
 }

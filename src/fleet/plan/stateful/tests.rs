@@ -206,7 +206,9 @@ fn what_drains_and_came_to_lead_serves_again() {
 
 #[test]
 fn votes_and_copies_hold_before_and_after() {
-    let table: [(&str, fn(&mut Scene), &str); 7] = [
+    /// Members, what else there is, and what follows.
+    type Row = (&'static str, fn(&mut Scene), &'static str);
+    let table: [Row; 7] = [
         // A voter that ended and is registered still: of five votes four answer, and without one three of four.
         ("oldL oldS oldR newS", |scene| ghosts(scene, &[90]), "drain db-2"),
         // Two of them: of six votes four answer, and three of five without one.
@@ -318,7 +320,8 @@ fn what_ended_is_forgotten_only_while_someone_leads() {
     };
     let ghost = |scene: &mut Scene| {
         let cluster = scene.census.cluster.as_mut().expect("there is one");
-        (cluster.registered.push(id(5)), cluster.voters.push(id(5))).0;
+        cluster.registered.push(id(5));
+        cluster.voters.push(id(5));
     };
     assert_eq!(scene("newL newS newR").with(left).with(ghost).said(), "remove what db-5 left behind");
     assert_eq!(scene("newL newS newR").with(left).said(), "");
