@@ -56,6 +56,7 @@ impl Desk {
             store: Store::open(&store).expect("a store"),
             place: self.place(),
             journal: self.runtime.block_on(self.place().journal(command)).expect("a journal"),
+            has: false,
             handle: self.runtime.handle().clone(),
             progress: &Silent,
         }

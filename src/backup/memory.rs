@@ -119,6 +119,7 @@ impl Backups {
     }
 
     /// Returns all, the oldest first.
+    #[must_use]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&BackupId, &Backup)> {
         self.all.iter()
     }

@@ -158,7 +158,7 @@ mod tests {
         // Nothing says that it is kept.
         let leftovers =
             |place: &Place| runtime.block_on(place.leftovers(&Backups::default())).expect("listed");
-        assert_eq!(leftovers(&place), [id.clone()]);
+        assert_eq!(leftovers(&place), std::slice::from_ref(&id));
         runtime.block_on(place.remove(&id)).expect("removed");
         assert_eq!(leftovers(&place), []);
         runtime.block_on(place.remove(&id)).expect("nothing to do");

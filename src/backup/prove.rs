@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long one answer may take; a translated machine that restores answers nobody for seconds.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long the query may take, in milliseconds for PostgreSQL: what counts all rows of a database that is restored within
+/// How long the query may take, in milliseconds for the database: what counts all rows of a database that is restored within
 /// half an hour reads it once.
 const STATEMENT: &str = "-c statement_timeout=600000";
 
@@ -96,7 +96,7 @@ pub fn prove(
     let (spec, password) = machine(ground, local, health.port, scratch.dir(), &serving)?;
     let mut running = Running(spawn(store, &spec)?);
     let start = Instant::now();
-    let ports: Vec<u16> = spec.forwards.iter().map(|forward| forward.host).collect();
+    let hosts: Vec<u16> = spec.forwards.iter().map(|forward| forward.host).collect();
     let tail = || report::console_tail(&spec.dir, TAIL).join("\n");
     loop {
         interrupt::check()?;
@@ -110,12 +110,12 @@ pub fn prove(
         if let Some(why) = refused(&spec.dir) {
             return Err(Error::failed(format!("the machine refuses it: {why}")));
         }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[1]));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, hosts[1]));
         if let Some(asked) = served.asked
             && http::get(address, "/primary", ANSWER).is_ok_and(|answer| answer.status == 200)
         {
             let restore = asked.elapsed();
-            let client = Client { port: ports[0], password };
+            let client = Client { port: hosts[0], password };
             let rows = client.ask(&settings.query)?;
             judge(&rows, settings.at_least).map_err(Error::failed)?;
             let first = rows.first().and_then(|row| row.first()).cloned().unwrap_or_default();

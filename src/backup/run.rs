@@ -41,6 +41,8 @@ pub struct Work<'a> {
     pub place: Place,
     /// Their journal.
     pub journal: Journal,
+    /// Whether this process has it.
+    pub has: bool,
     /// What asynchronous work runs on.
     pub handle: Handle,
     /// Who hears how far it is.
@@ -67,17 +69,21 @@ impl Work<'_> {
         self.journal.refuse_rival(Timestamp::now())?;
         let unfinished = self.journal.history().unfinished();
         self.record(Event::Opened)?;
+        self.has = true;
         for id in unfinished {
             self.record(Event::Failed { id, why: "its process ended before it did".to_owned() })?;
         }
         self.sweep()
     }
 
-    /// Gives the journal back.
+    /// Gives the journal back, unless it was given back or lost before.
     ///
     /// # Errors
     /// It was lost meanwhile.
     pub fn end(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.has) || self.journal.is_lost() {
+            return Ok(());
+        }
         self.record(Event::Closed)
     }
 

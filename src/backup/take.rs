@@ -1,4 +1,4 @@
-//! Do: copy a running PostgreSQL by `pg_basebackup`, as a stream.
+//! Do: copy a running database by `pg_basebackup`, as a stream.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ const WORDS: usize = 20;
 pub struct Source {
     /// Its port on 127.0.0.1.
     pub port: u16,
-    /// The file with the password of [`ROLE`], as PostgreSQL wants it, readable for its owner only.
+    /// The file with the password of [`ROLE`], as `libpq` wants it, readable for its owner only.
     pub passwords: PathBuf,
 }
 

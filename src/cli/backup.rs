@@ -98,7 +98,8 @@ fn take_and_prove(context: &Context, name: &str) -> Result<u8> {
         work.end()?;
         Ok((id, taken, proof, record))
     };
-    let (id, taken, proof, source) = finish(worked())?;
+    let done = worked();
+    let (id, taken, proof, source) = finish(&mut work, done)?;
     context.output.json(&serde_json::json!({
         "event": "backup", "fleet": name, "id": id, "source": source.id, "taken": taken, "proof": proof,
     }));
@@ -126,16 +127,7 @@ fn prove(context: &Context, name: &str, id: Option<String>) -> Result<u8> {
         return Err(nothing_kept(name));
     };
     let proof = work.prove(&id);
-    let proof = match proof {
-        Ok(proof) => proof,
-        Err(error) => {
-            // Where it was not even tried, the journal is still held.
-            if !work.journal.is_lost() {
-                let _ = work.end();
-            }
-            return Err(error);
-        }
-    };
+    let proof = finish(&mut work, proof)?;
     work.end()?;
     context.output.json(&serde_json::json!({ "event": "proved", "fleet": name, "id": id, "proof": proof }));
     context.output.line(format!(
@@ -152,10 +144,16 @@ fn nothing_kept(name: &str) -> Error {
         .hint(format!("`rekiln backup run {name}` takes one"))
 }
 
-/// What failed is written down already; whoever reads the error wants to know where that is seen.
-fn finish<T>(worked: Result<T>) -> Result<T> {
-    worked.map_err(|error| {
-        error.hint("`rekiln backup status` has the last backup that counts, and what failed since")
+/// Gives the journal back where the work failed. That is written down already; whoever reads the error wants to know where it
+/// is seen.
+fn finish<T>(work: &mut Work<'_>, done: Result<T>) -> Result<T> {
+    done.map_err(|error| {
+        // What cannot be given back is free once this process has ended.
+        let _ = work.end();
+        error.hint(format!(
+            "`rekiln backup status {}` has the last backup that counts, and what failed since",
+            work.name
+        ))
     })
 }
 
@@ -172,6 +170,7 @@ fn work<'a>(context: &'a Context, site: &'a Site, command: &str) -> Result<Work<
         store,
         place,
         journal,
+        has: false,
         handle,
         progress: context.progress(),
     })
@@ -249,12 +248,9 @@ pub fn begin_with(context: &Context, site: &Site) -> Result<()> {
 
 /// Removes what killed processes left of backups, of each fleet of the repository. Returns what could not be removed, when
 /// all else was.
-///
-/// # Errors
-/// The repository cannot be read.
-pub fn reap(context: &Context, removed: &mut Vec<String>) -> Result<Option<Error>> {
+pub fn reap(context: &Context, removed: &mut Vec<String>) -> Option<Error> {
     // Not every command needs a repository.
-    let Ok(fleets) = status::backed_up(context) else { return Ok(None) };
+    let fleets = status::backed_up(context).ok()?;
     let mut failed = Vec::new();
     for name in fleets {
         match leftovers(context, &name) {
@@ -263,8 +259,10 @@ pub fn reap(context: &Context, removed: &mut Vec<String>) -> Result<Option<Error
         }
     }
     let last = failed.pop();
-    failed.iter().for_each(|error| context.output.error(error));
-    Ok(last)
+    for error in &failed {
+        context.output.error(error);
+    }
+    last
 }
 
 fn leftovers(context: &Context, name: &str) -> Result<Vec<String>> {

@@ -32,7 +32,7 @@ pub fn run(context: &Context, _args: Args) -> Result<u8> {
     let failed = publications(context, &store, &mut removed)?;
     let failed = failed.or(builders(context, &store, &mut removed)?);
     let kept = leases(context, &journals, &busy, &mut removed)?;
-    let failed = failed.or(kept).or(super::backup::reap(context, &mut removed)?);
+    let failed = failed.or(kept).or(super::backup::reap(context, &mut removed));
     context.output.json(&serde_json::json!({ "event": "reaped", "removed": removed, "rolling": busy }));
     for line in &removed {
         context.output.line(format!("removed {line}"));
