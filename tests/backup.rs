@@ -1,4 +1,4 @@
-//! Backups of a real PostgreSQL on this computer, without a machine: taken of a server and of its replica, written down,
+//! Backups of a real database on this computer, without a machine: taken of a server and of its replica, written down,
 //! fetched by the program that images have, and refused when a byte differs.
 
 mod server;

@@ -1,4 +1,4 @@
-//! A real PostgreSQL on this computer, as another user where this one is root, which it refuses.
+//! A real database on this computer, as another user where this one is root, which it refuses.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,7 +29,7 @@ pub fn directory() -> tempfile::TempDir {
     dir
 }
 
-/// A program of PostgreSQL (`apt-get install postgresql-15`).
+/// A program of the database (`apt-get install postgresql-15`).
 fn program(name: &str) -> Command {
     let program = format!("{BIN}/{name}");
     let mut command = if rustix::process::geteuid().is_root() {
