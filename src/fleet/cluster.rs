@@ -249,11 +249,12 @@ impl std::fmt::Display for Lack {
 mod tests {
     use super::*;
 
+    /// Who has a vote, who answers, who is gone, and whether the rest decides.
+    type Row<'a> = (&'a [u64], &'a [u64], Option<u64>, bool);
+
     #[test]
     fn more_than_half_of_those_that_are_left_decide() {
         let id = |number| InstanceId::new("db", number);
-        /// Who has a vote, who answers, who is gone, and whether the rest decides.
-        type Row<'a> = (&'a [u64], &'a [u64], Option<u64>, bool);
         let table: [Row<'_>; 9] = [
             (&[1, 2, 3], &[1, 2, 3], None, true),
             (&[1, 2, 3], &[1, 2], None, true),
