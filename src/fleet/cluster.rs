@@ -191,6 +191,9 @@ pub fn objection(action: &Action, census: &Census, copies: &Copies) -> Option<St
             refuses().or(stays).or_else(lacks)
         }
         Action::Terminate { .. } => {
+            if census.cluster.is_none() && instances.iter().any(|seen| seen.state != State::Launching) {
+                return Some("no member says who has a vote".to_owned());
+            }
             let has_all = found.is_some_and(Instance::has_all);
             if !has_all && !cluster.voters.contains(id) {
                 // It never had a vote or all data: nobody counts on it.

@@ -296,10 +296,9 @@ impl History {
         if over || self.generation() != Some(target.generation.id) {
             self.failures.clear();
             self.wave = Wave::default();
-            self.leadership.begin();
         }
-        // Whoever rolls again wants it tried again.
-        self.leadership.refused = None;
+        // Whoever rolls again wants it tried again, whatever came of it.
+        self.leadership.begin();
         self.target = Some(target.clone());
         (self.halted, self.cancelled, self.retreat, self.completed) = (None, None, None, false);
     }

@@ -237,8 +237,15 @@ impl<'a> Batch<'a> {
         let given = known.member.is_some_and(|member| member.served || member.given.is_some());
         let counts = known.seen.is_some_and(|seen| seen.in_service || seen.has_all());
         let served = given || counts || whole.cluster.voters.contains(id);
+        if !self.situation.history.founded {
+            return Ok(None);
+        }
+        if self.situation.census.cluster.is_none() {
+            // Nobody says who has a vote: it may be this one.
+            return Err(None);
+        }
         // What never served has no data that others lack, and nobody counts on its vote.
-        if !served && whole.leader != Some(id) || !self.situation.history.founded {
+        if !served && whole.leader != Some(id) {
             return Ok(None);
         }
         if whole.leader.is_none() {
@@ -258,7 +265,7 @@ impl<'a> Batch<'a> {
             // A new one had better lead. Where none can, and it is ill, the others elect when it is gone.
             let ill = known.seen.is_some_and(|seen| seen.health == Health::Unhealthy);
             match self.hand_over(whole, id, turn) {
-                Err(Some(Hold::HandingOver { to: None, .. })) if ill => {}
+                Err(Some(Hold::HandingOver { to: None, .. } | Hold::Keeps { .. })) if ill => {}
                 other => return other,
             }
         }
@@ -302,9 +309,15 @@ impl<'a> Batch<'a> {
         };
         let Leadership { moved, refused, .. } = &history.leadership;
         if let Some(moved) = moved {
-            let fresh = now.duration_since(moved.at).abs() < SEEN;
-            if moved.to == *id || moved.from == *id && fresh {
+            if moved.from == *id && now.duration_since(moved.at).abs() < SEEN {
                 return waits("it was handed over a moment ago");
+            }
+            if moved.to == *id {
+                // Someone wants it replaced all the same, or was on it: the next roll may move it again.
+                let why =
+                    "leadership was handed to it in this rollout, and moves once; the next roll goes on"
+                        .to_owned();
+                return Err(Some(Hold::Keeps { id: id.clone(), why }));
             }
         }
         let Some((heir, _)) = self.each().filter(heir).min_by_key(|(member, _)| member.id.number()) else {

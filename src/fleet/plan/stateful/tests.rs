@@ -275,7 +275,13 @@ fn leadership_moves_once_and_not_now_is_asked_again() {
     assert!(scene(words).with(moved(1, 2, 5)).said().contains("a moment ago"));
     // Someone wants the one replaced that it went to: not by us, and not twice.
     let wanted = |scene: &mut Scene| drop(scene.history.rotate.insert(id(1), "a test".to_owned()));
-    assert!(scene("newL newS newR newR").with(moved(3, 1, 900)).with(wanted).said().contains("leads on"));
+    assert!(
+        scene("newL newS newR newR")
+            .with(moved(3, 1, 900))
+            .with(wanted)
+            .said()
+            .contains("does not hand leadership over: leadership was handed to it")
+    );
 }
 
 #[test]
