@@ -191,7 +191,8 @@ pub fn objection(action: &Action, census: &Census, copies: &Copies) -> Option<St
             refuses().or(stays).or_else(lacks)
         }
         Action::Terminate { .. } => {
-            if census.cluster.is_none() && instances.iter().any(|seen| seen.state != State::Launching) {
+            let served = |seen: &Instance| matches!(seen.state, State::Running | State::Draining);
+            if census.cluster.is_none() && instances.iter().any(served) {
                 return Some("no member says who has a vote".to_owned());
             }
             let has_all = found.is_some_and(Instance::has_all);

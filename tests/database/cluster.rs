@@ -132,7 +132,6 @@ fn leaders_that_are_replaced_or_killed_take_no_acknowledged_write_with_them() {
     assert_ne!(first, second);
     let records = local.records().expect("records");
     assert!(records.len() == 3 && records.iter().all(|record| record.id != first), "it was replaced");
-    assert!(second.number() > 3, "leadership goes to a member that is new, and not to {second}");
     go_on(&writer);
     eprintln!("{first} handed over to {second}, and was replaced after {:.0?}", start.elapsed());
 
