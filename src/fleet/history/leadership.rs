@@ -48,12 +48,6 @@ impl Leadership {
         self.leads = Some((instance.cloned(), at));
     }
 
-    /// Returns since when nobody leads; `None` while someone does.
-    #[must_use]
-    pub fn vacant(&self) -> Option<Timestamp> {
-        self.leads.as_ref().filter(|(leader, _)| leader.is_none()).map(|(_, since)| *since)
-    }
-
     pub(super) fn conclude(&mut self, at: Timestamp, from: &InstanceId, to: &InstanceId, outcome: &Outcome) {
         match outcome {
             Outcome::Applied | Outcome::AlreadyDone => {

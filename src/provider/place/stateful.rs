@@ -30,14 +30,16 @@ pub(super) struct Stateful {
 
 /// Names in the private network of a fleet on this computer; elsewhere, none.
 struct Private {
-    /// Everyone that may have an address there: who was launched by now.
-    candidates: Vec<InstanceId>,
+    /// The fleet, and the number of its newest instance: everyone up to it may have had an address there.
+    launched: Option<(String, u64)>,
 }
 
 impl Names for Private {
     fn at(&self, address: IpAddr) -> Option<InstanceId> {
-        let found = self.candidates.iter().find(|id| IpAddr::V4(document::address(id.number())) == address);
-        found.cloned()
+        let (fleet, newest) = self.launched.as_ref()?;
+        // The newest first: far apart, two have one address.
+        let number = (1..=*newest).rev().find(|number| IpAddr::V4(document::address(*number)) == address)?;
+        Some(InstanceId::new(fleet, number))
     }
 }
 
@@ -158,7 +160,7 @@ impl Stateful {
             })
         };
         let doors: Vec<_> = census.instances.iter().filter_map(door).collect();
-        let names = Private { candidates: at.names(census) };
+        let names = Private { launched: at.launched(census) };
         Ok((members, doors, names))
     }
 
@@ -218,16 +220,15 @@ impl At {
         }
     }
 
-    /// Returns everyone that may have an address in the private network: what is there, and what was before it.
-    fn names(&self, census: &Census) -> Vec<InstanceId> {
+    /// Returns the fleet and the number of its newest instance, where there is a private network.
+    fn launched(&self, census: &Census) -> Option<(String, u64)> {
         match self {
             Self::Local(local) => {
-                let newest = census.instances.iter().map(|seen| seen.id.number()).max().unwrap_or(0);
-                // The newest first: far apart, two have one address.
-                (1..=newest).rev().map(|number| InstanceId::new(local.name(), number)).collect()
+                let newest = census.instances.iter().map(|seen| seen.id.number()).max()?;
+                Some((local.name().to_owned(), newest))
             }
             #[cfg(feature = "aws")]
-            Self::Group(_) => Vec::new(),
+            Self::Group(_) => None,
         }
     }
 
