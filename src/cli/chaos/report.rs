@@ -57,10 +57,10 @@ pub(super) fn lines(kills: &[Told]) -> Vec<String> {
         ["  kill", "instance", "noticed", "launched", "serving", "whole", "asked", "failed", "longest"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let whole = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-    for Told { number, instance, times, clients, .. } in kills {
-        rows.push(vec![
-            format!("  {number}"),
-            instance.to_string(),
+    let row = |first: String, second: String, times: &Times, clients: Option<&Clients>| {
+        vec![
+            first,
+            second,
             seconds(times.detected_s),
             seconds(times.launched_s),
             seconds(times.serving_s),
@@ -68,21 +68,14 @@ pub(super) fn lines(kills: &[Told]) -> Vec<String> {
             whole(clients.map(|clients| clients.asked)),
             whole(clients.map(|clients| clients.failed)),
             clients.map_or_else(|| "-".to_owned(), |clients| format!("{} ms", clients.longest_ms)),
-        ]);
+        ]
+    };
+    for Told { number, instance, times, clients, .. } in kills {
+        rows.push(row(format!("  {number}"), instance.to_string(), times, clients.as_ref()));
     }
     if kills.len() > 1 {
         let Medians { times, clients } = Medians::of(kills);
-        rows.push(vec![
-            "  median".to_owned(),
-            String::new(),
-            seconds(times.detected_s),
-            seconds(times.launched_s),
-            seconds(times.serving_s),
-            seconds(times.whole_s),
-            whole(clients.map(|clients| clients.asked)),
-            whole(clients.map(|clients| clients.failed)),
-            clients.map_or_else(|| "-".to_owned(), |clients| format!("{} ms", clients.longest_ms)),
-        ]);
+        rows.push(row("  median".to_owned(), String::new(), &times, clients.as_ref()));
     }
     table(&rows)
 }
