@@ -1,4 +1,4 @@
-//! The real thing: `PostgreSQL` on machines of this computer, whose leader is replaced, and then killed, while clients write.
+//! The real thing: `PostgreSQL` on machines of this computer, whose members are replaced, killed, and brought back, while clients write.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rekiln::fleet::Fleet;
+use rekiln::fleet::census::InstanceId;
 use rekiln::git;
 use rekiln::provider::local::{InstanceRecord, Local, Qemu};
 use rekiln::vm::http;
@@ -74,8 +75,152 @@ fn bake(site: &Site) {
     }
 }
 
+/// A database that serves, and all that a test knows of it.
+struct Database<'a> {
+    site: &'a Site,
+    local: Local<Qemu>,
+    client: Client,
+    start: Instant,
+}
+
+impl Database<'_> {
+    fn leader(&self) -> Option<InstanceId> {
+        self.local.leader().expect("it answers")
+    }
+
+    fn leads(&self) -> InstanceId {
+        let mut leader = None;
+        self.until("somebody leads", &mut || {
+            leader = self.leader();
+            leader.is_some()
+        });
+        leader.expect("somebody leads")
+    }
+
+    fn members(&self) -> Vec<InstanceRecord> {
+        self.local.records().expect("records")
+    }
+
+    fn until(&self, what: &str, reached: &mut dyn FnMut() -> bool) {
+        let start = Instant::now();
+        while !reached() {
+            assert!(start.elapsed() < PATIENCE, "never: {what}\n{}", self.consoles());
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn consoles(&self) -> String {
+        let tail = |dir: &Path| report::console_tail(dir, 20).join("\n");
+        let all: Vec<_> = self
+            .members()
+            .into_iter()
+            .map(|record| format!("{}:\n{}", record.id, tail(&record.spec.dir)))
+            .collect();
+        all.join("\n\n")
+    }
+
+    /// Waits until writes go on, and says what was done and how long clients waited meanwhile.
+    fn goes_on(&self, writer: &Writer, what: &str) {
+        let before = writer.so_far();
+        self.until("writes go on", &mut || writer.so_far() > before + SOME);
+        let pause = writer.pause().as_secs_f64();
+        self.say(&format!("{what}; the longest pause between two writes was {pause:.1} s"));
+    }
+
+    fn say(&self, what: &str) {
+        eprintln!("{:4.0} s: {what}", self.start.elapsed().as_secs_f64());
+    }
+
+    /// Ends the machine of a member as a host that fails does.
+    fn kill(&self, id: &InstanceId) {
+        let members = self.members();
+        let dir = &members.iter().find(|record| record.id == *id).expect("a record").spec.dir;
+        let machine = Machine::find(dir).expect("a look").expect("it runs");
+        signal(machine.pid, Signal::KILL);
+        self.until("it is gone", &mut || !machine.alive());
+    }
+
+    /// Begins a command and kills it without warning once `reached`.
+    fn killed_once(&self, arguments: &[&str], what: &str, reached: &mut dyn FnMut() -> bool) {
+        let mut child = self.site.command(arguments).spawn().expect("rekiln runs");
+        self.until(what, &mut || {
+            assert!(child.try_wait().expect("asked").is_none(), "it ended before: {what}");
+            reached()
+        });
+        child.kill().expect("killed");
+        child.wait().expect("its end");
+        self.say(&format!("rekiln was killed: {what}"));
+    }
+
+    /// The leader is replaced, by a process that is killed while the new member copies, and one that is killed once leadership
+    /// has moved.
+    fn is_rotated_by_processes_that_are_killed(&self, writer: &Writer) {
+        let first = self.leads();
+        let rotate = ["rotate", "db", "--instance", &first.0, "--reason", "a test", "--yes"];
+        self.killed_once(&rotate, "a fourth member is there", &mut || self.members().len() > 3);
+        let current = ["roll", "db", "--to", "current", "--yes"];
+        self.killed_once(&current, "another one leads", &mut || {
+            self.leader().is_some_and(|leader| leader != first)
+        });
+        self.site.done(&current);
+        let members = self.members();
+        assert!(members.len() == 3 && members.iter().all(|record| record.id != first), "it was replaced");
+        self.goes_on(writer, &format!("{first} handed over and was replaced"));
+        // What the one that is gone had not yet got must not fill the disks of the others for ever.
+        let slot = first.0.replace('-', "_");
+        self.until("nothing is kept for who is gone", &mut || {
+            self.client
+                .ask("SELECT slot_name FROM pg_replication_slots")
+                .is_ok_and(|rows| !rows.contains(&slot))
+        });
+    }
+
+    /// The leader's machine is killed, and rekiln has it replaced.
+    fn gets_over_chaos(&self, writer: &Writer) {
+        let second = self.leads();
+        let output = self
+            .site
+            .command(&["chaos", "db", "--leader", "--json", "--seed", "1"])
+            .output()
+            .expect("rekiln runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}\n{}", self.consoles());
+        let lines = String::from_utf8(output.stdout).expect("text");
+        let killed: serde_json::Value = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .find(|line: &serde_json::Value| line["event"] == "killed")
+            .expect("a kill");
+        assert_eq!(killed["kill"]["instance"], second.0, "{killed:#}");
+        assert!(self.members().iter().all(|record| record.id != second), "it was replaced");
+        self.goes_on(writer, killed["text"].as_str().expect("words"));
+    }
+
+    /// Two of three machines are killed, each when it leads: too few are left to decide anything, and a person is told how to go on.
+    fn comes_back_when_too_many_were_lost(&self, writer: &Writer) {
+        let third = self.leads();
+        self.kill(&third);
+        self.until("another one leads", &mut || self.leader().is_some_and(|leader| leader != third));
+        self.goes_on(writer, &format!("{third} was killed"));
+        let fourth = self.leads();
+        self.kill(&fourth);
+        let before: Vec<_> = self.members().into_iter().map(|record| record.id).collect();
+        let said = self.site.refused(&["roll", "db", "--to", "current", "--yes"], 3);
+        assert!(said.contains("`rekiln revive db`") && said.contains("do not end"), "{said}");
+        assert!(said.contains(&format!("the machine of {fourth} ended")), "{said}");
+        let now: Vec<_> = self.members().into_iter().map(|record| record.id).collect();
+        assert_eq!(before, now, "nobody was ended, and nobody founded anew");
+        self.say(&format!("{fourth} was killed, too few are left, and nothing was done"));
+        self.site.done(&["revive", "db"]);
+        self.site.done(&["roll", "db", "--to", "current", "--yes"]);
+        let now: Vec<_> = self.members().into_iter().map(|record| record.id).collect();
+        assert_eq!(before, now, "they are the same, each with its disk");
+        self.goes_on(writer, "both were started again");
+    }
+}
+
 #[test]
-fn leaders_that_are_replaced_or_killed_take_no_acknowledged_write_with_them() {
+fn no_member_that_ends_takes_an_acknowledged_write_with_it() {
     let _turn = turn();
     let place = scratch();
     let site = ground().warm(place.path());
@@ -86,31 +231,16 @@ fn leaders_that_are_replaced_or_killed_take_no_acknowledged_write_with_them() {
 
     let _down = Down(&site);
     site.done(&["roll", "db", "--yes"]);
-    eprintln!("three members serve after {:.0?}", start.elapsed());
     let fleet: Fleet = toml::from_str(&site.read("fleets/db.toml")).expect("a fleet");
     let local = Local::new(site.store(), "db", fleet.clone(), Qemu::new(site.store()));
     let client = Client {
         address: fleet.local().expect("of this computer").listen,
         password: local.secret().expect("a secret").password("app"),
     };
-    let consoles = || {
-        let records = local.records().expect("records").into_iter();
-        let tail = |dir: &Path| report::console_tail(dir, 20).join("\n");
-        records
-            .map(|record| format!("{}:\n{}", record.id, tail(&record.spec.dir)))
-            .collect::<Vec<_>>()
-            .join("\n\n")
-    };
-    let until = |what: &str, reached: &mut dyn FnMut() -> bool| {
-        let start = Instant::now();
-        while !reached() {
-            assert!(start.elapsed() < PATIENCE, "never: {what}\n{}", consoles());
-            std::thread::sleep(LOOK);
-        }
-    };
-    let leader = || local.leader().expect("it answers");
-    until("a table", &mut || {
-        client.ask("CREATE TABLE IF NOT EXISTS written (id bigint PRIMARY KEY)").is_ok()
+    let database = Database { site: &site, local, client, start };
+    database.say("three members serve");
+    database.until("a table", &mut || {
+        database.client.ask("CREATE TABLE IF NOT EXISTS written (id bigint PRIMARY KEY)").is_ok()
     });
     // The planner has waited for it before the roll was done: no write is acknowledged that one member alone has.
     let strict = |record: &InstanceRecord| {
@@ -118,39 +248,21 @@ fn leaders_that_are_replaced_or_killed_take_no_acknowledged_write_with_them() {
         let said = http::get(at, "/config", Duration::from_secs(5));
         said.is_ok_and(|said| said.body.contains("\"synchronous_mode_strict\": true"))
     };
-    until("writes wait for a second member", &mut || local.records().expect("records").iter().any(strict));
-    let writer = Writer::start(&client);
-    let go_on = |writer: &Writer| {
-        let before = writer.so_far();
-        until("writes go on", &mut || writer.so_far() > before + SOME);
-    };
-    go_on(&writer);
+    database.until("writes wait for a second member", &mut || database.members().iter().any(strict));
+    let writer = Writer::start(&database.client);
+    database.goes_on(&writer, "clients write");
 
-    let first = leader().expect("somebody leads");
-    site.done(&["rotate", "db", "--instance", &first.0, "--reason", "a test", "--yes"]);
-    let second = leader().expect("somebody leads");
-    assert_ne!(first, second);
-    let records = local.records().expect("records");
-    assert!(records.len() == 3 && records.iter().all(|record| record.id != first), "it was replaced");
-    go_on(&writer);
-    eprintln!("{first} handed over to {second}, and was replaced after {:.0?}", start.elapsed());
-
-    let dir = &records.iter().find(|record| record.id == second).expect("a record").spec.dir;
-    let machine = Machine::find(dir).expect("a look").expect("it runs");
-    signal(machine.pid, Signal::KILL);
-    let killed = Instant::now();
-    until("another one leads", &mut || leader().is_some_and(|now| now != second));
-    go_on(&writer);
-    eprintln!("{second} was killed, and another one took {SOME} writes {:.0?} later", killed.elapsed());
+    database.is_rotated_by_processes_that_are_killed(&writer);
+    database.gets_over_chaos(&writer);
+    database.comes_back_when_too_many_were_lost(&writer);
 
     let written = writer.stop();
-    let rows = client.ask("SELECT id FROM written").expect("rows");
+    let rows = database.client.ask("SELECT id FROM written").expect("rows");
     let rows: BTreeSet<u64> = rows.lines().map(|id| id.parse().expect("a number")).collect();
-    let lost: Vec<_> = written.ids.difference(&rows).collect();
-    eprintln!("{} writes acknowledged; longest pause {:.1?}", written.ids.len(), written.pause);
+    let lost: Vec<_> = written.difference(&rows).collect();
+    database.say(&format!("{} writes were acknowledged", written.len()));
     assert!(lost.is_empty(), "acknowledged, and lost: {lost:?}");
-    assert!(!machine.alive(), "it was killed");
 
     super::backup::counts_once_a_fresh_machine_has_answered(&site, place.path());
-    eprintln!("a backup was taken and proved after {:.0?}", start.elapsed());
+    database.say("a backup was taken and proved");
 }

@@ -70,27 +70,22 @@ impl Session {
     }
 }
 
-/// What was acknowledged.
-#[derive(Default)]
-pub struct Written {
-    pub ids: BTreeSet<u64>,
-    /// The longest time between two of them.
-    pub pause: Duration,
-}
-
 /// One that writes until it is stopped or dropped.
 pub struct Writer {
     over: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
-    work: Option<JoinHandle<Written>>,
+    /// The longest time between two writes that were acknowledged, in milliseconds, since it was asked for.
+    pause: Arc<AtomicU64>,
+    work: Option<JoinHandle<BTreeSet<u64>>>,
 }
 
 impl Writer {
     pub fn start(client: &Client) -> Self {
-        let (over, acknowledged) = <(Arc<AtomicBool>, Arc<AtomicU64>)>::default();
-        let (client, ends, count) = (client.clone(), Arc::clone(&over), Arc::clone(&acknowledged));
+        let (over, acknowledged, pause) = <(Arc<AtomicBool>, Arc<AtomicU64>, Arc<AtomicU64>)>::default();
+        let (client, ends, count, longest) =
+            (client.clone(), Arc::clone(&over), Arc::clone(&acknowledged), Arc::clone(&pause));
         let work = spawn(move || {
-            let mut written = Written::default();
+            let mut written = BTreeSet::new();
             let (mut session, mut last) = (client.connect(), Instant::now());
             // A row that was not acknowledged may be there all the same: no number is used twice.
             for id in 1.. {
@@ -98,9 +93,12 @@ impl Writer {
                     break;
                 }
                 if session.write(id).is_some() {
-                    written.pause = written.pause.max(last.elapsed());
+                    longest.fetch_max(
+                        u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX),
+                        Ordering::Relaxed,
+                    );
                     last = Instant::now();
-                    written.ids.insert(id);
+                    written.insert(id);
                     count.fetch_add(1, Ordering::Relaxed);
                 } else {
                     sleep(AGAIN);
@@ -109,7 +107,7 @@ impl Writer {
             }
             written
         });
-        Self { over, acknowledged, work: Some(work) }
+        Self { over, acknowledged, pause, work: Some(work) }
     }
 
     /// How many rows were acknowledged so far.
@@ -117,7 +115,13 @@ impl Writer {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    pub fn stop(mut self) -> Written {
+    /// Returns the longest time between two writes that were acknowledged since this was asked last.
+    pub fn pause(&self) -> Duration {
+        Duration::from_millis(self.pause.swap(0, Ordering::Relaxed))
+    }
+
+    /// Ends it, and returns what was acknowledged.
+    pub fn stop(mut self) -> BTreeSet<u64> {
         self.over.store(true, Ordering::Relaxed);
         self.work.take().expect("it works").join().expect("it wrote")
     }
