@@ -61,7 +61,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let work = Work::of(change.as_ref(), &tree.repository)?;
     for fleet in &work.gone {
         context.output.line(format!(
-            "fleet {fleet} has no file any more and is left as it is: `rekiln down {fleet}` ends it, from a commit that has the file"
+            "fleet {fleet} is in no file any more and is left as it is: `rekiln down {fleet}` ends it, from a commit that has it"
         ));
     }
     if work.is_empty() {

@@ -6,6 +6,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::fleet::journal::{Journal, Writer};
 use crate::fleet::replay::{Replayed, replay};
 use crate::notation;
+use crate::repository::Repository;
 
 /// Arguments of `rekiln replay`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,12 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let Args { fleet, rollout } = args;
     notation::name(&fleet).map_err(Error::invalid)?;
+    // One that is in no file any more has a journal all the same; but a file of several has none.
+    if let Ok(repository) = Repository::open(&context.repo)
+        && repository.shards(&fleet).is_some()
+    {
+        repository.has_fleet(&fleet)?;
+    }
     let writer = Writer::this(format!("rekiln replay {fleet}"));
     let journal =
         context.block_on(async { Journal::open(&context.journals(&fleet).await?, &fleet, writer).await })?;

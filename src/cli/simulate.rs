@@ -64,7 +64,8 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         return Err(match instances {
             Some(_) => Error::invalid("`--instances 0`: a fleet has at least 1"),
             None => {
-                Error::invalid(format!("fleets/{name}.toml says no size: say how many with `--instances`"))
+                let file = repository.file_of_fleet(&name);
+                Error::invalid(format!("{} says no size: say how many with `--instances`", file.display()))
             }
         });
     }
