@@ -35,7 +35,7 @@ pub struct Args {
 enum Command {
     /// Takes a backup and proves it: restores it into a fresh machine and asks that.
     Run {
-        /// The fleet: the name of a file in `fleets/`.
+        /// The fleet: the name of a file in `fleets/`, or of one of its shards.
         fleet: String,
     },
     /// Says which backups count, and which failed since. Exit code 1 where the last that counts is too old.

@@ -11,7 +11,7 @@ use crate::repository::Repository;
 /// Arguments of `rekiln replay`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet: the name of a file in `fleets/`, or one that had a journal.
+    /// The fleet: the name of a file in `fleets/`, or of one of its shards, or one that had a journal.
     fleet: String,
     /// One roll: the number of the entry that opened it, as `rekiln history` shows it; all when none is named.
     rollout: Option<u64>,

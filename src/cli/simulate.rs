@@ -18,7 +18,7 @@ const HEIGHT: usize = 12;
 /// Arguments of `rekiln simulate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet: the name of a file in `fleets/`.
+    /// The fleet: the name of a file in `fleets/`, or of one of its shards.
     fleet: String,
     /// How many instances, instead of the fleet file's `size`; shares of it grow with it, counts stay.
     #[arg(long, value_name = "N")]
