@@ -236,6 +236,14 @@ mod tests {
                 Some("9:14 unknown value \"hold\" (did you mean \"halt\"?)"),
             ),
             (fleet("", "localhost"), Some("4:10 invalid socket address syntax")),
+            (
+                fleet("[aws]\nregion = 'x'\nauto_scaling_group = 'x'\ntarget_groups = []", "127.0.0.1:8080"),
+                Some("12:1 unknown key `target_groups` in [aws] (`target_groups` belongs in [aws.group])"),
+            ),
+            (
+                fleet("target_groups = []", "127.0.0.1:8080"),
+                Some("9:1 unknown key `target_groups` in [roll] (`target_groups` belongs in [[shard]])"),
+            ),
         ] {
             assert_eq!(found::<Fleet>(&text), expected.into_iter().collect::<Vec<_>>(), "{text}");
         }
