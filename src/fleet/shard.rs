@@ -32,10 +32,10 @@ pub struct Shard {
     /// How many instances, instead of `size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
-    /// Where `HAProxy` listens, instead of `listen` of `[local]`.
+    /// Where HAProxy listens, instead of `listen` of `[local]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
-    /// Where `HAProxy` leads to all members that are healthy, instead of `replicas` of `[local]`.
+    /// Where HAProxy leads to all members that are healthy, instead of `replicas` of `[local]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<SocketAddr>,
     /// The group's name, instead of `auto_scaling_group` of `[aws]`.

@@ -64,7 +64,45 @@ fn shards_that_are_not() {
     let output = rekiln(dir.path(), &["check"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(stdout(&output), "");
-    insta::assert_snapshot!(stderr(&output), @"");
+    insta::assert_snapshot!(stderr(&output), @r###"
+    fleets/cells-m.toml: `cells-m` is a shard of fleets/cells.toml already: another name
+
+    fleets/cells.toml:3:9: the fleet is rolled after itself: cells → cells
+      3 | after = ["wbe", "cells-z"]
+        |         ^^^^^^^^^^^^^^^^^^
+
+    fleets/cells.toml:3:10: there is no fleet `wbe`
+      3 | after = ["wbe", "cells-z"]
+        |          ^^^^^
+      help: did you mean `web`?
+
+    fleets/cells.toml:7:17: the image `web` does not declare port 81
+      7 | http = { port = 81, path = "x" }
+        |                 ^^
+      help: add "81/tcp" to [services] ports in images/web.toml
+
+    fleets/cells.toml:7:28: `x` is not a request path: it begins with `/`
+      7 | http = { port = 81, path = "x" }
+        |                            ^^^
+
+    fleets/cells.toml:13:10: 127.0.0.1:9001 is `listen` of shard `z`
+      13 | listen = "127.0.0.1:9001"
+         |          ^^^^^^^^^^^^^^^^
+
+    fleets/cells.toml:14:8: 0 instances is nonsense: at least 1
+      14 | size = 0
+         |        ^
+
+    fleets/cells.toml:15:1: this does not say where its clients come in: `listen` is missing
+      15 | [[shard]]
+         | ^^^^^^^^^
+
+    fleets/cells.toml:16:8: `cells-m` is fleets/cells-m.toml already: another name
+      16 | name = "m"
+         |        ^^^
+
+    error: 9 errors in the repository's files
+    "###);
     // Nothing is done with any of them before that is mended, and a name that means several is not one of them.
     for args in [["roll", "cells"], ["roll", "cells-z"], ["simulate", "cells-m"]] {
         let output = rekiln(dir.path(), &args);
