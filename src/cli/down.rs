@@ -20,7 +20,8 @@ pub struct Args {
 /// # Errors
 /// Another process rolls the fleet; a machine that does not end.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let fleets = meant(context, Some(&args.fleet))?;
+    let Args { fleet } = args;
+    let fleets = meant(context, Some(&fleet))?;
     in_turn(
         context,
         &fleets,

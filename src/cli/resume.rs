@@ -19,7 +19,8 @@ pub struct Args {
 /// # Errors
 /// No such fleet; its journal cannot be read or written.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let fleets = meant(context, Some(&args.fleet))?;
+    let Args { fleet } = args;
+    let fleets = meant(context, Some(&fleet))?;
     in_turn(
         context,
         &fleets,

@@ -23,7 +23,8 @@ pub struct Args {
 /// # Errors
 /// A fleet without `[stateful]`, or of another place; another process rolls it; a machine that does not start.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let fleets = meant(context, Some(&args.fleet))?;
+    let Args { fleet } = args;
+    let fleets = meant(context, Some(&fleet))?;
     in_turn(
         context,
         &fleets,

@@ -61,12 +61,11 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let mut fleet = repository.fleet(&name)?.clone();
     fleet.size = instances.unwrap_or(fleet.size);
     if fleet.size == 0 {
-        return Err(match instances {
-            Some(_) => Error::invalid("`--instances 0`: a fleet has at least 1"),
-            None => {
-                let file = repository.file_of_fleet(&name);
-                Error::invalid(format!("{} says no size: say how many with `--instances`", file.display()))
-            }
+        return Err(if instances.is_some() {
+            Error::invalid("`--instances 0`: a fleet has at least 1")
+        } else {
+            let file = repository.file_of_fleet(&name);
+            Error::invalid(format!("{} says no size: say how many with `--instances`", file.display()))
         });
     }
     let percent = notation::percent(&bad_boots).map_err(|_| {

@@ -27,7 +27,8 @@ pub struct Args {
 /// # Errors
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let fleets = meant(context, args.fleet.as_deref())?;
+    let Args { fleet } = args;
+    let fleets = meant(context, fleet.as_deref())?;
     in_turn(
         context,
         &fleets,

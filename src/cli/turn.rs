@@ -45,7 +45,9 @@ pub fn for_each(
         failed.push(fleet.as_str());
         let error = if fleets.len() == 1 { error } else { error.during(format!("{doing} fleet {fleet}")) };
         let before = last.replace(error);
-        before.iter().for_each(|before| context.output.error(before));
+        if let Some(before) = before {
+            context.output.error(&before);
+        }
     }
     let Some(error) = last else { return Ok(0) };
     Err(if fleets.len() == 1 { error } else { error.hint(told(&done, &failed, &[])) })

@@ -178,9 +178,8 @@ mod tests {
 
     fn fleets(files: &[(&str, &str, &[&str])]) -> Fleets {
         let text = |(after, shards): (&str, &[&str])| {
-            let shards =
-                shards.iter().map(|name| format!("[[shard]]\nname = '{name}'\n")).collect::<String>();
-            format!("{HEAD}{after}\n{REST}{shards}")
+            let shards: Vec<_> = shards.iter().map(|name| format!("[[shard]]\nname = '{name}'\n")).collect();
+            format!("{HEAD}{after}\n{REST}{}", shards.concat())
         };
         let texts = files.iter().map(|(name, after, shards)| ((*name).to_owned(), text((after, shards))));
         Fleets::read(&texts.collect())

@@ -126,11 +126,7 @@ fn a_shard_that_fails_is_the_last_that_is_begun() {
     let rotate = ["rotate", "db", "--reason", "leaked keys"];
     desk.says(&rotate, 1, "failed: db-b; not begun: db-a");
     assert_eq!(history(&desk, "db-a").1, 0);
-    desk.says(
-        &[&rotate[..], &["--instance", "db-a-1"]].concat(),
-        1,
-        "fleet db-b is left alone",
-    );
+    desk.says(&[&rotate[..], &["--instance", "db-a-1"]].concat(), 1, "fleet db-b is left alone");
     let wished = block_on(async {
         let objects = desk.store.objects();
         let journal = Journal::open(&objects, "db-a", Writer::this("a look")).await.expect("sound");

@@ -13,7 +13,7 @@ use crate::publish::stage::{Ended, Stage};
 const ORDER: [&str; 3] = ["db-z", "db-a", "db-m"];
 
 /// Three groups of one file, beside the stage's own, which nothing here is about.
-fn groups<'a>(stage: &'a Stage) -> Group<'a> {
+fn groups(stage: &Stage) -> Group<'_> {
     let group = Group::on(stage, Setup { size: 1, zones: 1, ..Setup::default() });
     let launches = "LaunchTemplate.LaunchTemplateName=web&LaunchTemplate.Version=1";
     for name in ORDER {
@@ -36,8 +36,8 @@ fn groups<'a>(stage: &'a Stage) -> Group<'a> {
 
 /// The AMIs that the members of the groups run, in the order of the file.
 fn run(stage: &Stage) -> Vec<Vec<String>> {
-    let state = stage.cloud.state();
-    ORDER.iter().map(|name| images(&state, name)).collect()
+    let world = stage.cloud.state();
+    ORDER.iter().map(|name| images(&world, name)).collect()
 }
 
 fn stopped(ended: &Ended) -> serde_json::Value {
