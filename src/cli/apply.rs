@@ -63,7 +63,7 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         let ends = format!("`rekiln down {fleet}` ends it, from a commit that has it");
         context.output.line(match tree.repository.shards(fleet) {
             None => format!("fleet {fleet} is in no file any more and is left as it is: {ends}"),
-            // The same name, and what it means now has data, too.
+            // The name means others now, which must not be ended for it.
             Some(shards) => format!(
                 "fleet {fleet} is no fleet any more and is left as it is: {ends}, and not from here, where that ends {}",
                 shards.join(", ")
