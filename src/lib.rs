@@ -101,6 +101,8 @@
 //! * **An Auto Scaling group is made from the fleet's file, and changed only by replacing its instances**: what these are
 //!   launched with is rolled in steps that can be stopped; another subnet or bound would take effect at once, and over
 //!   what its owner has done meanwhile. Whose it is a tag says, as it does for AMIs, and no state file.
+//! * **A shard is a fleet**, with a name, a journal and machines of its own: what a file says of several becomes one `Fleet` for
+//!   each where the repository is read, and nothing after that knows of shards but in which order they come.
 //! * **KVM is tried by booting a kernel**, since `/dev/kvm` may open and still not work.
 //! * **The verdict and local fleets boot kernel and initrd directly**, with the sealed command line: the
 //!   firmware's seconds say nothing about the image.

@@ -1,11 +1,12 @@
 //! The repository on disk: every recipe, lock, template, fleet file and playbook, read once and checked together.
 
 mod check;
+mod fleets;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, nearest};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
 use crate::fleet::Fleet;
@@ -16,13 +17,14 @@ use crate::recipe::Recipe;
 use crate::recipe::document::Document;
 use crate::recipe::inputs::Link;
 use crate::recipe::render::{Templates, file_of, is_template, merged_vars};
+use fleets::Fleets;
 
 /// Everything that people wrote, as it was at one moment.
 #[derive(Debug, Clone)]
 pub struct Repository {
     root: PathBuf,
     recipes: BTreeMap<String, Document<Recipe>>,
-    fleets: BTreeMap<String, Document<Fleet>>,
+    fleets: Fleets,
     playbooks: BTreeMap<String, Document<Playbook>>,
     templates: Templates,
     locks: BTreeMap<String, String>,
@@ -48,10 +50,7 @@ impl Repository {
             .into_iter()
             .map(|(name, text)| (name.clone(), Document::read(&recipe_file(&name), &text)))
             .collect();
-        let fleets: BTreeMap<_, _> = texts(root, "fleets", ".toml")?
-            .into_iter()
-            .map(|(name, text)| (name.clone(), Document::read(&fleet_file(&name), &text)))
-            .collect();
+        let fleets = Fleets::read(&texts(root, "fleets", ".toml")?);
         let playbooks: BTreeMap<_, _> = texts(root, PLAYBOOKS, ".toml")?
             .into_iter()
             .map(|(name, text)| (name.clone(), Document::read(&playbook_file(&name), &text)))
@@ -92,9 +91,41 @@ impl Repository {
         self.recipes.keys().map(String::as_str)
     }
 
-    /// Returns the names of all fleets.
+    /// Returns the names of all fleets: by file, and those of one file in its order.
     pub fn fleet_names(&self) -> impl Iterator<Item = &str> {
-        self.fleets.keys().map(String::as_str)
+        self.fleets.iter().map(|(name, _)| name)
+    }
+
+    /// Returns the fleets that a person means by `name`: the one that is called so, or all shards of the file that is, in
+    /// its order.
+    ///
+    /// # Errors
+    /// Nothing is called so.
+    pub fn fleets_meant(&self, name: &str) -> Result<Vec<&str>> {
+        let meant = self.fleets.meant(name);
+        if meant.is_empty() { Err(self.no_fleet(name)) } else { Ok(meant) }
+    }
+
+    /// Returns the shards of the fleet file `name`; `None` where it has none, or there is no such file.
+    #[must_use]
+    pub fn shards(&self, name: &str) -> Option<Vec<&str>> {
+        self.fleets.shards(name)
+    }
+
+    /// Returns the file that the fleet `name` is in; of one that is nowhere, that which would be called so.
+    #[must_use]
+    pub fn file_of_fleet(&self, name: &str) -> PathBuf {
+        fleet_file(self.fleets.file_of(name).unwrap_or(name))
+    }
+
+    /// Says where the fleet `name` is written: in which file, or as which shard of it.
+    #[must_use]
+    pub fn place_of_fleet(&self, name: &str) -> String {
+        let file = self.file_of_fleet(name);
+        match self.fleets.shard_of(name) {
+            Some(shard) => format!("shard `{shard}` of {}", file.display()),
+            None => file.display().to_string(),
+        }
     }
 
     /// Returns the names of all playbooks, whether a fleet's rule has them or not.
@@ -118,7 +149,7 @@ impl Repository {
     /// # Errors
     /// No such recipe, or findings in its file or templates.
     pub fn recipe(&self, name: &str) -> Result<&Recipe> {
-        let document = self.recipes.get(name).ok_or_else(|| no_such("recipe", name, &self.recipes))?;
+        let document = self.recipes.get(name).ok_or_else(|| no_such("recipe", name, keys(&self.recipes)))?;
         self.refuse(|file| file == document.file || uses(document, file))?;
         document
             .value
@@ -131,7 +162,7 @@ impl Repository {
     /// # Errors
     /// No such fleet, or findings in its file or in the template of its instances' user data.
     pub fn fleet(&self, name: &str) -> Result<&Fleet> {
-        let document = self.fleets.get(name).ok_or_else(|| no_such("fleet", name, &self.fleets))?;
+        let document = self.fleets.get(name).ok_or_else(|| self.no_fleet(name))?;
         self.refuse(|file| file == document.file || starts_from(document, file))?;
         document
             .value
@@ -144,7 +175,8 @@ impl Repository {
     /// # Errors
     /// No such playbook, or findings in its file.
     pub fn playbook(&self, name: &str) -> Result<&Playbook> {
-        let document = self.playbooks.get(name).ok_or_else(|| no_such("playbook", name, &self.playbooks))?;
+        let document =
+            self.playbooks.get(name).ok_or_else(|| no_such("playbook", name, keys(&self.playbooks)))?;
         self.refuse(|file| file == document.file)?;
         document
             .value
@@ -155,16 +187,15 @@ impl Repository {
     /// Returns after which others each fleet is rolled; of one whose file is not understood, nothing is known.
     #[must_use]
     pub fn after(&self) -> After<'_> {
-        let known = self.fleets.iter().filter_map(|(name, document)| Some((name, document.value.as_ref()?)));
-        known.map(|(name, fleet)| (name.as_str(), fleet.after.as_slice())).collect()
+        self.fleets.after()
     }
 
     /// Returns how many instances all fleets are to have together; one whose file is not understood counts none.
     #[must_use]
     pub fn instances(&self) -> usize {
         self.fleets
-            .values()
-            .filter_map(|document| document.value.as_ref())
+            .iter()
+            .filter_map(|(_, document)| document.value.as_ref())
             .map(|fleet| fleet.size as usize)
             .sum()
     }
@@ -172,9 +203,21 @@ impl Repository {
     /// Checks that there is a fleet `name`, whatever its file says: a rollout is paused with a broken file too.
     ///
     /// # Errors
-    /// No such fleet.
+    /// No such fleet, or several.
     pub fn has_fleet(&self, name: &str) -> Result<()> {
-        if self.fleets.contains_key(name) { Ok(()) } else { Err(no_such("fleet", name, &self.fleets)) }
+        if self.fleets.get(name).is_some() { Ok(()) } else { Err(self.no_fleet(name)) }
+    }
+
+    /// Returns why no one fleet is called `name`.
+    fn no_fleet(&self, name: &str) -> Error {
+        match self.fleets.shards(name) {
+            Some(shards) if !shards.is_empty() => {
+                Error::invalid(format!("{name} has the shards {}: name one", shards.join(", ")))
+            }
+            // None of them has a name that is one: that is a finding.
+            Some(_) => Error::diagnostics(self.found_in(|file| *file == *fleet_file(name))),
+            None => no_such("fleet", name, self.fleets.known()),
+        }
     }
 
     /// Returns the recipes from the ground to `name`, each with its name.
@@ -241,8 +284,12 @@ impl Repository {
         Ok(links)
     }
 
+    fn found_in(&self, about: impl Fn(&Path) -> bool) -> Vec<Diagnostic> {
+        self.found.iter().filter(|found| about(&found.file)).cloned().collect()
+    }
+
     fn refuse(&self, about: impl Fn(&Path) -> bool) -> Result<()> {
-        let found: Vec<_> = self.found.iter().filter(|found| about(&found.file)).cloned().collect();
+        let found = self.found_in(about);
         if found.is_empty() { Ok(()) } else { Err(Error::diagnostics(found)) }
     }
 }
@@ -273,7 +320,7 @@ pub fn lock_file(name: &str) -> PathBuf {
     Path::new("images").join(format!("{name}.lock"))
 }
 
-/// Returns where the fleet `name` lies in a repository.
+/// Returns where the fleet file `name` lies in a repository.
 #[must_use]
 pub fn fleet_file(name: &str) -> PathBuf {
     Path::new("fleets").join(format!("{name}.toml"))
@@ -288,12 +335,16 @@ pub fn playbook_file(name: &str) -> PathBuf {
     Path::new(PLAYBOOKS).join(format!("{name}.toml"))
 }
 
-fn no_such<T>(what: &str, name: &str, all: &BTreeMap<String, T>) -> Error {
-    let error = Error::invalid(format!("there is no {what} `{name}`"));
-    match crate::diagnostic::nearest(name, all.keys().map(String::as_str)) {
+fn keys<T>(map: &BTreeMap<String, T>) -> impl Iterator<Item = &str> {
+    map.keys().map(String::as_str)
+}
+
+fn no_such<'a>(what: &str, name: &str, all: impl Iterator<Item = &'a str>) -> Error {
+    let (error, all) = (Error::invalid(format!("there is no {what} `{name}`")), all.collect::<Vec<_>>());
+    match nearest(name, all.iter().copied()) {
         Some(meant) => error.hint(format!("did you mean `{meant}`?")),
         None if all.is_empty() => error,
-        None => error.hint(format!("known: {}", all.keys().cloned().collect::<Vec<_>>().join(", "))),
+        None => error.hint(format!("known: {}", all.join(", "))),
     }
 }
 

@@ -296,6 +296,40 @@ fn a_fleets_own_changes_are_told_apart() {
 }
 
 #[test]
+fn what_all_shards_share_changes_all_of_them() {
+    let site = Site::new();
+    let effect = |message: &str| {
+        site.commit(message);
+        site.json("HEAD~1")["fleets"].clone()
+    };
+    let shard =
+        |name: &str, port: u16| format!("[[shard]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\n");
+    let text = fs::read_to_string(site.repo.join("fleets/web.toml")).expect("read");
+    let file = format!("{text}\n{}{}", shard("b", 1), shard("a", 2));
+    fs::write(site.repo.join("fleets/web.toml"), file).expect("written");
+    let split = effect("two instead of one");
+    assert_eq!(names(&split), [("web", "removed"), ("web-a", "new"), ("web-b", "new")]);
+    assert_eq!(split[0]["because"], serde_json::json!(["fleets/web.toml has the shards web-b, web-a now"]));
+    assert_eq!(split[1]["because"], serde_json::json!(["shard `a` of fleets/web.toml is new"]));
+    site.edit("fleets/web.toml", "memory = \"256M\"", "memory = \"512M\"");
+    assert_eq!(names(&effect("more memory")), [("web-a", "rolls"), ("web-b", "rolls")]);
+    site.edit("fleets/web.toml", "127.0.0.1:1\"\n", "127.0.0.1:1\"\nsize = 4\n");
+    let resized = effect("one is larger");
+    assert_eq!(names(&resized), [("web-b", "resized")]);
+    assert_eq!(resized[0]["because"], serde_json::json!(["size 4 instead of 3"]));
+    let text = fs::read_to_string(site.repo.join("fleets/web.toml")).expect("read");
+    fs::write(site.repo.join("fleets/web.toml"), format!("{text}{}", shard("c", 3))).expect("written");
+    assert_eq!(names(&effect("a third")), [("web-c", "new")]);
+    fs::write(site.repo.join("fleets/web.toml"), text).expect("written");
+    let gone = effect("no third");
+    assert_eq!(names(&gone), [("web-c", "removed")]);
+    assert_eq!(gone[0]["because"], serde_json::json!(["shard `c` of fleets/web.toml is gone"]));
+    // A name is what a fleet is.
+    site.edit("fleets/web.toml", "name = \"b\"", "name = \"z\"");
+    assert_eq!(names(&effect("another name")), [("web-b", "removed"), ("web-z", "new")]);
+}
+
+#[test]
 fn what_others_merged_meanwhile_is_no_part_of_a_change() {
     let site = Site::new();
     site.git(&["checkout", "-q", "-b", "feature"]);

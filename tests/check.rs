@@ -1,6 +1,7 @@
 //! `rekiln check`, `init` and `id` as people and scripts see them.
 
 mod playbooks;
+mod shards;
 
 use std::path::Path;
 use std::process::{Command, Output};

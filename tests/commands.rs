@@ -2,6 +2,7 @@
 
 mod gc;
 mod rotation;
+mod shards;
 mod story;
 
 use std::fs;
@@ -34,7 +35,7 @@ struct Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        for fleet in ["web", "api"] {
+        for fleet in ["web", "api", "db-a", "db-b"] {
             if self.store.local(fleet).join("haproxy.json").exists() {
                 self.run(&["down", fleet]);
             }

@@ -13,6 +13,7 @@ pub mod real;
 mod refused;
 mod rivals;
 mod same;
+mod shards;
 mod spec;
 pub mod stage;
 mod watched;

@@ -60,9 +60,15 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     };
     let work = Work::of(change.as_ref(), &tree.repository)?;
     for fleet in &work.gone {
-        context.output.line(format!(
-            "fleet {fleet} has no file any more and is left as it is: `rekiln down {fleet}` ends it, from a commit that has the file"
-        ));
+        let ends = format!("`rekiln down {fleet}` ends it, from a commit that has it");
+        context.output.line(match tree.repository.shards(fleet) {
+            None => format!("fleet {fleet} is in no file any more and is left as it is: {ends}"),
+            // The name means others now, which must not be ended for it.
+            Some(shards) => format!(
+                "fleet {fleet} is no fleet any more and is left as it is: {ends}, and not from here, where that ends {}",
+                shards.join(", ")
+            ),
+        });
     }
     if work.is_empty() {
         context.output.line(format!("{} changes no image and no fleet", tree.short()));

@@ -22,7 +22,7 @@ const NAMED: usize = 5;
 /// Arguments of `rekiln audit`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleets [default: all].
+    /// The fleets, or files whose shards are all meant [default: all].
     fleets: Vec<String>,
     /// Writes the findings into this file as SARIF 2.1.0, which code hosts and dashboards read.
     #[arg(long, value_name = "FILE")]
@@ -34,14 +34,16 @@ pub struct Args {
 /// # Errors
 /// A fleet that is not there or not valid, or that cannot be looked at; the others are audited all the same.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let Args { mut fleets, sarif: file } = args;
+    let Args { fleets: named, sarif: file } = args;
     let (repository, store) = (Repository::open(&context.repo)?, context.store()?);
-    if fleets.is_empty() {
-        fleets = repository.fleet_names().map(str::to_owned).collect();
-    }
-    fleets.sort();
+    let mut fleets: Vec<&str> = if named.is_empty() {
+        repository.fleet_names().collect()
+    } else {
+        named.iter().map(|name| repository.fleets_meant(name)).collect::<Result<Vec<_>>>()?.concat()
+    };
+    fleets.sort_unstable();
     fleets.dedup();
-    let known = fleets.iter().map(|name| Ok((name, repository.fleet(name)?))).collect::<Result<Vec<_>>>()?;
+    let known = fleets.iter().map(|&name| Ok((name, repository.fleet(name)?))).collect::<Result<Vec<_>>>()?;
     let (mut audited, mut failed) = (Vec::new(), None);
     for (name, fleet) in known {
         let look =
@@ -56,10 +58,8 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         }
     }
     if let Some(file) = &file {
-        let paths: Vec<_> = audited
-            .iter()
-            .map(|(name, findings)| (PathBuf::from("fleets").join(format!("{name}.toml")), findings))
-            .collect();
+        let paths: Vec<_> =
+            audited.iter().map(|(name, findings)| (repository.file_of_fleet(name), findings)).collect();
         let report = sarif(paths.iter().map(|(path, findings)| (path.as_path(), findings.as_slice())));
         let text = serde_json::to_string_pretty(&report).doing(|| "writing the report")?;
         atomic_write(file, format!("{text}\n").as_bytes())?;

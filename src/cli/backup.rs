@@ -35,12 +35,12 @@ pub struct Args {
 enum Command {
     /// Takes a backup and proves it: restores it into a fresh machine and asks that.
     Run {
-        /// The fleet: the name of a file in `fleets/`.
+        /// The fleet: the name of a file in `fleets/`, or of one of its shards.
         fleet: String,
     },
     /// Says which backups count, and which failed since. Exit code 1 where the last that counts is too old.
     Status {
-        /// The fleet; all that have backups when none is named.
+        /// The fleet, or the file whose shards are all meant; all that have backups when none is named.
         fleet: Option<String>,
     },
     /// Proves a backup once more, or one that was not proved.
@@ -186,8 +186,9 @@ fn begin(context: &Context, work: &mut Work<'_>) -> Result<()> {
 fn settings(site: &Site) -> Result<Settings> {
     Settings::of(&site.fleet)?.ok_or_else(|| {
         Error::invalid(format!(
-            "fleet {} has no backups: fleets/{}.toml has no `[backup]`",
-            site.name, site.name
+            "fleet {} has no backups: {} has no `[backup]`",
+            site.name,
+            site.file().display()
         ))
         .hint("`target` and `query` there: docs/databases.md, Backups")
     })

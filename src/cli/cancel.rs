@@ -8,7 +8,7 @@ use crate::fleet::history::Event;
 /// Arguments of `rekiln cancel`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet: the name of a file in `fleets/`.
+    /// The fleet: the name of a file in `fleets/`, or of one of its shards.
     fleet: String,
     /// Why, for the journal.
     #[arg(long, value_name = "TEXT", value_parser = reason)]

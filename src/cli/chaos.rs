@@ -29,7 +29,7 @@ const DOOR: fn(&str) -> Result<String, String> = |text| Door::check(text).map(|(
 /// Arguments of `rekiln chaos`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet: the name of a file in `fleets/`.
+    /// The fleet: the name of a file in `fleets/`, or of one of its shards.
     fleet: String,
     /// Kills the instance that leads.
     #[arg(long)]

@@ -3,14 +3,15 @@
 use jiff::Timestamp;
 
 use super::Context;
-use super::fleet::Site;
+use super::fleet::{Site, meant};
+use super::turn::in_turn;
 use crate::error::Result;
 use crate::fleet::history::Event;
 
 /// Arguments of `rekiln down`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet: the name of a file in `fleets/`.
+    /// The fleet: the name of a file in `fleets/`, all of whose shards are meant, or of one shard.
     fleet: String,
 }
 
@@ -20,7 +21,18 @@ pub struct Args {
 /// Another process rolls the fleet; a machine that does not end.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let Args { fleet } = args;
-    let site = Site::open(context, &fleet)?;
+    let fleets = meant(context, Some(&fleet))?;
+    in_turn(
+        context,
+        &fleets,
+        String::as_str,
+        |fleet| format!("rekiln down {fleet}"),
+        |fleet| down(context, fleet),
+    )
+}
+
+fn down(context: &Context, fleet: &str) -> Result<u8> {
+    let site = Site::open(context, fleet)?;
     // A group was there before rekiln came, and stays.
     let here = site.provider.here("`rekiln down`")?;
     context.block_on(async {

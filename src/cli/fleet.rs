@@ -1,5 +1,6 @@
 //! What the commands about fleets share: the fleet file, the target, the provider, the journal.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -55,14 +56,19 @@ impl Site {
     pub fn open(context: &Context, name: &str) -> Result<Self> {
         let repository = Repository::open(&context.repo)?;
         let fleet = repository.fleet(name)?.clone();
-        let policy =
-            Policy::of(&fleet).map_err(|error| error.during(format!("reading fleets/{name}.toml")))?;
+        let reading = |error: Error| error.during(format!("reading {}", repository.place_of_fleet(name)));
+        let policy = Policy::of(&fleet).map_err(reading)?;
         let store = context.store()?;
         let opening = |error: Error| error.during(format!("opening fleet {name}"));
         let journals = context.block_on(context.journals(name)).map_err(opening)?;
         let provider =
             place(context, &store, &journals, name, &fleet, repository.templates()).map_err(opening)?;
         Ok(Self { name: name.to_owned(), fleet, policy, store, provider, journals, repository })
+    }
+
+    /// Returns the file that says what it should be.
+    pub fn file(&self) -> PathBuf {
+        self.repository.file_of_fleet(&self.name)
     }
 
     pub async fn journal(&self, command: &str) -> Result<Journal> {
@@ -310,7 +316,17 @@ pub fn role(seen: Option<&Instance>) -> String {
     .to_owned()
 }
 
-/// Returns the names of all fleets, sorted.
+/// Returns the fleets that a command is about: all, or those that the named one means: itself, or the shards of that file.
+///
+/// # Errors
+/// Nothing is called so.
+pub fn meant(context: &Context, named: Option<&str>) -> Result<Vec<String>> {
+    let Some(name) = named else { return names(context) };
+    let repository = Repository::open(&context.repo)?;
+    Ok(repository.fleets_meant(name)?.into_iter().map(str::to_owned).collect())
+}
+
+/// Returns the names of all fleets: by file, and those of one file in its order.
 pub fn names(context: &Context) -> Result<Vec<String>> {
     let repository = Repository::open(&context.repo)?;
     Ok(repository.fleet_names().map(str::to_owned).collect())

@@ -11,7 +11,7 @@ use crate::fleet::story::{Story, every_line, list, stories};
 /// Arguments of `rekiln history`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet: the name of a file in `fleets/`.
+    /// The fleet: the name of a file in `fleets/`, or of one of its shards.
     fleet: String,
     /// One rollout, by the number of the entry that opened it: its story [default: that of the last one, below a list
     /// of all].

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Context;
 use crate::error::{Doing as _, Error, Result};
+use crate::fleet::shard::{self, files_of};
 use crate::objects::{Objects, S3Url};
 use crate::repository::fleet_file;
 use crate::store::Store;
@@ -61,15 +62,22 @@ impl Context {
     }
 
     fn named(&self, fleet: &str) -> Result<Option<Named>> {
-        let file = self.repo.join(fleet_file(fleet));
-        let text = match std::fs::read_to_string(&file) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            text => text.doing(|| format!("reading {}", file.display()))?,
-        };
-        named(&text).map_err(|why| {
-            Error::invalid(format!("fleets/{fleet}.toml does not say where its journal is: {why}"))
-                .hint("`rekiln check` says what else is wrong with it")
-        })
+        for (name, shard) in files_of(fleet) {
+            let path = fleet_file(name);
+            let file = self.repo.join(&path);
+            let text = match std::fs::read_to_string(&file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                text => text.doing(|| format!("reading {}", file.display()))?,
+            };
+            if shard.is_some_and(|shard| !may_have(&text, shard)) {
+                continue;
+            }
+            return named(&text).map_err(|why| {
+                Error::invalid(format!("{} does not say where its journal is: {why}", path.display()))
+                    .hint("`rekiln check` says what else is wrong with it")
+            });
+        }
+        Ok(None)
     }
 
     #[cfg(feature = "aws")]
@@ -83,6 +91,12 @@ impl Context {
         Err(Error::failed(format!("the journal is in {}, and this rekiln was built without AWS", named.url))
             .hint("build it with its default features"))
     }
+}
+
+/// Tells whether a fleet's file may have this shard: what is no TOML may have any.
+fn may_have(text: &str, shard: &str) -> bool {
+    shard::names(text).iter().any(|name| name == shard)
+        || (text.contains("[[shard]]") && text.parse::<toml::Table>().is_err())
 }
 
 /// Reads which bucket a fleet's file names, and nothing else of it.
@@ -104,6 +118,18 @@ fn named(text: &str) -> Result<Option<Named>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_broken_may_have_any_shard() {
+        let file = "[[shard]]\nname = 'a'\n";
+        for (text, expected) in [
+            (file.to_owned(), [true, false]),
+            (format!("{file}x = \n"), [true, true]),
+            (file.replace("[[shard]]", "[[gate]]"), [false, false]),
+        ] {
+            assert_eq!(["a", "b"].map(|shard| may_have(&text, shard)), expected, "{text}");
+        }
+    }
 
     #[test]
     fn a_file_that_is_not_sound_names_its_bucket() {

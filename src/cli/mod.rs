@@ -56,6 +56,7 @@ pub mod schema;
 pub mod sign;
 mod simulate;
 pub mod status;
+mod turn;
 #[cfg(feature = "aws")]
 pub mod verify_ami;
 mod watch;

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Context;
-use super::fleet::{Site, names, role, settled, table};
+use super::fleet::{Site, meant, role, settled, table};
+use super::turn::in_turn;
 use crate::catalog::Record;
 use crate::error::Result;
 use crate::fleet::census::Census;
@@ -22,7 +23,7 @@ const VULNERABILITIES: &str = "REKILN_VULNERABILITIES";
 /// Arguments of `rekiln plan`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet; all fleets when none is named.
+    /// The fleet, or the file whose shards are all meant; all fleets when none is named.
     #[arg(conflicts_with_all = ["from", "to"])]
     fleet: Option<String>,
     /// Says instead what a change does: which images differ since this revision, and which fleets a merge rolls. Needs
@@ -51,12 +52,14 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         let file = known(args.vulnerabilities);
         return change::show(context, from, &args.to, file.as_deref(), args.format);
     }
-    let fleets = args.fleet.map_or_else(|| names(context), |name| Ok(vec![name]))?;
-    let mut code = 0;
-    for name in fleets {
-        code = code.max(show(context, &name)?);
-    }
-    Ok(code)
+    let fleets = meant(context, args.fleet.as_deref())?;
+    in_turn(
+        context,
+        &fleets,
+        String::as_str,
+        |name| format!("rekiln plan {name}"),
+        |name| show(context, name),
+    )
 }
 
 /// Returns the file that is given, else that of the environment. Not by clap: a variable that is set for all jobs must not be

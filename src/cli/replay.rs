@@ -6,11 +6,12 @@ use crate::error::{Doing as _, Error, Result};
 use crate::fleet::journal::{Journal, Writer};
 use crate::fleet::replay::{Replayed, replay};
 use crate::notation;
+use crate::repository::Repository;
 
 /// Arguments of `rekiln replay`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet: the name of a file in `fleets/`, or one that had a journal.
+    /// The fleet: the name of a file in `fleets/`, or of one of its shards, or one that had a journal.
     fleet: String,
     /// One roll: the number of the entry that opened it, as `rekiln history` shows it; all when none is named.
     rollout: Option<u64>,
@@ -23,6 +24,12 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let Args { fleet, rollout } = args;
     notation::name(&fleet).map_err(Error::invalid)?;
+    // One that is in no file any more has a journal all the same; but a file of several has none.
+    if let Ok(repository) = Repository::open(&context.repo)
+        && repository.shards(&fleet).is_some()
+    {
+        repository.has_fleet(&fleet)?;
+    }
     let writer = Writer::this(format!("rekiln replay {fleet}"));
     let journal =
         context.block_on(async { Journal::open(&context.journals(&fleet).await?, &fleet, writer).await })?;

@@ -9,7 +9,7 @@ use crate::fleet::history::Event;
 /// Arguments of `rekiln retarget`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet: the name of a file in `fleets/`.
+    /// The fleet: the name of a file in `fleets/`, or of one of its shards.
     fleet: String,
     /// Where to: `previous`, or a baked image of the fleet's recipe by its id or the start of it [default: the image
     /// that Git asks for now].

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::Context;
-use super::fleet::Site;
+use super::fleet::{Site, meant};
+use super::turn::in_turn;
 use crate::error::{Error, Result};
 use crate::fleet::census::State;
 use crate::fleet::history::Event;
@@ -12,7 +13,7 @@ use crate::provider::{Action, Outcome, Provider as _};
 /// Arguments of `rekiln revive`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet: the name of a file in `fleets/`.
+    /// The fleet: the name of a file in `fleets/`, all of whose shards are meant, or of one shard.
     fleet: String,
 }
 
@@ -23,7 +24,18 @@ pub struct Args {
 /// A fleet without `[stateful]`, or of another place; another process rolls it; a machine that does not start.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let Args { fleet } = args;
-    let site = Site::open(context, &fleet)?;
+    let fleets = meant(context, Some(&fleet))?;
+    in_turn(
+        context,
+        &fleets,
+        String::as_str,
+        |fleet| format!("rekiln revive {fleet}"),
+        |fleet| revive(context, fleet),
+    )
+}
+
+fn revive(context: &Context, fleet: &str) -> Result<u8> {
+    let site = Site::open(context, fleet)?;
     if site.fleet.stateful.is_none() {
         return Err(Error::invalid(format!("fleet {fleet} holds no data: what ended is replaced"))
             .hint(format!("`rekiln roll {fleet} --to current` does that")));

@@ -2,14 +2,16 @@
 
 use super::Context;
 use super::desk::reason;
-use super::fleet::Site;
+use super::fleet::{Site, meant};
+use super::turn::in_turn;
 use crate::error::Result;
+use crate::fleet::generation::Target;
 use crate::fleet::roll::Order;
 
 /// Arguments of `rekiln roll`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet: the name of a file in `fleets/`.
+    /// The fleet: the name of a file in `fleets/`, all of whose shards are rolled one after the other, or of one shard.
     fleet: String,
     /// Where to: `previous` (what completed before), `current` (where the last rollout went: what is sick, too old or
     /// unfinished is replaced, and nothing else changes), or a baked image of the fleet's recipe by its id or the start of
@@ -37,12 +39,36 @@ fn told_calls(calls: u64, ended: usize) -> String {
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
     let Args { fleet, to, reason, yes } = args;
-    let site = Site::open(context, &fleet)?;
-    let history = context.block_on(async { Ok(site.journal("roll").await?.history().clone()) })?;
-    let (target, _) = context.block_on(site.target_to(to.as_deref(), &history))?;
-    site.ask_if_many(context, &target, yes)?;
+    let target = |fleet: &String| -> Result<(Site, Target)> {
+        let site = Site::open(context, fleet)?;
+        let history = context.block_on(async { Ok(site.journal("roll").await?.history().clone()) })?;
+        let (target, _) = context.block_on(site.target_to(to.as_deref(), &history))?;
+        Ok((site, target))
+    };
+    let all = meant(context, Some(&fleet))?.iter().map(target).collect::<Result<Vec<_>>>()?;
+    // All are asked for before the first is begun.
+    for (site, target) in &all {
+        site.ask_if_many(context, target, yes)?;
+    }
+    let to = to.as_deref();
+    let again = |fleet: &str| {
+        let to = to.map_or_else(String::new, |to| format!(" --to {to}"));
+        format!("rekiln roll {fleet}{to}")
+    };
+    in_turn(
+        context,
+        &all,
+        |(site, _)| &site.name,
+        again,
+        |(site, target)| roll(context, site, target, to, &reason),
+    )
+}
+
+fn roll(context: &Context, site: &Site, target: &Target, to: Option<&str>, reason: &str) -> Result<u8> {
+    let fleet = &site.name;
     let (image, generation) = (target.image.short(), target.generation.id);
-    let summary = site.roll(context, "roll", target, Order { reason, ..Order::default() })?;
+    let order = Order { reason: reason.to_owned(), ..Order::default() };
+    let summary = site.roll(context, "roll", target.clone(), order)?;
     context.output.json(&serde_json::json!({
         "event": "rolled", "fleet": fleet, "summary": summary, "calls": site.provider.calls(),
         "made": site.provider.is_made(), "notes": site.provider.notes(),

@@ -5,7 +5,8 @@ mod which;
 use jiff::Timestamp;
 
 use super::desk::reason;
-use super::fleet::{Site, names};
+use super::fleet::{Site, meant, names};
+use super::turn::in_turn;
 use super::{Context, confirm};
 use crate::catalog::Catalog;
 use crate::catalog::selection::{PackageSpec, images_with};
@@ -30,7 +31,8 @@ const KEPT: [&str; 5] = ["floor of serving instances", "drain", "quarantine", "h
 /// replaced; with several of them, those of which all are true.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleets: names of files in `fleets/` [default, with one of the selectors: all].
+    /// The fleets: names of files in `fleets/`, all of whose shards are meant, or of shards [default, with one of the
+    /// selectors: all].
     #[arg(value_name = "FLEET")]
     fleets: Vec<String>,
     /// All fleets.
@@ -64,9 +66,9 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
         return Err(Error::invalid("rotate what? No fleet is named, and nothing selects instances")
             .hint("name fleets, or say `--all`, `--package`, `--image`, `--older-than` or `--touched`"));
     }
-    let mut fleets = if fleets.is_empty() { names(context)? } else { fleets };
-    fleets.sort();
-    fleets.dedup();
+    let named = fleets.iter().map(|name| meant(context, Some(name))).collect::<Result<Vec<_>>>()?.concat();
+    let mut fleets = names(context)?;
+    fleets.retain(|name| named.is_empty() || named.contains(name));
     let sites = fleets.iter().map(|name| Site::open(context, name)).collect::<Result<Vec<_>>>()?;
     let selection = which.selection(context)?;
     let parts: Vec<_> =
@@ -106,7 +108,17 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     }
     let evidence = !which.quarantine_instance.is_empty();
     let work = Work { context, selection: &selection, reason: &reason, emergency, evidence };
-    if emergency { Ok(work.at_once(&meant)) } else { work.in_turn(&meant) }
+    if emergency {
+        return Ok(work.at_once(&meant));
+    }
+    let again = |fleet: &str| format!("rekiln rotate {fleet} …");
+    in_turn(
+        context,
+        &meant,
+        |(part, _)| &part.site.name,
+        again,
+        |(part, target)| work.rotate(part, target).map(|()| 0),
+    )
 }
 
 /// Refuses an instance that none of the fleets has: a slip of the pen must not look like work done.
@@ -183,17 +195,6 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// One fleet after the other; what goes wrong in one is not repeated in the next.
-    fn in_turn(self, meant: &[(Part<'_>, Target)]) -> Result<u8> {
-        for (at, (part, target)) in meant.iter().enumerate() {
-            self.rotate(part, target).map_err(|error| {
-                let rest: Vec<_> = meant[at + 1..].iter().map(|(part, _)| part.site.name.as_str()).collect();
-                if rest.is_empty() { error } else { error.hint(format!("not begun: {}", rest.join(", "))) }
-            })?;
-        }
-        Ok(0)
-    }
-
     /// All fleets at the same time, each in a thread of its own: what a provider does may block. One that fails stops
     /// no other.
     fn at_once(self, meant: &[(Part<'_>, Target)]) -> u8 {

@@ -18,7 +18,7 @@ const HEIGHT: usize = 12;
 /// Arguments of `rekiln simulate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet: the name of a file in `fleets/`.
+    /// The fleet: the name of a file in `fleets/`, or of one of its shards.
     fleet: String,
     /// How many instances, instead of the fleet file's `size`; shares of it grow with it, counts stay.
     #[arg(long, value_name = "N")]
@@ -61,11 +61,11 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
     let mut fleet = repository.fleet(&name)?.clone();
     fleet.size = instances.unwrap_or(fleet.size);
     if fleet.size == 0 {
-        return Err(match instances {
-            Some(_) => Error::invalid("`--instances 0`: a fleet has at least 1"),
-            None => {
-                Error::invalid(format!("fleets/{name}.toml says no size: say how many with `--instances`"))
-            }
+        return Err(if instances.is_some() {
+            Error::invalid("`--instances 0`: a fleet has at least 1")
+        } else {
+            let file = repository.file_of_fleet(&name);
+            Error::invalid(format!("{} says no size: say how many with `--instances`", file.display()))
         });
     }
     let percent = notation::percent(&bad_boots).map_err(|_| {

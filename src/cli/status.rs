@@ -5,7 +5,8 @@ mod rollout;
 use std::collections::BTreeMap;
 
 use super::Context;
-use super::fleet::{Site, names, role, table};
+use super::fleet::{Site, meant, role, table};
+use super::turn::in_turn;
 use crate::error::{Error, Result};
 use crate::fleet::census::{Census, Instance};
 use crate::fleet::moment::lasting;
@@ -17,7 +18,7 @@ pub(super) use rollout::state;
 /// Arguments of `rekiln status`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The fleet; all fleets when none is named.
+    /// The fleet, or the file whose shards are all meant; all fleets when none is named.
     fleet: Option<String>,
 }
 
@@ -26,60 +27,69 @@ pub struct Args {
 /// # Errors
 /// What went wrong.
 pub fn run(context: &Context, args: Args) -> Result<u8> {
-    let fleets = args.fleet.map_or_else(|| names(context), |name| Ok(vec![name]))?;
-    for name in fleets {
-        let site = Site::open(context, &name)?;
-        let census = context.block_on(async { site.provider.census().await.map_err(Error::from) })?;
-        // A journal that is broken hides no instance.
-        let (rollout, lines) = match Rollout::of(context, &site) {
-            Ok(rollout) => {
-                let lines = rollout.lines(&name);
-                (Some(rollout), lines)
-            }
-            Err(error) => (None, vec![format!("how far its rollout is cannot be told: {}", error.chain())]),
-        };
-        let policy = rollout.as_ref().map_or(&site.policy, |rollout| &rollout.policy);
-        let about = lines.into_iter().map(|line| format!("  {line}"));
-        let age = |i: &Instance| census.at.duration_since(i.launched_at).as_secs();
-        let none = Vec::new();
-        let standings = rollout.as_ref().map_or(&none, |rollout| &rollout.standings);
-        let is: BTreeMap<_, _> = standings.iter().map(|(member, _)| (&member.id, member)).collect();
-        let instances = census.instances.iter().map(|i| {
-            let standing = is.get(&i.id).map(|member| &member.kind);
-            serde_json::json!({
-                "id": i.id, "image": i.image, "generation": i.generation.as_ref().map(|g| g.id), "state": i.state,
-                "health": i.health, "in_service": i.in_service, "address": i.address, "age_s": age(i),
-                "connections": i.connections, "touched": i.touched,
-                "standing": standing,
-            })
-        });
-        let instances: Vec<_> = instances.collect();
-        context
-            .output
-            .json(&serde_json::json!({ "fleet": name, "instances": instances, "trouble": census.trouble, "rollout": rollout }));
-        if instances.is_empty() {
-            context.output.line(format!("fleet {name} does not run; next: `rekiln roll {name}`"));
-            for line in census.trouble.map(|trouble| format!("  {trouble}")).into_iter().chain(about) {
-                context.output.line(line);
-            }
-            continue;
+    let Args { fleet } = args;
+    let fleets = meant(context, fleet.as_deref())?;
+    in_turn(
+        context,
+        &fleets,
+        String::as_str,
+        |name| format!("rekiln status {name}"),
+        |name| show(context, name),
+    )
+}
+
+fn show(context: &Context, name: &str) -> Result<u8> {
+    let site = Site::open(context, name)?;
+    let census = context.block_on(async { site.provider.census().await.map_err(Error::from) })?;
+    // A journal that is broken hides no instance.
+    let (rollout, lines) = match Rollout::of(context, &site) {
+        Ok(rollout) => {
+            let lines = rollout.lines(name);
+            (Some(rollout), lines)
         }
-        context.output.line(format!(
-            "fleet {name}: {} of {} on {}",
-            instances.len(),
-            policy.size,
-            site.provider.told(&site.fleet)
-        ));
-        let mut lines = table(&rows(&census, standings));
-        // Without a journal nobody knows what it is; that someone was on it is seen all the same.
-        let touched = census.instances.iter().filter(|i| !is.contains_key(&i.id));
-        let touched = touched.filter_map(|i| Some((&i.id, i.touched.as_ref()?)));
-        lines.extend(touched.map(|(id, why)| format!("  {id} is touched: {why}")));
-        lines.extend(census.trouble.map(|trouble| format!("  {trouble}")));
-        lines.extend(about);
-        for line in lines {
+        Err(error) => (None, vec![format!("how far its rollout is cannot be told: {}", error.chain())]),
+    };
+    let policy = rollout.as_ref().map_or(&site.policy, |rollout| &rollout.policy);
+    let about = lines.into_iter().map(|line| format!("  {line}"));
+    let age = |i: &Instance| census.at.duration_since(i.launched_at).as_secs();
+    let none = Vec::new();
+    let standings = rollout.as_ref().map_or(&none, |rollout| &rollout.standings);
+    let is: BTreeMap<_, _> = standings.iter().map(|(member, _)| (&member.id, member)).collect();
+    let instances = census.instances.iter().map(|i| {
+        let standing = is.get(&i.id).map(|member| &member.kind);
+        serde_json::json!({
+            "id": i.id, "image": i.image, "generation": i.generation.as_ref().map(|g| g.id), "state": i.state,
+            "health": i.health, "in_service": i.in_service, "address": i.address, "age_s": age(i),
+            "connections": i.connections, "touched": i.touched,
+            "standing": standing,
+        })
+    });
+    let instances: Vec<_> = instances.collect();
+    context
+        .output
+        .json(&serde_json::json!({ "fleet": name, "instances": instances, "trouble": census.trouble, "rollout": rollout }));
+    if instances.is_empty() {
+        context.output.line(format!("fleet {name} does not run; next: `rekiln roll {name}`"));
+        for line in census.trouble.map(|trouble| format!("  {trouble}")).into_iter().chain(about) {
             context.output.line(line);
         }
+        return Ok(0);
+    }
+    context.output.line(format!(
+        "fleet {name}: {} of {} on {}",
+        instances.len(),
+        policy.size,
+        site.provider.told(&site.fleet)
+    ));
+    let mut lines = table(&rows(&census, standings));
+    // Without a journal nobody knows what it is; that someone was on it is seen all the same.
+    let touched = census.instances.iter().filter(|i| !is.contains_key(&i.id));
+    let touched = touched.filter_map(|i| Some((&i.id, i.touched.as_ref()?)));
+    lines.extend(touched.map(|(id, why)| format!("  {id} is touched: {why}")));
+    lines.extend(census.trouble.map(|trouble| format!("  {trouble}")));
+    lines.extend(about);
+    for line in lines {
+        context.output.line(line);
     }
     Ok(0)
 }

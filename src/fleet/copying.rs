@@ -90,7 +90,7 @@ impl fmt::Display for Copying {
             return write!(
                 f,
                 "too big to fail: a new member{of} takes {takes} until it has all data, and `stateful.max_copy` allows \
-                 {allowed}: split it into fleets of their own, or give it faster disks and network"
+                 {allowed}: split it into shards, or give it faster disks and network"
             );
         }
         let measured =

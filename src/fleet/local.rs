@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shard::NOWHERE;
+
 /// Virtual machines on this computer behind HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -15,7 +17,8 @@ pub struct Local {
     /// Virtual processors of each machine.
     #[serde(default = "default_cpus")]
     pub cpus: u32,
-    /// Address on which HAProxy listens.
+    /// Address on which HAProxy listens; left out where each shard has its own.
+    #[serde(default = "nowhere", skip_serializing_if = "is_nowhere")]
     pub listen: SocketAddr,
     /// TCP port in the guest that gets the requests.
     pub port: u16,
@@ -65,6 +68,14 @@ impl Protocol {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 const fn is_not(flag: &bool) -> bool {
     !*flag
+}
+
+const fn nowhere() -> SocketAddr {
+    NOWHERE
+}
+
+fn is_nowhere(listen: &SocketAddr) -> bool {
+    *listen == NOWHERE
 }
 
 fn default_memory() -> String {

@@ -28,6 +28,7 @@ pub mod policy;
 pub mod replay;
 pub mod roll;
 pub mod selection;
+pub mod shard;
 pub mod specification;
 pub mod stateful;
 pub mod statistics;
@@ -44,10 +45,11 @@ use serde::{Deserialize, Serialize};
 pub use alert::Alert;
 pub use chaos::Chaos;
 pub use local::{Local, Protocol};
+pub use shard::Shard;
 
 use crate::error::{Error, Result};
 
-/// A fleet: `fleets/<name>.toml`.
+/// A fleet: `fleets/<name>.toml`, or with `[[shard]]` several, which differ in what their shards say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fleet {
@@ -97,6 +99,10 @@ pub struct Fleet {
     /// Which alerts of others are answered, and how; by `rekiln watch` only.
     #[serde(default, rename = "alert", skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<Alert>,
+    /// The fleets that the file stands for, each with what is its own, in the order in which they are rolled; without any, the
+    /// file is one fleet.
+    #[serde(default, rename = "shard", skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<Shard>,
 }
 
 impl Fleet {
@@ -130,7 +136,8 @@ impl Fleet {
 pub struct AutoScaling {
     /// The region, such as `eu-west-1`.
     pub region: String,
-    /// The group's name.
+    /// The group's name; left out where each shard has its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub auto_scaling_group: String,
     /// The AWS account (12 digits) that it is in: with credentials of another one, nothing is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@ mod outside;
 mod pace;
 mod place;
 mod playbook;
+mod shard;
 mod specification;
 mod stateful;
 
@@ -62,6 +63,16 @@ pub fn validate(document: &Document<Fleet>, recipes: &BTreeSet<String>) -> Vec<D
     found.extend(outside::check(document, fleet));
     found.extend(alert::check(document, fleet));
     found
+}
+
+/// Checks what the shards of a file say, as far as it is about them alone: [`validate`] checks each fleet with all that the
+/// file says.
+#[must_use]
+pub fn shards(document: &Document<Fleet>) -> Vec<Diagnostic> {
+    let Some(fleet) = &document.value else { return Vec::new() };
+    let mut found = Findings { document, found: Vec::new() };
+    shard::check(&mut found, fleet);
+    found.found
 }
 
 /// What is wrong with one fleet file.

@@ -16,7 +16,7 @@ use crate::fleet::generation::Generation;
 use crate::inspect::diff::{self, Changes, Diff, set};
 use crate::pipeline::vulnerability::Vulnerabilities;
 use crate::recipe::inputs::Link;
-use crate::repository::{Repository, fleet_file, lock_file, recipe_file};
+use crate::repository::{Repository, lock_file, recipe_file};
 
 /// What differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -306,11 +306,15 @@ fn fleet(name: &str, (old, new): (&Repository, &Repository), images: &[ImageChan
             holds: Vec::new(),
         })
     };
-    let file = fleet_file(name).display().to_string();
     if !has(new) {
         let image = old.fleet(name).map(|fleet| fleet.image.clone()).unwrap_or_default();
-        return made(Effect::Removed, &image, None, vec![format!("{file} is gone")]);
+        let because = match new.shards(name) {
+            Some(shards) => format!("{} has the shards {} now", old.place_of_fleet(name), shards.join(", ")),
+            None => format!("{} is gone", old.place_of_fleet(name)),
+        };
+        return made(Effect::Removed, &image, None, vec![because]);
     }
+    let file = new.place_of_fleet(name);
     let now = match new.fleet(name) {
         Ok(fleet) => fleet,
         Err(error) => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What each fleet is rolled after, by name.
-pub type After<'a> = BTreeMap<&'a str, &'a [String]>;
+pub type After<'a> = BTreeMap<&'a str, Vec<&'a str>>;
 
 /// Returns the fleets in waves: those of one are rolled at the same time, and each after all of those that it is rolled
 /// after, also by way of fleets that are not rolled. Names that are none are passed over, and a circle ends where it began.
@@ -35,8 +35,8 @@ fn depth<'a>(
         return 0;
     }
     let mut found = 0;
-    for before in after.get(fleet).copied().unwrap_or_default() {
-        let rolled = usize::from(fleets.contains(before.as_str()));
+    for before in after.get(fleet).into_iter().flatten() {
+        let rolled = usize::from(fleets.contains(before));
         found = found.max(depth(before, fleets, after, known, way) + rolled);
     }
     way.remove(fleet);
@@ -51,12 +51,12 @@ pub fn circle(fleet: &str, after: &After<'_>) -> Option<String> {
     let mut ways = vec![vec![fleet]];
     while let Some(way) = ways.pop() {
         let last = way.last().copied().unwrap_or(fleet);
-        for before in after.get(last).copied().unwrap_or_default() {
-            if before == fleet {
+        for before in after.get(last).into_iter().flatten() {
+            if *before == fleet {
                 return Some([&way[..], &[fleet]].concat().join(" → "));
             }
-            if seen.insert(before.as_str()) {
-                ways.push([&way[..], &[before.as_str()]].concat());
+            if seen.insert(*before) {
+                ways.push([&way[..], &[*before]].concat());
             }
         }
     }
@@ -68,11 +68,7 @@ mod tests {
     use super::*;
 
     fn of(waves: &[(&str, &[&str])], rolled: &[&str]) -> Vec<Vec<String>> {
-        let lists: BTreeMap<&str, Vec<String>> = waves
-            .iter()
-            .map(|(name, after)| (*name, after.iter().map(|&one| one.to_owned()).collect()))
-            .collect();
-        let after: After<'_> = lists.iter().map(|(name, list)| (*name, list.as_slice())).collect();
+        let after: After<'_> = waves.iter().map(|(name, after)| (*name, after.to_vec())).collect();
         let found = super::waves(&rolled.iter().copied().collect(), &after);
         found.iter().map(|wave| wave.iter().map(|&name| name.to_owned()).collect()).collect()
     }
@@ -96,13 +92,10 @@ mod tests {
 
     #[test]
     fn a_circle_is_named() {
-        let lists = [
-            ("a", vec!["b".to_owned()]),
-            ("b", vec!["c".to_owned()]),
-            ("c", vec!["a".to_owned()]),
-            ("d", vec!["a".to_owned()]),
-        ];
-        let after: After<'_> = lists.iter().map(|(name, list)| (*name, list.as_slice())).collect();
+        let after: After<'_> = [("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")]
+            .into_iter()
+            .map(|(name, before)| (name, vec![before]))
+            .collect();
         assert_eq!(circle("a", &after).as_deref(), Some("a → b → c → a"));
         assert_eq!(circle("d", &after), None, "it stands beside the circle");
     }

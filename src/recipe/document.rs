@@ -92,6 +92,24 @@ impl<T> Document<T> {
         }
     }
 
+    /// Returns the document of one of several things that the file stands for: of `value`, for which what was written at the
+    /// first pointer of each pair stands at the second.
+    #[must_use]
+    pub fn part(&self, value: Option<T>, moved: &[(String, &str)]) -> Self {
+        let Self { file, text, found, .. } = self;
+        let (file, text, found, mut spans) = (file.clone(), text.clone(), found.clone(), self.spans.clone());
+        let below = |pointer: &str, top: &str| {
+            let below = pointer.strip_prefix(top)?;
+            (below.is_empty() || below.starts_with('/')).then(|| below.to_owned())
+        };
+        for (from, to) in moved.iter().filter(|(from, _)| self.has(from)) {
+            spans.retain(|pointer, _| below(pointer, to).is_none());
+            let own = self.spans.iter().filter_map(|(pointer, span)| Some((below(pointer, from)?, span)));
+            spans.extend(own.map(|(below, span)| (format!("{to}{below}"), span.clone())));
+        }
+        Self { file, text, value, found, spans }
+    }
+
     /// Tells whether the value at `pointer` was written.
     #[must_use]
     pub fn has(&self, pointer: &str) -> bool {
@@ -218,9 +236,32 @@ mod tests {
                 Some("9:14 unknown value \"hold\" (did you mean \"halt\"?)"),
             ),
             (fleet("", "localhost"), Some("4:10 invalid socket address syntax")),
+            (
+                fleet("[aws]\nregion = 'x'\nauto_scaling_group = 'x'\ntarget_groups = []", "127.0.0.1:8080"),
+                Some("12:1 unknown key `target_groups` in [aws] (`target_groups` belongs in [aws.group])"),
+            ),
+            (
+                fleet("target_groups = []", "127.0.0.1:8080"),
+                Some("9:1 unknown key `target_groups` in [roll] (`target_groups` belongs in [[shard]])"),
+            ),
         ] {
             assert_eq!(found::<Fleet>(&text), expected.into_iter().collect::<Vec<_>>(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_part_has_its_own_lines() {
+        let text = format!("{SOURCE}packages = ['a', 'b']\n[vars]\nown = ['c']\n");
+        let document = Document::<Recipe>::read(Path::new("x.toml"), &text);
+        let part =
+            document.part(None, &[("/vars/own".to_owned(), "/packages"), ("/nope".to_owned(), "/source")]);
+        let places = ["/packages", "/packages/0", "/packages/1", "/source"].map(|pointer| {
+            let found = part.at(pointer, "x");
+            (found.line, found.column)
+        });
+        // The second entry of the list is none of this part's; its list is the nearest.
+        assert_eq!(places, [(4, 7), (4, 8), (4, 7), (1, 10)]);
+        assert_eq!(document.at("/packages", "x").line, 2);
     }
 
     #[test]

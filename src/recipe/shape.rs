@@ -126,7 +126,11 @@ impl<'a> Walk<'a> {
         at: &str,
     ) {
         let known: Vec<&str> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
-        let help = match (self.home(name), nearest(name, known.iter().copied())) {
+        // A table of this one is nearer than any other section.
+        let below = properties.into_iter().flatten().filter(|_| !at.is_empty());
+        let below = below.filter(|(_, schema)| self.has(schema, name)).map(|(key, _)| key).next();
+        let home = below.map(|key| format!("in [{}.{key}]", shown(at).trim_matches(['[', ']'])));
+        let help = match (home.or_else(|| self.home(name)), nearest(name, known.iter().copied())) {
             (Some(home), _) => format!("`{name}` belongs {home}"),
             (None, Some(meant)) => format!("did you mean `{meant}`?"),
             (None, None) => format!("known keys here: {}", known.join(", ")),
@@ -142,14 +146,17 @@ impl<'a> Walk<'a> {
             return Some("at the top, before the first section".to_owned());
         }
         top.iter().find_map(|(section, schema)| {
-            let alternatives = schema["anyOf"].as_array().map_or(&[] as &[Value], Vec::as_slice);
             let lists = schema["items"].is_object();
-            let mut schemas = alternatives.iter().chain([schema, &schema["items"]]);
-            let has = |schema: &Value| self.known(schema).is_some_and(|known| known.contains_key(name));
-            schemas
-                .any(has)
+            self.has(schema, name)
                 .then(|| if lists { format!("in [[{section}]]") } else { format!("in [{section}]") })
         })
+    }
+
+    /// Tells whether tables of `schema`, or those in a list of it, have a key.
+    fn has(&self, schema: &Value, name: &str) -> bool {
+        let alternatives = schema["anyOf"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+        let mut schemas = alternatives.iter().chain([schema, &schema["items"]]);
+        schemas.any(|schema| self.known(schema).is_some_and(|known| known.contains_key(name)))
     }
 
     fn known<'s>(&'s self, schema: &'s Value) -> Option<&'s Map<String, Value>> {

@@ -30,14 +30,18 @@ impl Repository {
             found.extend(self.check_parent(name, document));
             found.extend(self.check_chain(name, document));
         }
-        for (name, document) in &self.fleets {
+        for (name, document) in self.fleets.files() {
             found.extend(bad_name(name, &document.file));
             found.extend(document.found.iter().cloned());
+            found.extend(fleet::validate::shards(document));
+            found.extend(self.check_order(name, document));
+            found.extend(self.check_playbooks(document));
+        }
+        found.extend(self.fleets.clashes());
+        for (name, document) in self.fleets.iter() {
             found.extend(fleet::validate::validate(document, &names));
             found.extend(self.check_fleet_ports(document));
             found.extend(self.check_user_data(name, document));
-            found.extend(self.check_order(name, document));
-            found.extend(self.check_playbooks(document));
         }
         for (name, document) in &self.playbooks {
             found.extend(bad_name(name, &document.file));
@@ -46,7 +50,7 @@ impl Repository {
         }
         let key = |found: &Diagnostic| (found.file.clone(), found.line, found.column, found.message.clone());
         found.sort_by_key(key);
-        // One template that several recipes use, or one recipe seen from two, is one finding.
+        // One template that several recipes use, one recipe seen from two, or what a file says of all its shards, is one finding.
         found.dedup();
         found
     }
@@ -114,20 +118,21 @@ impl Repository {
             .collect()
     }
 
-    /// Checks that the fleets exist after which one is rolled, and that it is not rolled after itself.
+    /// Checks that the fleets exist after which those of a file are rolled, and that none is rolled after itself.
     fn check_order(&self, name: &str, document: &Document<Fleet>) -> Vec<Diagnostic> {
         let Some(fleet) = &document.value else { return Vec::new() };
-        let unknown = fleet.after.iter().enumerate().filter(|(_, after)| !self.fleets.contains_key(*after));
+        let unknown =
+            fleet.after.iter().enumerate().filter(|(_, after)| self.fleets.file_of(after).is_none());
         let mut found: Vec<Diagnostic> = unknown
             .map(|(index, after)| {
                 let found = document.at(&format!("/after/{index}"), format!("there is no fleet `{after}`"));
-                match nearest(after, self.fleets.keys().map(String::as_str)) {
+                match nearest(after, self.fleets.known()) {
                     Some(meant) => found.help(format!("did you mean `{meant}`?")),
                     None => found,
                 }
             })
             .collect();
-        if let Some(circle) = circle(name, &self.after()) {
+        if let Some(circle) = circle(name, &self.fleets.files_after()) {
             found.push(document.at("/after", format!("the fleet is rolled after itself: {circle}")));
         }
         found

@@ -3,6 +3,7 @@
 mod backup;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -76,8 +77,12 @@ pub struct Fleet {
     pub rules: Vec<Rule>,
     /// Instances that live.
     pub living: Vec<InstanceId>,
+    /// Its file; shards of one file have the same.
+    pub file: PathBuf,
     /// What a roll that keeps it would do something about; nothing when it is as it should be, or held.
     pub wants: Option<String>,
+    /// Whether that can wait: nothing is sick, missing or touched.
+    pub can_wait: bool,
     /// Whether a living process rolls it.
     pub rolled: bool,
     /// Why it is paused.
@@ -129,7 +134,12 @@ pub fn duties(situation: &Situation<'_>) -> Vec<Duty> {
     }
     if !applies && merge.is_none() {
         for (name, fleet) in &seen.fleets {
-            if let Some(job) = keep(situation, name, fleet).filter(|_| !starts(&duties, name)) {
+            // Shards are rolled one after the other; what one of them lacks is no reason to leave another sick.
+            let turn = |(other, of): (&String, &Fleet)| {
+                other == name || of.file != fleet.file || !(of.rolled || starts(&duties, other))
+            };
+            let waits = fleet.can_wait && !seen.fleets.iter().all(turn);
+            if let Some(job) = keep(situation, name, fleet).filter(|_| !waits && !starts(&duties, name)) {
                 duties.push(Duty::Start(job));
             }
         }

@@ -68,7 +68,7 @@ pub(super) fn commit(stage: &Stage, message: &str) -> String {
     git(&stage.repo(), &["rev-parse", "HEAD"])
 }
 
-fn images(state: &Value, name: &str) -> Vec<String> {
+pub(super) fn images(state: &Value, name: &str) -> Vec<String> {
     let mut groups = state["groups"].as_array().expect("a list").iter();
     let group = groups.find(|group| group["name"] == name).expect("the group");
     let image = |member: &Value| member["image"].as_str().expect("an AMI").to_owned();
@@ -77,7 +77,7 @@ fn images(state: &Value, name: &str) -> Vec<String> {
     all
 }
 
-fn rolled(ended: &Ended) -> Vec<String> {
+pub(super) fn rolled(ended: &Ended) -> Vec<String> {
     ended.events("rolled").iter().map(|event| event["fleet"].as_str().expect("a name").to_owned()).collect()
 }
 

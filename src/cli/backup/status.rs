@@ -6,7 +6,8 @@ use super::{place, settings, size};
 use crate::backup::memory::overdue;
 use crate::backup::{Backup, BackupId, Backups, State};
 use crate::cli::Context;
-use crate::cli::fleet::{Site, names, table};
+use crate::cli::fleet::{Site, meant, names, table};
+use crate::cli::turn::in_turn;
 use crate::error::Result;
 use crate::fleet::moment::{at, lasting};
 use crate::repository::Repository;
@@ -17,19 +18,14 @@ use crate::repository::Repository;
 /// What went wrong; not that a backup is too old, which is exit code 1.
 pub fn run(context: &Context, fleet: Option<String>) -> Result<u8> {
     let fleets = match fleet {
-        Some(fleet) => vec![fleet],
+        Some(fleet) => meant(context, Some(&fleet))?,
         None => backed_up(context)?,
     };
     if fleets.is_empty() {
         context.output.line("no fleet has backups: none has `[backup]` in its file");
     }
-    let mut code = 0;
-    for name in fleets {
-        if one(context, &name)? {
-            code = 1;
-        }
-    }
-    Ok(code)
+    let again = |name: &str| format!("rekiln backup status {name}");
+    in_turn(context, &fleets, String::as_str, again, |name| Ok(u8::from(one(context, name)?)))
 }
 
 /// Returns the fleets that have backups.

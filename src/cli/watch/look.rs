@@ -22,7 +22,7 @@ use crate::fleet::generation::Target;
 use crate::fleet::glance::{Glance, States};
 use crate::fleet::history::{Event, History, Kill};
 use crate::fleet::journal::Journal;
-use crate::fleet::plan::{Kind, Plan, expected, waiting};
+use crate::fleet::plan::{Kind, Plan, Standing, Urgency, expected, waiting};
 use crate::fleet::story::stories;
 use crate::pipeline::tree::Tree;
 use crate::provider::Provider as _;
@@ -344,6 +344,8 @@ impl Seeing<'_> {
             commit: commit.to_owned(),
             rules,
             living: living.map(|seen| seen.id.clone()).collect(),
+            file: stand.tree.repository.file_of_fleet(&site.name),
+            can_wait: found.is_some_and(|(plan, look)| can_wait(plan, look.policy.size)),
             wants: found.and_then(|(plan, _)| wants(plan, history)).or_else(|| forgotten(history, census)),
             rolled,
             paused: history.paused.clone(),
@@ -433,6 +435,16 @@ fn forgotten(history: &History, census: &Census) -> Option<String> {
     let kill = uncured(history, census)?;
     let listed = census.instances.iter().any(|seen| seen.id == kill.instance);
     (!listed).then(|| format!("{}, which chaos killed, is not seen any more", kill.instance))
+}
+
+/// Tells whether nobody is sick, missing or touched: what else is to be replaced can wait for its turn.
+fn can_wait(plan: &Plan, size: usize) -> bool {
+    let well = |member: &Standing| match &member.kind {
+        Kind::Current => true,
+        Kind::Stale(why) => why.urgency >= Urgency::Wanted,
+        _ => false,
+    };
+    plan.members.len() >= size && plan.members.iter().all(well)
 }
 
 /// Says what a roll that keeps a fleet would do something about; nothing when it would do nothing now.

@@ -1,6 +1,7 @@
 //! Where the instances live, and how many there are.
 
 use super::{Findings, specification};
+use crate::fleet::shard::NOWHERE;
 use crate::fleet::{AutoScaling, Fleet, Local};
 use crate::notation;
 use crate::notation::aws::{is_account, is_region, no_account, no_region, role};
@@ -48,7 +49,9 @@ fn here(found: &mut Findings<'_>, local: &Local) {
     found.ask("/local/memory", notation::memory(&local.memory));
     found.at_least_one("/local/cpus", local.cpus, "processors");
     found.port("/local/port", local.port);
-    if local.listen.port() == 0 {
+    if local.listen == NOWHERE && !found.document.has("/local/listen") {
+        missing(found, "/local", "listen");
+    } else if local.listen.port() == 0 {
         found.say("/local/listen", "a fleet needs a port that clients can know: 0 is none");
     }
     clients(found, local);
@@ -61,6 +64,13 @@ fn here(found: &mut Findings<'_>, local: &Local) {
         if local.forward[..at].contains(port) {
             found.say(&pointer, format!("port {port} is forwarded already"));
         }
+    }
+}
+
+/// Says that a key is missing that only a file with shards may leave out: there, whoever has none is a finding of its own.
+fn missing(found: &mut Findings<'_>, table: &str, key: &str) {
+    if found.document.is_whole() && !found.document.has("/shard/0") {
+        found.say(table, format!("missing key `{key}` in [{}]", table.trim_start_matches('/')));
     }
 }
 
@@ -101,7 +111,9 @@ fn in_aws(found: &mut Findings<'_>, group: &AutoScaling) {
     }
     found.ask("/aws/poll", notation::duration(&group.poll));
     let name = &group.auto_scaling_group;
-    if name.is_empty() || name.chars().count() > LONGEST_GROUP || name.contains(char::is_control) {
+    if name.is_empty() && !found.document.has("/aws/auto_scaling_group") {
+        missing(found, "/aws", "auto_scaling_group");
+    } else if name.is_empty() || name.chars().count() > LONGEST_GROUP || name.contains(char::is_control) {
         found.say(
             "/aws/auto_scaling_group",
             format!("`{name}` is no name of a group: 1 to {LONGEST_GROUP} characters"),
@@ -170,6 +182,11 @@ mod tests {
             found(nowhere),
             ["this does not say where the instances live: [local] or [aws] is missing"]
         );
+        let local_without =
+            "image = 'web'\nsize = 3\n[local]\nport = 80\n[health]\nhttp = { port = 80, path = '/' }\n";
+        assert_eq!(found(local_without), ["3:1 missing key `listen` in [local]"]);
+        let without = GOOD.replace("auto_scaling_group = 'web'\n", "");
+        assert_eq!(found(&without), ["2:1 missing key `auto_scaling_group` in [aws]"]);
         let how_many = format!("image = 'web'\n{local}[health]\nhttp = {{ port = 80, path = '/' }}\n");
         assert_eq!(found(&how_many), ["this does not say how many instances: `size` is missing"]);
     }

@@ -33,7 +33,9 @@ fn fleet() -> Fleet {
         commit: "old".to_owned(),
         rules: vec![rule()],
         living: vec![web(1), web(2)],
+        file: "fleets/web.toml".into(),
         wants: None,
+        can_wait: false,
         rolled: false,
         paused: None,
         chaos: None,
@@ -168,6 +170,28 @@ fn a_fleet_is_kept_as_it_should_be() {
         let found = told(&memory(&events), &seen(head, fleet.clone()), None, seconds);
         let job = found == ["keep: fleet web: 1 unhealthy"];
         assert_eq!(job, expected, "{events:?} {fleet:?} {head}: {found:?}");
+    }
+}
+
+#[test]
+fn shards_are_kept_one_after_the_other_unless_one_is_sick() {
+    let wants = || Fleet { wants: Some("1 too old".to_owned()), can_wait: true, ..fleet() };
+    let sick = || Fleet { can_wait: false, ..wants() };
+    let rolled = || Fleet { rolled: true, ..wants() };
+    let apart = || Fleet { file: "fleets/api.toml".into(), ..wants() };
+    for (one, other, expected) in [
+        (wants(), wants(), &["db-a"] as &[&str]),
+        (wants(), rolled(), &[]),
+        (rolled(), wants(), &[]),
+        (wants(), sick(), &["db-a", "db-b"]),
+        (rolled(), sick(), &["db-b"]),
+        (fleet(), wants(), &["db-b"]),
+        (wants(), apart(), &["db-a", "db-b"]),
+    ] {
+        let fleets = BTreeMap::from([("db-a".to_owned(), one.clone()), ("db-b".to_owned(), other.clone())]);
+        let found = told(&memory(&[]), &Seen { fleets, ..seen("old", fleet()) }, None, 10);
+        let expected: Vec<_> = expected.iter().map(|name| format!("keep: fleet {name}: 1 too old")).collect();
+        assert_eq!(found, expected, "{one:?} {other:?}");
     }
 }
 

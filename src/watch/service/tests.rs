@@ -55,6 +55,8 @@ fn sighting(paused: bool, within: i64) -> Sighting {
         rules: vec![rule],
         living: vec![instance.id.clone()],
         wants: None,
+        file: "fleets/web.toml".into(),
+        can_wait: false,
         rolled: false,
         paused: paused.then(|| "a look".to_owned()),
         chaos: None,

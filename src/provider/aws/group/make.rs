@@ -125,7 +125,7 @@ impl AutoScalingGroup {
         let written = Written::for_generation(design, generation)?;
         if written.parts != parts {
             return Err(Error::failed(format!(
-                "launch template {template} has no version for generation {} any more, and fleets/{}.toml asks for another one",
+                "launch template {template} has no version for generation {} any more, and the file of fleet {} asks for another one",
                 generation.id.short(),
                 design.fleet
             ))

@@ -111,7 +111,7 @@ pub fn foreign_template(name: &str, found: &Found, fleet: &str) -> Option<Error>
     let (why, id) = (another_s(&found.tags, fleet)?, &found.id);
     let error = format!(
         "launch template {name} ({id}) is there, and was not made by rekiln for fleet {fleet}: {why}; \
-         the group of fleets/{fleet}.toml cannot be made"
+         the group of that fleet cannot be made"
     );
     Some(
         Error::invalid(error)
@@ -126,7 +126,7 @@ pub fn foreign(name: &str, group: &Group, fleet: &str) -> Option<Error> {
     let why = another_s(&group.tags, fleet)?;
     let error = format!(
         "Auto Scaling group {name} is there, and was not made by rekiln for fleet {fleet}: {why}; \
-         [aws.group] in fleets/{fleet}.toml is not applied to it"
+         [aws.group] in that fleet's file is not applied to it"
     );
     Some(Error::invalid(error).hint("remove [aws.group] to roll the group as it is").hint(format!(
         "or tag the group with `{FLEET_TAG}` = `{fleet}`, and its instances are launched as [aws.group] says"
