@@ -8,6 +8,7 @@
 
 #[cfg(feature = "aws")]
 pub mod building;
+mod direct;
 #[cfg(feature = "aws")]
 mod ec2;
 #[cfg(feature = "aws")]
@@ -49,7 +50,7 @@ use crate::recipe::{DiskSource, Vendor};
 use crate::scratch::Scratch;
 use crate::ssh::{Address, Ended, Keys};
 use crate::vm::accel::Accelerator;
-use crate::vm::builder::Spec;
+use crate::vm::builder::{Direct, Spec, Told};
 use crate::vm::verdict::free_ports;
 
 /// How long the vendor's first boot may go on once the machine lets us in. Translated and beside other work, all of cloud-init
@@ -103,7 +104,7 @@ impl Bake<'_> {
         timed("copy", start);
         let firmware = vendor::firmware(&disk)?;
         let start = Instant::now();
-        let mut machine = self.start(image, &scratch, &disk, firmware)?;
+        let mut machine = self.start(image, source, &scratch, &disk, firmware)?;
         timed("boot", start);
         let worked = self.work(image, &scratch, &mut machine, &mut timed);
         worked.map_err(|error| keep::after(self.keep, &mut machine, self.progress, &image.name, error))?;
@@ -156,14 +157,26 @@ impl Bake<'_> {
     }
 
     /// Starts the machine and waits until it lets us in and has done what its vendor has it do at the first boot.
-    fn start(&self, image: &Identity, scratch: &Scratch, disk: &Path, firmware: Firmware) -> Result<Remote> {
+    fn start(
+        &self,
+        image: &Identity,
+        source: &DiskSource,
+        scratch: &Scratch,
+        disk: &Path,
+        firmware: Firmware,
+    ) -> Result<Remote> {
         let keys = Arc::new(Keys::new()?);
-        let seed = seed::seed(image.id, &seed::user_data(&keys, None)?)?;
+        let direct = self.direct(image, source, scratch, disk, firmware)?;
+        let told = match &direct {
+            Some(_) => Told::Credential(direct::credential(&keys)?),
+            None => Told::Seed(seed::seed(image.id, &seed::user_data(&keys, None)?)?),
+        };
         let port = free_ports(1)?[0];
         let name = format!("derive-{}", image.id.short());
         let patience = patience(image)?;
         let dir = scratch.subdirectory("machine")?;
-        let spec = Spec { dir: &dir, disk, firmware, discards: true, seed, port, name: &name };
+        let direct = direct.as_ref();
+        let spec = Spec { dir: &dir, disk, firmware, discards: true, told, direct, port, name: &name };
         let address = Address {
             socket: std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port)),
             user: "root".to_owned(),
@@ -179,8 +192,31 @@ impl Bake<'_> {
             if let Some(patience) = patience {
                 machine = machine.waiting(patience);
             }
-            settle(&mut machine)?;
+            settle(&mut machine, direct.is_some() && source.size.is_some())?;
             Ok(machine)
+        })
+    }
+
+    /// Finds what the first boot starts, where that need not be the disk's own boot loader.
+    fn direct(
+        &self,
+        image: &Identity,
+        source: &DiskSource,
+        scratch: &Scratch,
+        disk: &Path,
+        firmware: Firmware,
+    ) -> Result<Option<Direct>> {
+        if source.cloud_init {
+            return Ok(None);
+        }
+        let dir = scratch.subdirectory("direct")?;
+        Ok(match direct::prepare(disk, firmware, source.size.is_some(), &dir)? {
+            Ok(direct) => Some(direct),
+            Err(why) => {
+                let text = format!("its boot loader and cloud-init start it, which takes longer: {why}");
+                self.progress.note(&image.name, text);
+                None
+            }
         })
     }
 
@@ -322,7 +358,7 @@ fn patience(image: &Identity) -> Result<Option<Duration>> {
 }
 
 /// Waits until the machine lets us in and its first boot is over: packages and files must not be changed by two at once.
-fn settle(machine: &mut Remote) -> Result<()> {
+fn settle(machine: &mut Remote, grows: bool) -> Result<()> {
     machine.wait_up()?;
     // systemd is asked, and not cloud-init, which starts an interpreter for each answer. What has failed is not waited for:
     // a vendor's own configuration may be at fault, and ours was heard, or we were not in. At a restart, cloud-init would
@@ -335,9 +371,10 @@ fn settle(machine: &mut Remote) -> Result<()> {
              left=$((left - 1))\n\
              [ $left -gt 0 ] || {{ echo 'cloud-init did not come to its end:'; echo \"$jobs\"; exit 1; }}\n\
              sleep 1\ndone\n\
-             [ ! -d /etc/cloud ] || : > /etc/cloud/cloud-init.disabled\n",
+             [ ! -d /etc/cloud ] || : > /etc/cloud/cloud-init.disabled\n{}",
             remote::lifetime(),
             FIRST_BOOT.as_secs(),
+            if grows { direct::GROW } else { "" },
         ),
         &mut |_| {},
     )

@@ -217,7 +217,7 @@ impl OnEc2<'_, '_> {
         }
         let worked = bake
             .progress
-            .step(&image.name, &step, || settle(&mut machine))
+            .step(&image.name, &step, || settle(&mut machine, false))
             .and_then(|()| bake.work(image, scratch, &mut machine, timed));
         worked.map_err(|error| keep::after(bake.keep, &mut machine, bake.progress, &image.name, error))?;
         let start = Instant::now();

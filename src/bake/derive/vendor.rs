@@ -133,6 +133,7 @@ mod tests {
             sha256: Digest::of_file(path).expect("it reads"),
             size: size.map(str::to_owned),
             ssh_timeout: None,
+            cloud_init: false,
         }
     }
 
