@@ -15,7 +15,6 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::catalog::Firmware;
 use crate::error::{Doing as _, Result};
-use crate::inspect::disk::Disk;
 use crate::inspect::foreign::Contents;
 use crate::inspect::foreign::grub::Entry;
 use crate::inspect::tree::Tree;
@@ -34,16 +33,13 @@ const WRITES: &str = "systemd/system/systemd-tmpfiles-setup.service";
 ///
 /// # Errors
 /// Files cannot be written.
-pub fn prepare(disk: &Path, firmware: Firmware, grows: bool, dir: &Path) -> Result<Result<Direct, String>> {
-    let contents = match Disk::open(disk).and_then(|disk| match disk {
-        Disk::Foreign(disk) => disk.contents().map(Some),
-        Disk::Sealed(_) => Ok(None),
-    }) {
-        Ok(Some(contents)) => contents,
-        Ok(None) => return Ok(Err("it is a disk of rekiln's".to_owned())),
-        Err(error) => return Ok(Err(error.chain())),
-    };
-    let found = match entry(&contents, firmware, grows) {
+pub fn prepare(
+    contents: &Contents,
+    firmware: Firmware,
+    grows: bool,
+    dir: &Path,
+) -> Result<Result<Direct, String>> {
+    let found = match entry(contents, firmware, grows) {
         Ok(entry) => files(&contents.tree, entry),
         Err(why) => Err(why.to_owned()),
     };

@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 use crate::catalog::Firmware;
 use crate::error::{Doing as _, Error, Result};
+use crate::inspect::disk::Disk;
+use crate::inspect::foreign::Contents;
 use crate::lock::derived;
 use crate::notation;
 use crate::process::Run as _;
@@ -108,6 +110,17 @@ fn format(path: &Path) -> Result<&'static str> {
         Some((_, other)) => Err(Error::failed(format!("{} is {other}", path.display())).hint(
             "a vendor's disk is qcow2 or raw: unpack it, or convert it with `qemu-img convert -O qcow2`",
         )),
+    }
+}
+
+/// Reads what is on a vendor's disk, which nothing may change meanwhile.
+///
+/// # Errors
+/// A disk without a file system that rekiln reads.
+pub fn contents(disk: &Path) -> Result<Contents> {
+    match Disk::open(disk)? {
+        Disk::Foreign(disk) => disk.contents(),
+        Disk::Sealed(_) => Err(Error::failed("it is a disk of rekiln's")),
     }
 }
 
