@@ -19,7 +19,7 @@ mod keep;
 mod machine;
 #[cfg(feature = "aws")]
 mod own_address;
-mod packages;
+pub mod packages;
 mod remote;
 mod removed;
 mod seal;
