@@ -2,6 +2,7 @@
 //!
 //! They need root, the tools that `rekiln doctor` names, an SSH client, what tests/derive/vendor.py needs, and an archive.
 
+mod dnf;
 mod failing;
 mod ground;
 mod interrupted;

@@ -8,48 +8,52 @@
 
 #[cfg(feature = "aws")]
 pub mod building;
+mod direct;
+mod download;
 #[cfg(feature = "aws")]
 mod ec2;
+mod examine;
 #[cfg(feature = "aws")]
 mod instance;
 mod keep;
 mod machine;
 #[cfg(feature = "aws")]
 mod own_address;
-mod packages;
+pub mod packages;
 mod remote;
 mod removed;
 mod seal;
 mod seed;
 mod vendor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use self::download::{Archives, Downloaded};
+use self::examine::Finished;
 use self::remote::Remote;
 use self::seal::{DONE, FAILED, SAYS, Sealing};
 use super::accelerator;
 use super::builder::Builder as _;
 use super::identity::{Identity, files_plan};
-use super::image::{Bake, exceptions, ports, refuse, services};
+use super::image::{Bake, exceptions, ports, services};
 use super::layers::files_steps;
-use crate::catalog::{self, Derived, Disk, Distribution, Firmware, Origin, PackageKind, Record};
+use super::sandbox::{STAGE, Step};
+use crate::catalog::{self, Derived, Firmware, Origin, Record};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
-use crate::inspect::disk::Disk as OpenDisk;
-use crate::inspect::{Expected, Inspection, inspect_disk};
+use crate::inspect::foreign::Contents;
 use crate::notation;
 use crate::progress::Progress;
-use crate::publish::blocks::Blocks;
 use crate::recipe::{DiskSource, Vendor};
 use crate::scratch::Scratch;
 use crate::ssh::{Address, Ended, Keys};
 use crate::vm::accel::Accelerator;
-use crate::vm::builder::Spec;
+use crate::vm::builder::{Direct, Spec, Told};
 use crate::vm::verdict::free_ports;
 
 /// How long the vendor's first boot may go on once the machine lets us in. Translated and beside other work, all of cloud-init
@@ -63,14 +67,6 @@ const NOT_REPRODUCIBLE: &[&str] = &[
     "the machine wrote its own times, identifiers of file systems and order of blocks",
     "scripts ran in a machine with a network and a clock",
 ];
-
-/// What a machine became.
-struct Finished {
-    disk: Disk,
-    blocks: Vec<u8>,
-    inspection: Inspection,
-    distribution: Option<Distribution>,
-}
 
 impl Bake<'_> {
     /// Derives the image from what its vendor made.
@@ -103,9 +99,21 @@ impl Bake<'_> {
         timed("copy", start);
         let firmware = vendor::firmware(&disk)?;
         let start = Instant::now();
-        let mut machine = self.start(image, &scratch, &disk, firmware)?;
+        // Before the machine changes it.
+        let contents = vendor::contents(&disk);
+        let wanted = packages(image);
+        let archives = (!wanted.is_empty()).then(|| Self::archives(&contents, &scratch));
+        let direct = self.direct(image, source, &contents, &scratch, firmware)?;
+        let (machine, downloaded) = std::thread::scope(|scope| {
+            let downloaded = archives
+                .map(|archives| scope.spawn(|| archives.and_then(|archives| archives.download(wanted))));
+            let machine = self.start(image, source, &scratch, &disk, firmware, direct.as_ref());
+            let lost = |_| Err(Error::failed("the thread that downloads packages ended in a panic"));
+            (machine, downloaded.map(|thread| thread.join().unwrap_or_else(lost)))
+        });
+        let mut machine = machine?;
         timed("boot", start);
-        let worked = self.work(image, &scratch, &mut machine, &mut timed);
+        let worked = self.work(image, &scratch, &mut machine, downloaded, &mut timed);
         worked.map_err(|error| keep::after(self.keep, &mut machine, self.progress, &image.name, error))?;
         drop(machine);
         timed("machine", start);
@@ -114,30 +122,6 @@ impl Bake<'_> {
         let record = self.derived_record(image, origin, firmware, &finished, timings);
         self.keep_disk(image, &record, &finished, &scratch, &disk)?;
         Ok(record)
-    }
-
-    /// Inspects and digests a sealed disk.
-    fn examine(
-        &self,
-        image: &Identity,
-        disk: &Path,
-        timed: &mut dyn FnMut(&str, Instant),
-    ) -> Result<Finished> {
-        let start = Instant::now();
-        let (inspection, distribution) =
-            self.progress.step(&image.name, "inspecting the sealed disk", || {
-                let found = inspect_disk(disk, &expected(image))?;
-                if !image.debug {
-                    refuse(&found.findings)?;
-                }
-                Ok::<_, Error>((found, distribution(disk)?))
-            })?;
-        timed("inspect", start);
-        let start = Instant::now();
-        let (disk_record, blocks) =
-            self.progress.step(&image.name, "digesting the disk", || digests(disk, &inspection))?;
-        timed("digest", start);
-        Ok(Finished { disk: disk_record, blocks, inspection, distribution })
     }
 
     /// Moves the disk into the catalog.
@@ -156,14 +140,25 @@ impl Bake<'_> {
     }
 
     /// Starts the machine and waits until it lets us in and has done what its vendor has it do at the first boot.
-    fn start(&self, image: &Identity, scratch: &Scratch, disk: &Path, firmware: Firmware) -> Result<Remote> {
+    fn start(
+        &self,
+        image: &Identity,
+        source: &DiskSource,
+        scratch: &Scratch,
+        disk: &Path,
+        firmware: Firmware,
+        direct: Option<&Direct>,
+    ) -> Result<Remote> {
         let keys = Arc::new(Keys::new()?);
-        let seed = seed::seed(image.id, &seed::user_data(&keys, None)?)?;
+        let told = match direct {
+            Some(_) => Told::Credential(direct::credential(&keys)?),
+            None => Told::Seed(seed::seed(image.id, &seed::user_data(&keys, None)?)?),
+        };
         let port = free_ports(1)?[0];
         let name = format!("derive-{}", image.id.short());
         let patience = patience(image)?;
         let dir = scratch.subdirectory("machine")?;
-        let spec = Spec { dir: &dir, disk, firmware, discards: true, seed, port, name: &name };
+        let spec = Spec { dir: &dir, disk, firmware, discards: true, told, direct, port, name: &name };
         let address = Address {
             socket: std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port)),
             user: "root".to_owned(),
@@ -179,9 +174,39 @@ impl Bake<'_> {
             if let Some(patience) = patience {
                 machine = machine.waiting(patience);
             }
-            settle(&mut machine)?;
+            settle(&mut machine, direct.is_some() && source.size.is_some())?;
             Ok(machine)
         })
+    }
+
+    /// Finds what the first boot starts, where that need not be the disk's own boot loader.
+    fn direct(
+        &self,
+        image: &Identity,
+        source: &DiskSource,
+        contents: &Result<Contents>,
+        scratch: &Scratch,
+        firmware: Firmware,
+    ) -> Result<Option<Direct>> {
+        if source.cloud_init {
+            return Ok(None);
+        }
+        let dir = scratch.subdirectory("direct")?;
+        let direct = match contents {
+            Ok(contents) => direct::prepare(contents, firmware, source.size.is_some(), &dir)?,
+            Err(error) => Err(error.chain()),
+        };
+        if let Err(why) = &direct {
+            let text = format!("its boot loader and cloud-init start it, which takes longer: {why}");
+            self.progress.note(&image.name, text);
+        }
+        Ok(direct.ok())
+    }
+
+    /// Finds where packages come from, where that can be known on this computer.
+    fn archives(contents: &Result<Contents>, scratch: &Scratch) -> Result<Archives> {
+        let contents = contents.as_ref().map_err(|error| Error::failed(error.chain()))?;
+        Archives::of(&contents.tree, &scratch.subdirectory("apt")?)
     }
 
     /// Makes the image out of the running machine; afterwards that is switched off.
@@ -190,13 +215,13 @@ impl Bake<'_> {
         image: &Identity,
         scratch: &Scratch,
         machine: &mut Remote,
+        downloaded: Option<Result<Downloaded>>,
         timed: &mut dyn FnMut(&str, Instant),
     ) -> Result<()> {
         let link = image.links.last().ok_or_else(|| Error::failed("the image has no recipe"))?;
-        if let Some(script) = packages::install(&link.recipe.packages) {
+        if !link.recipe.packages.is_empty() {
             let start = Instant::now();
-            let step = format!("installing {} packages", link.recipe.packages.len());
-            self.live(image, &step, |line| machine.must("the package manager", &script, line))?;
+            self.packages(image, &link.recipe.packages, machine, downloaded)?;
             timed("packages", start);
         }
         let start = Instant::now();
@@ -218,6 +243,36 @@ impl Bake<'_> {
         self.seal(image, scratch, machine)?;
         timed("seal", start);
         Ok(())
+    }
+
+    /// Has the machine's package manager install what was downloaded, or do all of it.
+    fn packages(
+        &self,
+        image: &Identity,
+        packages: &BTreeSet<String>,
+        machine: &mut Remote,
+        downloaded: Option<Result<Downloaded>>,
+    ) -> Result<()> {
+        let step = format!("installing {} packages", packages.len());
+        let downloaded = match downloaded {
+            Some(Ok(downloaded)) => downloaded,
+            other => {
+                if let Some(Err(why)) = other {
+                    let text = format!("the machine chooses packages, which takes longer: {}", why.chain());
+                    self.progress.note(&image.name, text);
+                }
+                let Some(script) = packages::install(packages) else { return Ok(()) };
+                return self.live(image, &step, |line| machine.must("the package manager", &script, line));
+            }
+        };
+        let files = downloaded.files.iter().map(|name| format!("{STAGE}/packages/{name}"));
+        if files.len() == 0 {
+            return Ok(());
+        }
+        let argv = ["sh".to_owned(), "-c".to_owned(), download::install(packages), "sh".to_owned()];
+        let steps = [Step::Run { argv: argv.into_iter().chain(files).collect() }];
+        let stages: BTreeMap<String, PathBuf> = [("packages".to_owned(), downloaded.dir)].into();
+        self.live(image, &step, |line| machine.carry_out(&stages, &steps, line))
     }
 
     fn seal(&self, image: &Identity, scratch: &Scratch, machine: &mut Remote) -> Result<()> {
@@ -311,6 +366,12 @@ impl Bake<'_> {
     }
 }
 
+/// Returns the packages that the recipe asks for.
+fn packages(image: &Identity) -> &BTreeSet<String> {
+    static NONE: BTreeSet<String> = BTreeSet::new();
+    image.links.last().map_or(&NONE, |link| &link.recipe.packages)
+}
+
 /// Returns how long the machine may take until it lets us in, where the recipe says so.
 fn patience(image: &Identity) -> Result<Option<Duration>> {
     let text = match image.derived() {
@@ -322,7 +383,7 @@ fn patience(image: &Identity) -> Result<Option<Duration>> {
 }
 
 /// Waits until the machine lets us in and its first boot is over: packages and files must not be changed by two at once.
-fn settle(machine: &mut Remote) -> Result<()> {
+fn settle(machine: &mut Remote, grows: bool) -> Result<()> {
     machine.wait_up()?;
     // systemd is asked, and not cloud-init, which starts an interpreter for each answer. What has failed is not waited for:
     // a vendor's own configuration may be at fault, and ours was heard, or we were not in. At a restart, cloud-init would
@@ -335,26 +396,13 @@ fn settle(machine: &mut Remote) -> Result<()> {
              left=$((left - 1))\n\
              [ $left -gt 0 ] || {{ echo 'cloud-init did not come to its end:'; echo \"$jobs\"; exit 1; }}\n\
              sleep 1\ndone\n\
-             [ ! -d /etc/cloud ] || : > /etc/cloud/cloud-init.disabled\n",
+             [ ! -d /etc/cloud ] || : > /etc/cloud/cloud-init.disabled\n{}",
             remote::lifetime(),
             FIRST_BOOT.as_secs(),
+            if grows { direct::GROW } else { "" },
         ),
         &mut |_| {},
     )
-}
-
-/// Reads off a disk whose packages it has.
-fn distribution(path: &Path) -> Result<Option<Distribution>> {
-    let OpenDisk::Foreign(disk) = OpenDisk::open(path)? else { return Ok(None) };
-    let tree = disk.contents()?.tree;
-    let text = tree.text("/usr/lib/os-release")?;
-    let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
-        Some(line.trim_matches(['"', '\'']).to_owned())
-    };
-    let deb = tree.get("/var/lib/dpkg/status").is_some();
-    let packages = if deb { PackageKind::Deb } else { PackageKind::Rpm };
-    Ok(value("ID").map(|id| Distribution { id, version: value("VERSION_ID"), packages }))
 }
 
 /// Reads off the console whether the last step came to its end.
@@ -374,35 +422,12 @@ fn judge_seal(console: &str) -> Result<()> {
     )))
 }
 
-fn expected(image: &Identity) -> Expected {
-    Expected {
-        root_hash: None,
-        cmdline: None,
-        services: Some(services(image)),
-        ports: ports(image),
-        exceptions: exceptions(image),
-        verify: false,
-    }
-}
-
-fn digests(path: &Path, inspection: &Inspection) -> Result<(Disk, Vec<u8>)> {
-    let (sha256, blocks) = std::thread::scope(|scope| {
-        let blocks = scope.spawn(|| Blocks::of(path));
-        let sha256 = Digest::of_file(path).doing(|| "digesting the disk");
-        let lost = |_| Err(Error::failed("the thread that digests the disk's blocks ended in a panic"));
-        (sha256, blocks.join().unwrap_or_else(lost))
-    });
-    let blocks = blocks?.written()?;
-    let size = std::fs::metadata(path).doing(|| "measuring the disk")?.len();
-    let partitions = inspection.inventory.partitions.clone();
-    Ok((Disk { sha256: sha256?, blocks: Some(Digest::of(&blocks)), size, partitions }, blocks))
-}
-
 /// The digest of what a derived image gets from this rekiln, for [`super::identity::inputs`].
 #[must_use]
 pub fn profile() -> Digest {
-    let packages = packages::install(&["x".to_owned()]).unwrap_or_default();
-    Digest::of(format!("{} {packages}", seal::digest()).as_bytes())
+    let one: BTreeSet<String> = ["x".to_owned()].into();
+    let (all, files) = (packages::install(&one).unwrap_or_default(), download::install(&one));
+    Digest::of(format!("{} {all} {files}", seal::digest()).as_bytes())
 }
 
 #[cfg(test)]

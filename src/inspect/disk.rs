@@ -53,7 +53,7 @@ impl Disk {
     pub fn image(&self) -> Option<ImageId> {
         match self {
             Self::Sealed(disk) => disk.cmdline.image().ok(),
-            Self::Foreign(disk) => disk.contents().ok()?.cmdline?.image().ok(),
+            Self::Foreign(disk) => disk.contents().ok()?.cmdline()?.image().ok(),
         }
     }
 }

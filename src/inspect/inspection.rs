@@ -134,7 +134,7 @@ fn inspect_foreign(disk: &ForeignDisk, expected: &Expected) -> Result<Inspection
     let contents = disk.contents()?;
     let context = Context {
         disk: DiskKind::Foreign,
-        cmdline: contents.cmdline.clone(),
+        cmdline: contents.cmdline().cloned(),
         services: expected.services.clone(),
         ports: expected.ports.clone(),
     };
@@ -146,7 +146,7 @@ fn inspect_foreign(disk: &ForeignDisk, expected: &Expected) -> Result<Inspection
             "the image's record has a root hash, and this disk has no partitions of rekiln's".to_owned(),
         ));
     }
-    let own = contents.cmdline.as_ref().map_or("", |cmdline| cmdline.0.as_str());
+    let own = contents.cmdline().map_or("", |cmdline| cmdline.0.as_str());
     // A record may say nothing of a command line that a boot loader has.
     let recorded =
         expected.cmdline.as_ref().map(|cmdline| cmdline.trim()).filter(|cmdline| !cmdline.is_empty());

@@ -83,7 +83,7 @@ impl Inventory {
     pub fn of_foreign(contents: &Contents, disk: &ForeignDisk, ports: &[String]) -> Result<Self> {
         let mut inventory = Self::of_tree(&contents.tree)?;
         inventory.ports = ports.to_vec();
-        inventory.kernel_args = contents.cmdline.iter().flat_map(arguments).collect();
+        inventory.kernel_args = contents.cmdline().into_iter().flat_map(arguments).collect();
         inventory.partitions = disk.partitions();
         disk.file_system().clone_into(&mut inventory.file_system);
         inventory.uefi = disk.has_fallback_loader;

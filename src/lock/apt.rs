@@ -1,40 +1,33 @@
 //! Resolution and signatures by apt, in a private state that the host's apt never sees.
 
+mod state;
+
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 
+pub use self::state::State;
 use super::archive::Archives;
 use super::settings::Settings;
 use super::stanza::{self, Stanza};
 use super::{Suite, archive};
 use crate::digest::Digest;
 use crate::error::{Doing as _, Error, Result};
-use crate::process::{Run as _, cannot_start};
+use crate::process::Run as _;
 use crate::progress::Progress;
 use crate::store::Store;
 
 /// The keys of Debian's archives, from the package `debian-archive-keyring`.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Settings of the host's apt that its administrator chose for reaching archives; the private state keeps them.
-const KEPT: &[&str] = &[
-    "Acquire::http::",
-    "Acquire::https::",
-    "Acquire::Retries",
-    "Acquire::ForceIPv",
-    "Acquire::Check-Valid-Until",
-    "Acquire::Check-Date",
-];
-
 /// A private apt state with fresh, signed indexes of one release. One value at a time has it; a second one of the
 /// same release waits until the first is dropped.
 #[derive(Debug)]
 pub struct Apt {
-    dir: PathBuf,
+    state: State,
     archives: Archives,
     architecture: String,
     _alone: File,
@@ -64,29 +57,21 @@ impl Apt {
         let architecture = architecture()?;
         let archives = Archives::configured(settings, suite)?;
         let dir = store.root().join("apt").join(format!("{suite}-{architecture}"));
-        for part in [
-            "lists/partial",
-            "cache/archives/partial",
-            "etc/apt.conf.d",
-            "etc/preferences.d",
-            "etc/trusted.gpg.d",
-        ] {
-            let part = dir.join(part);
-            fs::create_dir_all(&part).doing(|| format!("creating {}", part.display()))?;
-        }
-        let alone = alone(&dir.join("alone"), suite, progress)?;
+        let state = State::make(dir)?;
+        let alone = alone(&state.dir().join("alone"), suite, progress)?;
         let keyring = settings.keyring.clone().unwrap_or_else(|| KEYRING.into());
         if !keyring.is_file() {
             return Err(Error::failed(format!("the archive's keys are not at {}", keyring.display()))
                 .hint("install them with `apt-get install debian-archive-keyring`"));
         }
-        let apt = Self { dir, archives, architecture, _alone: alone };
-        apt.write("apt.conf", &configuration(&apt.dir, &apt.architecture, &host_acquire()?))?;
-        apt.write("etc/sources.list", &source_list(&apt.archives, &apt.architecture, &keyring))?;
-        apt.write("status", "")?;
+        state.configure(&architecture)?;
+        state.write("etc/sources.list", &source_list(&archives, &architecture, &keyring))?;
+        state.write("status", "")?;
+        let apt = Self { state, archives, architecture, _alone: alone };
         progress.step(suite, "reading the archive's indexes", || {
             // Without it, apt would go on with older indexes after a bad signature, and say so in passing.
-            apt.run("apt-get", &["update", "-q", "--error-on=any"])
+            apt.state
+                .run("apt-get", &["update", "-q", "--error-on=any"])
                 .map_err(|error| explain_update(error, suite))
         })?;
         Ok(apt)
@@ -115,7 +100,7 @@ impl Apt {
 
     fn suite(&self, name: String) -> Result<Suite> {
         let end = format!("_dists_{name}_InRelease");
-        let lists = self.dir.join("lists");
+        let lists = self.state.dir().join("lists");
         let found: Vec<_> = fs::read_dir(&lists)
             .doing(|| format!("reading {}", lists.display()))?
             .flatten()
@@ -124,7 +109,7 @@ impl Apt {
             .collect();
         let [path] = &found[..] else {
             return Err(Error::failed(format!("`{name}` has {} signed indexes instead of one", found.len()))
-                .hint(format!("remove {} and try again", self.dir.display())));
+                .hint(format!("remove {} and try again", self.state.dir().display())));
         };
         let text = fs::read_to_string(path).doing(|| format!("reading {}", path.display()))?;
         let date = signed_date(&text)
@@ -137,10 +122,10 @@ impl Apt {
     /// # Errors
     /// What apt says when there is no solution.
     pub fn install(&self, status: &str, wanted: &[&str]) -> Result<Vec<Choice>> {
-        self.write("status", status)?;
+        self.state.write("status", status)?;
         let mut args = vec!["install", "-q", "--no-remove", "--print-uris", "-y"];
         args.extend(wanted);
-        let text = self.run("apt-get", &args)?;
+        let text = self.state.run("apt-get", &args)?;
         text.lines().filter(|line| line.starts_with('\'')).map(choice).collect()
     }
 
@@ -154,47 +139,12 @@ impl Apt {
         }
         let mut args = vec!["show", "--no-all-versions"];
         args.extend(pairs.iter().map(String::as_str));
-        match self.run("apt-cache", &args) {
+        match self.state.run("apt-cache", &args) {
             Ok(text) => Ok(stanza::parse(&text)),
             Err(error) if error.chain().contains("No packages found") => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
-
-    /// Runs one of apt's programs. Not with `Run`, since apt says on standard output why it finds no solution.
-    fn run(&self, program: &str, args: &[&str]) -> Result<String> {
-        let mut command = Command::new(program);
-        command
-            .args(args)
-            .env("APT_CONFIG", self.dir.join("apt.conf"))
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null());
-        let output = command.output().map_err(|error| cannot_start(program.as_ref(), error))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        if output.status.success() {
-            return Ok(text.into_owned());
-        }
-        Err(Error::failed(format!(
-            "`{program} {}` ended with {}:\n{}{}",
-            args.first().unwrap_or(&""),
-            output.status,
-            reasons(&text),
-            String::from_utf8_lossy(&output.stderr).trim()
-        )))
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.dir.join(name);
-        fs::write(&path, text).doing(|| format!("writing {}", path.display()))
-    }
-}
-
-/// Leaves out of apt's output what it says while it works.
-fn reasons(output: &str) -> String {
-    let chatter =
-        ["Reading ", "Building ", "Hit:", "Get:", "Ign:", "Err:", "Fetched ", "Some packages could not", "'"];
-    let lines = output.lines().filter(|line| !chatter.iter().any(|start| line.starts_with(start)));
-    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Returns the Debian architecture of this host.
@@ -214,49 +164,6 @@ fn alone(path: &Path, suite: &str, progress: &dyn Progress) -> Result<File> {
             .doing(|| format!("locking {}", path.display()))?;
     }
     Ok(file)
-}
-
-fn host_acquire() -> Result<String> {
-    let text = Command::new("apt-config").args(["dump", "Acquire"]).run_text()?;
-    let kept = |line: &&str| KEPT.iter().any(|prefix| line.starts_with(prefix));
-    Ok(text.lines().filter(kept).fold(String::new(), |all, line| all + line + "\n"))
-}
-
-/// Writes the configuration: nothing of the host's but how to reach archives, no unsigned index.
-fn configuration(dir: &Path, architecture: &str, kept: &str) -> String {
-    let dir = dir.display();
-    format!(
-        "{kept}\
-Dir::State \"{dir}\";
-Dir::State::lists \"{dir}/lists\";
-Dir::State::status \"{dir}/status\";
-Dir::State::extended_states \"{dir}/extended_states\";
-Dir::Cache \"{dir}/cache\";
-Dir::Cache::archives \"{dir}/cache/archives\";
-Dir::Etc \"{dir}/etc\";
-Dir::Etc::main \"apt.conf\";
-Dir::Etc::parts \"apt.conf.d\";
-Dir::Etc::sourcelist \"sources.list\";
-Dir::Etc::sourceparts \"sources.list.d\";
-Dir::Etc::preferences \"preferences\";
-Dir::Etc::preferencesparts \"preferences.d\";
-Dir::Etc::trusted \"trusted.gpg\";
-Dir::Etc::trustedparts \"trusted.gpg.d\";
-Dir::Etc::netrc \"/etc/apt/auth.conf\";
-Dir::Etc::netrcparts \"/etc/apt/auth.conf.d\";
-APT::Architecture \"{architecture}\";
-APT::Architectures {{ \"{architecture}\"; }};
-APT::Install-Recommends \"false\";
-APT::Install-Suggests \"false\";
-APT::Sandbox::User \"root\";
-APT::Get::AllowUnauthenticated \"false\";
-Acquire::Languages \"none\";
-Acquire::PDiffs \"false\";
-Acquire::AllowInsecureRepositories \"false\";
-Acquire::AllowWeakRepositories \"false\";
-Acquire::AllowDowngradeToInsecureRepositories \"false\";
-"
-    )
 }
 
 fn source_list(archives: &Archives, architecture: &str, keyring: &Path) -> String {

@@ -74,6 +74,9 @@ pub struct DerivedInputs {
     disk: Digest,
     /// Bytes that it is grown to; `None` when it keeps its size.
     size: Option<u64>,
+    /// Whether cloud-init does its first boot, where the recipe says so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cloud_init: bool,
     /// Packages as the recipe has them, with their pins.
     packages: BTreeSet<String>,
     /// What the machine does besides running them, for each of the scripts.
@@ -241,9 +244,12 @@ impl Inputs {
 
 impl DerivedInputs {
     fn of(link: &Link) -> Option<Self> {
-        let (disk, size) = match link.recipe.source.vendor()? {
-            Vendor::Disk(DiskSource { sha256, size, path: _, ssh_timeout: _ }) => (*sha256, size),
-            Vendor::Ami(ami) => (ami.digest(), &ami.size),
+        let (disk, size, cloud_init) = match link.recipe.source.vendor()? {
+            Vendor::Disk(DiskSource { sha256, size, cloud_init, path: _, ssh_timeout: _ }) => {
+                (*sha256, size, *cloud_init)
+            }
+            // There it does always.
+            Vendor::Ami(ami) => (ami.digest(), &ami.size, false),
         };
         let scripts = link.rendered.scripts.iter().map(|script| ScriptInputs {
             reboot: script.reboot,
@@ -253,6 +259,7 @@ impl DerivedInputs {
             disk,
             // A size that is none never passes `check`.
             size: size.as_deref().and_then(|size| notation::size(size).ok()),
+            cloud_init,
             packages: link.recipe.packages.clone(),
             scripts: scripts.collect(),
         })

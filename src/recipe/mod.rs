@@ -129,6 +129,10 @@ pub struct DiskSource {
     /// `20m`; without it, ten minutes. It shapes no bytes and is in no image id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh_timeout: Option<String>,
+    /// Whether the disk's own boot loader and cloud-init do the first boot, as for anybody. Without it, rekiln starts the
+    /// vendor's kernel itself and tells systemd what cloud-init would have been told, where the disk has what that needs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cloud_init: bool,
 }
 
 /// A value for templates.

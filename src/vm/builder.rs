@@ -1,7 +1,7 @@
 //! The machine on which an image is derived: its disk takes what it writes, it may restart, it reaches the network, and it
-//! gets its first instructions from a seed.
+//! gets its first instructions from memory.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -38,12 +38,34 @@ pub struct Spec<'a> {
     pub firmware: Firmware,
     /// Whether the machine may give space back; a volume in EC2 takes it none.
     pub discards: bool,
-    /// The seed: a small disk that is nowhere but in memory.
-    pub seed: OwnedFd,
+    /// What it is told.
+    pub told: Told,
+    /// What its first boot starts; without it, and whenever it restarts, the disk's own boot loader decides.
+    pub direct: Option<&'a Direct>,
     /// The port of 127.0.0.1 that leads to the machine's SSH server.
     pub port: u16,
     /// Its name, for lists of processes.
     pub name: &'a str,
+}
+
+/// What the machine is told: in memory, for it holds a private key.
+#[derive(Debug)]
+pub enum Told {
+    /// A small disk, which cloud-init reads.
+    Seed(OwnedFd),
+    /// A string of the firmware, which systemd reads.
+    Credential(OwnedFd),
+}
+
+/// A kernel that is started without a boot loader.
+#[derive(Debug, Clone)]
+pub struct Direct {
+    /// The kernel's file.
+    pub kernel: PathBuf,
+    /// The file with its initial file systems.
+    pub initrd: PathBuf,
+    /// Its command line.
+    pub cmdline: String,
 }
 
 /// A running one. It is a child of the thread that started it and ends with it, with a `kill -9` of rekiln too
@@ -53,7 +75,7 @@ pub struct Builder {
     child: Child,
     dir: PathBuf,
     arguments: Vec<OsString>,
-    seed: OwnedFd,
+    memory: OwnedFd,
     may_restart: bool,
 }
 
@@ -86,9 +108,18 @@ impl Spec<'_> {
         command
             .arg("-device")
             .arg(format!("virtio-blk-pci,drive=disk,bootindex=1,discard={discards},write-zeroes={discards}"));
-        // The seed is QEMU's standard input: no other process gets hold of it, and no path leads to it.
-        command.args(["-drive", "if=none,id=seed,format=raw,readonly=on,file.locking=off,file=/dev/fd/0"]);
-        command.args(["-device", "virtio-blk-pci,drive=seed"]);
+        // What it is told is QEMU's standard input: no other process gets hold of it, and no path leads to it.
+        let memory = match self.told {
+            Told::Seed(memory) => {
+                let seed = "if=none,id=seed,format=raw,readonly=on,file.locking=off,file=/dev/fd/0";
+                command.args(["-drive", seed, "-device", "virtio-blk-pci,drive=seed"]);
+                memory
+            }
+            Told::Credential(memory) => {
+                command.args(["-smbios", "type=11,path=/dev/fd/0"]);
+                memory
+            }
+        };
         if self.firmware == Firmware::Uefi {
             uefi(self.dir, &mut command)?;
         }
@@ -101,18 +132,30 @@ impl Spec<'_> {
         // Key exchanges wait for randomness.
         command.args(["-device", "virtio-rng-pci"]);
         let arguments: Vec<OsString> = command.get_args().map(ToOwned::to_owned).collect();
-        let child = spawn(self.dir, &arguments, &self.seed)?;
-        Ok(Builder { child, dir: self.dir.to_owned(), arguments, seed: self.seed, may_restart: false })
+        let mut first = arguments.clone();
+        if let Some(Direct { kernel, initrd, cmdline }) = self.direct {
+            let words: [&OsStr; 6] = [
+                "-kernel".as_ref(),
+                kernel.as_os_str(),
+                "-initrd".as_ref(),
+                initrd.as_os_str(),
+                "-append".as_ref(),
+                cmdline.as_ref(),
+            ];
+            first.extend(words.map(OsStr::to_owned));
+        }
+        let child = spawn(self.dir, &first, &memory)?;
+        Ok(Builder { child, dir: self.dir.to_owned(), arguments, memory, may_restart: false })
     }
 }
 
 /// Starts QEMU as a child of this thread.
-fn spawn(dir: &Path, arguments: &[OsString], seed: &OwnedFd) -> Result<Child> {
-    let seed = seed.try_clone().doing(|| "sharing the seed")?;
+fn spawn(dir: &Path, arguments: &[OsString], memory: &OwnedFd) -> Result<Child> {
+    let memory = memory.try_clone().doing(|| "sharing what the machine is told")?;
     let errors = File::create(dir.join("qemu.log")).doing(|| "creating the machine's log")?;
     Command::new("setpriv")
         .args(arguments)
-        .stdin(Stdio::from(seed))
+        .stdin(Stdio::from(memory))
         .stdout(Stdio::null())
         .stderr(errors)
         .spawn()
@@ -140,7 +183,7 @@ impl Builder {
         match self.child.try_wait().doing(|| "watching the machine")? {
             None => Ok(()),
             Some(status) if status.success() && self.may_restart => {
-                self.child = spawn(&self.dir, &self.arguments, &self.seed)?;
+                self.child = spawn(&self.dir, &self.arguments, &self.memory)?;
                 Ok(())
             }
             Some(status) => Err(self.ended(status)),

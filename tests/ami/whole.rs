@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rekiln::catalog::{Firmware, Origin, Record};
 use rekiln::vm::accel::Accelerator;
-use rekiln::vm::builder::{Builder, Spec};
+use rekiln::vm::builder::{Builder, Spec, Told};
 use rekiln::vm::verdict::free_ports;
 use serde_json::{Value, json};
 
@@ -83,7 +83,16 @@ impl Hypervisor<'_> {
         fs::create_dir_all(&dir).expect("made");
         let seed = self.seed(id, &decoded(text("user_data")));
         let firmware = Firmware::Bios;
-        let spec = Spec { dir: &dir, disk: &disk, firmware, discards: false, seed, port, name: id };
+        let spec = Spec {
+            dir: &dir,
+            disk: &disk,
+            firmware,
+            discards: false,
+            told: Told::Seed(seed),
+            direct: None,
+            port,
+            name: id,
+        };
         let machine = spec.start(Accelerator::Tcg).expect("a machine");
         let over: Arc<AtomicBool> = Arc::default();
         relay(SocketAddr::new(address, 22), port, Arc::clone(&over));

@@ -27,7 +27,7 @@ pub fn scripted(dir: &std::path::Path, script: &str, rest: &str) -> Site {
 /// Gives the recipe of such a site another script.
 pub fn rewrite(site: &Site, script: &str, rest: &str) {
     let text = format!("\n[[run]]\nscript = \"derived/script.sh.hbs\"\n{rest}");
-    site.write(&format!("images/{NAME}.toml"), &recipe(quick::disk(), "", &text));
+    site.write(&format!("images/{NAME}.toml"), &recipe(quick::disk(), "cloud_init = true", &text));
     site.write("bootstrap/derived/script.sh.hbs", script);
     site.done(&["lock", NAME]);
 }
@@ -53,7 +53,8 @@ fn a_machine_that_never_comes_up_is_given_up_with_what_its_console_says() {
     for words in [
         "the machine did not let us in within 8 s",
         "no operating system here",
-        "hint:  the image must have cloud-init",
+        "hint:  the image must have an SSH server",
+        "`cloud_init = true`",
         "`ssh_timeout = \"30m\"`",
     ] {
         assert!(said.contains(words), "{words} is not in\n{said}");

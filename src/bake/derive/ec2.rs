@@ -217,8 +217,8 @@ impl OnEc2<'_, '_> {
         }
         let worked = bake
             .progress
-            .step(&image.name, &step, || settle(&mut machine))
-            .and_then(|()| bake.work(image, scratch, &mut machine, timed));
+            .step(&image.name, &step, || settle(&mut machine, false))
+            .and_then(|()| bake.work(image, scratch, &mut machine, None, timed));
         worked.map_err(|error| keep::after(bake.keep, &mut machine, bake.progress, &image.name, error))?;
         let start = Instant::now();
         let made = bake.progress.step(&image.name, "making the AMI", || self.capture(&id))?;

@@ -1,8 +1,8 @@
 //! Packages on a vendor's machine, by its own package manager.
 //!
 //! Nothing is left to guess: each name must be that of a package (no virtual one, no group, no pattern), what is merely
-//! recommended stays out, and questions are answered with the package's own configuration. dnf's part follows its manual and
-//! was not run: there is no system with dnf where this is tested.
+//! recommended stays out, and questions are answered with the package's own configuration. dnf's part is tested with Debian's
+//! dnf and packages of the test's own (tests/derive/dnf.rs), and was not run on a distribution that lives by it.
 
 use std::fmt::Write as _;
 
@@ -14,6 +14,10 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Where a systemctl lies that does not have systemd read all units again for each package, which takes translated machines
 /// seconds. Nothing that is installed starts here, and systemd finds units that it has not read yet.
 const PROGRAMS: &str = "/run/rekiln-programs";
+
+/// apt, which asks nothing. The vendor's own timers may hold its lock for a while.
+const APT: &str = "apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confnew \
+    -o Dpkg::Options::=--force-unsafe-io -o Acquire::Retries=3";
 
 /// Returns the script that installs the packages, each a name or `name=version`; nothing when there are none.
 #[must_use]
@@ -33,12 +37,8 @@ pub fn install<'a>(packages: impl IntoIterator<Item = &'a String>) -> Option<Str
 }
 
 fn apt(script: &mut String, packages: &[&String]) {
-    // The vendor's own timers may hold the lock for a while. An archive that does not answer is an error, and not a reason
-    // to install what was known before.
-    script.push_str(
-        "  apt='apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o APT::Update::Error-Mode=any \
-         -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confnew -o Dpkg::Options::=--force-unsafe-io'\n  $apt update\n",
-    );
+    // An archive that does not answer is an error, and not a reason to install what was known before.
+    let _ = writeln!(script, "  {APT} -o APT::Update::Error-Mode=any update");
     // One call for all: each reads all that the archive has, four seconds on a translated machine. `show` knows virtual
     // packages, too, but has nothing to say about them.
     let _ = writeln!(
@@ -56,17 +56,20 @@ fn apt(script: &mut String, packages: &[&String]) {
             quoted(plain(package))
         );
     }
-    let _ = writeln!(
-        script,
+    script.push_str(&installing(&names(packages)));
+}
+
+/// Returns the shell's lines that have apt install `what`, words of the shell.
+pub(super) fn installing(what: &str) -> String {
+    format!(
         "  [ -e {POLICY} ] || {{ printf '#!/bin/sh\\nexit 101\\n' > {POLICY}; chmod 755 {POLICY}; made=1; }}\n  \
          mkdir -p {PROGRAMS}\n  \
          printf '%s\\n' '#!/bin/sh' 'for word; do case $word in daemon-reload|daemon-reexec) exit 0; esac; done' 'exec /bin/systemctl \"$@\"' > {PROGRAMS}/systemctl\n  \
          chmod 755 {PROGRAMS}/systemctl\n  \
-         $apt -o DPkg::Path={PROGRAMS}:$PATH install --no-install-recommends --allow-downgrades -- {}\n  \
+         {APT} -o DPkg::Path={PROGRAMS}:$PATH install --no-install-recommends --allow-downgrades -- {what}\n  \
          rm -rf {PROGRAMS}\n  \
-         [ -z \"${{made:-}}\" ] || rm -f {POLICY}",
-        names(packages)
-    );
+         [ -z \"${{made:-}}\" ] || rm -f {POLICY}\n"
+    )
 }
 
 fn dnf(script: &mut String, packages: &[&String]) {
@@ -78,7 +81,7 @@ fn dnf(script: &mut String, packages: &[&String]) {
         let said = quoted(&format!("the repositories have no package `{package}`"));
         let _ = writeln!(
             script,
-            "  [ -n \"$(dnf -q repoquery --whatprovides {0} --qf '%{{name}}' 2> /dev/null | grep -Fx -- {1})\" ] || {{ echo {said}; exit 1; }}",
+            "  [ -n \"$(dnf -q repoquery --qf '%{{name}}' -- {0} 2> /dev/null | grep -Fx -- {1})\" ] || {{ echo {said}; exit 1; }}",
             quoted(package),
             quoted(&unversioned(package)),
         );
@@ -87,7 +90,7 @@ fn dnf(script: &mut String, packages: &[&String]) {
 }
 
 /// Returns a deb's name without the version that was written behind it, or the architecture.
-fn plain(package: &str) -> &str {
+pub(super) fn plain(package: &str) -> &str {
     package.split(['=', ':']).next().unwrap_or(package)
 }
 

@@ -97,7 +97,10 @@ impl Remote {
                     self.patience.as_secs(),
                     self.machine.last_words()
                 ))
-                .hint("the image must have cloud-init, which reads a NoCloud seed, and an SSH server")
+                .hint(
+                    "the image must have an SSH server, and systemd 252 or cloud-init, which reads a NoCloud seed; \
+                     `cloud_init = true` in [source.disk] has cloud-init start it as its vendor means it",
+                )
                 .hint(
                     "a machine that only needs longer: `ssh_timeout = \"30m\"` in the recipe's [source.disk]",
                 ));

@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 use crate::catalog::Firmware;
 use crate::error::{Doing as _, Error, Result};
+use crate::inspect::disk::Disk;
+use crate::inspect::foreign::Contents;
 use crate::lock::derived;
 use crate::notation;
 use crate::process::Run as _;
@@ -111,6 +113,17 @@ fn format(path: &Path) -> Result<&'static str> {
     }
 }
 
+/// Reads what is on a vendor's disk, which nothing may change meanwhile.
+///
+/// # Errors
+/// A disk without a file system that rekiln reads.
+pub fn contents(disk: &Path) -> Result<Contents> {
+    match Disk::open(disk)? {
+        Disk::Foreign(disk) => disk.contents(),
+        Disk::Sealed(_) => Err(Error::failed("it is a disk of rekiln's")),
+    }
+}
+
 /// Returns how a raw disk is started: by BIOS where it has code for that, which a translated machine runs much faster.
 ///
 /// # Errors
@@ -133,6 +146,7 @@ mod tests {
             sha256: Digest::of_file(path).expect("it reads"),
             size: size.map(str::to_owned),
             ssh_timeout: None,
+            cloud_init: false,
         }
     }
 

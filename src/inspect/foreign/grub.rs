@@ -1,10 +1,10 @@
-//! The command line that GRUB starts the kernel with, read off its configuration.
+//! The kernel that GRUB starts, with its initial file systems and its command line, read off its configuration.
 //!
 //! GRUB's configuration is a program, and this runs none: it follows what `grub-mkconfig` and the Boot Loader
 //! Specification write. The entry is the one that `default` names, by number, title or id, `>` leading into submenus;
 //! `saved_entry` of `grubenv` when `default` is that; the first one otherwise. Where the configuration calls `blscfg`,
 //! or has no entries, those of `/boot/loader/entries` are there, the newest version first. The first `linux` line of
-//! the entry counts.
+//! the entry counts, and the first `initrd` line behind it.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -22,25 +22,48 @@ const ENTRIES: &str = "/boot/loader/entries";
 /// The commands that start a Linux kernel.
 const COMMANDS: &[&str] = &["linux", "linux16", "linuxefi"];
 
+/// The commands that give it initial file systems.
+const INITRD: &[&str] = &["initrd", "initrd16", "initrdefi"];
+
 /// The deepest menus that are followed; `grub-mkconfig` makes two levels.
 const DEPTH_MAX: usize = 16;
+
+/// What GRUB starts. Paths are as its configuration has them: from the root of the file system with the kernel, which need not
+/// be the system's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The kernel's path.
+    pub kernel: String,
+    /// The paths of its initial file systems, in order.
+    pub initrds: Vec<String>,
+    /// The kernel's command line.
+    pub cmdline: Cmdline,
+}
 
 /// One item of a menu.
 #[derive(Debug, Default)]
 struct Item {
     names: Vec<String>,
-    /// What follows `linux` and the kernel's path, of each such line.
-    lines: Vec<String>,
+    /// What it starts: of several, the first.
+    starts: Option<Starts>,
     items: Vec<Item>,
     /// A block that is no item of the menu, such as a function.
     hidden: bool,
 }
 
-/// Returns the command line; `None` when nothing says so.
+/// What one item starts, with variables where they are.
+#[derive(Debug, Default)]
+struct Starts {
+    kernel: String,
+    arguments: String,
+    initrds: Vec<String>,
+}
+
+/// Returns what is started by default; `None` when nothing says so.
 ///
 /// # Errors
 /// Files that cannot be read.
-pub fn cmdline(tree: &Tree) -> Result<Option<Cmdline>> {
+pub fn entry(tree: &Tree) -> Result<Option<Entry>> {
     let directory = DIRECTORIES.iter().find(|dir| tree.find(&format!("{dir}/grub.cfg")).is_some());
     let (mut text, mut environment) = (String::new(), BTreeMap::new());
     if let Some(directory) = directory {
@@ -68,8 +91,12 @@ pub fn cmdline(tree: &Tree) -> Result<Option<Cmdline>> {
     if calls || menu.items.is_empty() {
         menu.items.splice(0..0, specified(tree)?);
     }
-    let line = chosen(&menu, &default).or_else(|| menu.items.first()).and_then(first_line);
-    Ok(line.map(|line| Cmdline(expand(line, &environment))))
+    let starts = chosen(&menu, &default).or_else(|| menu.items.first()).and_then(first_start);
+    Ok(starts.map(|starts| Entry {
+        kernel: expand(&starts.kernel, &environment),
+        initrds: starts.initrds.iter().map(|path| expand(path, &environment)).collect(),
+        cmdline: Cmdline(expand(&starts.arguments, &environment)),
+    }))
 }
 
 /// Lines `name=value`, as `grubenv` has them.
@@ -95,7 +122,15 @@ fn menu(text: &str) -> Item {
         } else if COMMANDS.contains(&word)
             && let Some(item) = open.last_mut()
         {
-            item.lines.push(line.split_whitespace().skip(2).collect::<Vec<_>>().join(" "));
+            let mut words = line.split_whitespace().skip(1);
+            let kernel = words.next().unwrap_or_default().to_owned();
+            let arguments = words.collect::<Vec<_>>().join(" ");
+            item.starts.get_or_insert(Starts { kernel, arguments, initrds: Vec::new() });
+        } else if INITRD.contains(&word)
+            && let Some(starts) = open.last_mut().and_then(|item| item.starts.as_mut())
+            && starts.initrds.is_empty()
+        {
+            starts.initrds = line.split_whitespace().skip(1).map(str::to_owned).collect();
         }
     }
     // What is not closed belongs to no menu that GRUB would show.
@@ -137,9 +172,9 @@ fn named<'a>(menu: &'a Item, name: &str) -> Option<&'a Item> {
     by_name.or_else(|| menu.items.get(name.parse::<usize>().ok()?))
 }
 
-/// The first line of an item, or of the first item of a submenu, which GRUB would show.
-fn first_line(item: &Item) -> Option<&String> {
-    item.lines.first().or_else(|| item.items.first().and_then(first_line))
+/// What an item starts, or the first item of a submenu, which GRUB would show.
+fn first_start(item: &Item) -> Option<&Starts> {
+    item.starts.as_ref().or_else(|| item.items.first().and_then(first_start))
 }
 
 /// Puts variables in; one that is not known is empty, as GRUB has it.
@@ -170,11 +205,12 @@ fn specified(tree: &Tree) -> Result<Vec<Item>> {
                 .map(|(_, value)| value.trim().to_owned())
                 .collect::<Vec<_>>()
         };
-        if values("linux").is_empty() {
-            continue;
-        }
+        let Some(kernel) = values("linux").into_iter().next() else { continue };
+        let initrds =
+            values("initrd").iter().flat_map(|line| line.split_whitespace()).map(str::to_owned).collect();
+        let starts = Some(Starts { kernel, arguments: values("options").join(" "), initrds });
         let names = std::iter::once(name).chain(values("title")).collect();
-        items.push(Item { names, lines: vec![values("options").join(" ")], ..Item::default() });
+        items.push(Item { names, starts, ..Item::default() });
     }
     Ok(items)
 }

@@ -53,8 +53,8 @@ pub struct ForeignDisk {
 pub struct Contents {
     /// The root file system with all others.
     pub tree: Tree,
-    /// The command line that the kernel is started with; `None` when no configuration of GRUB says so.
-    pub cmdline: Option<Cmdline>,
+    /// What is started; `None` when no configuration of GRUB says so.
+    pub entry: Option<grub::Entry>,
     /// What could not be seen, a sentence each.
     pub notes: Vec<String>,
 }
@@ -152,11 +152,19 @@ impl ForeignDisk {
                 )),
             }
         }
-        let cmdline = grub::cmdline(&tree)?;
-        if cmdline.is_none() {
+        let entry = grub::entry(&tree)?;
+        if entry.is_none() {
             notes.push("no configuration of GRUB says how the kernel is started".to_owned());
         }
-        Ok(Contents { tree, cmdline, notes })
+        Ok(Contents { tree, entry, notes })
+    }
+}
+
+impl Contents {
+    /// Returns the command line that the kernel is started with.
+    #[must_use]
+    pub fn cmdline(&self) -> Option<&Cmdline> {
+        self.entry.as_ref().map(|entry| &entry.cmdline)
     }
 }
 

@@ -2,12 +2,16 @@
 
 use super::*;
 
-fn cmdline(files: &[(&str, &str)]) -> Option<String> {
+fn entry(files: &[(&str, &str)]) -> Option<grub::Entry> {
     let mut tree = Tree::default();
     for (path, text) in files {
         tree.plant(path, 0o644, text.as_bytes());
     }
-    grub::cmdline(&tree).expect("it reads").map(|line| line.0)
+    grub::entry(&tree).expect("it reads")
+}
+
+fn cmdline(files: &[(&str, &str)]) -> Option<String> {
+    entry(files).map(|entry| entry.cmdline.0)
 }
 
 /// As `grub-mkconfig` writes it on Debian, shortened.
@@ -54,6 +58,18 @@ fn the_default_entry_of_a_menu_counts() {
     // GRUB takes the first one for one that is not there.
     assert_eq!(of("${saved_entry}", ""), first);
     assert_eq!(of("gone", ""), first);
+}
+
+#[test]
+fn what_is_started_is_a_kernel_with_its_initial_file_systems() {
+    let menu = entry(&[("/boot/grub/grub.cfg", DEBIAN)]).expect("an entry");
+    assert_eq!(menu.kernel, "/boot/vmlinuz-6.1.0-2");
+    assert_eq!(menu.initrds, ["/boot/initrd.img-6.1.0-2"]);
+    let text = "linux /vmlinuz-1\ninitrd /ucode.img /initrd-1\ninitrd /initrd-2\noptions ro\n";
+    let specified = entry(&[("/boot/loader/entries/a.conf", text)]).expect("an entry");
+    assert_eq!((specified.kernel.as_str(), specified.initrds.len()), ("/vmlinuz-1", 3));
+    let without = DEBIAN.replace("\tinitrd\t", "\techo\t");
+    assert_eq!(entry(&[("/boot/grub/grub.cfg", &without)]).expect("an entry").initrds, [""; 0]);
 }
 
 #[test]
