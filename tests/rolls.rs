@@ -16,4 +16,5 @@ mod same;
 mod spec;
 pub mod stage;
 mod watched;
+pub mod watcher;
 mod whole;
