@@ -4,7 +4,9 @@
 
 mod bucket;
 mod chaos;
+mod cluster;
 mod faults;
+mod holding;
 mod judge;
 mod killed;
 mod many;

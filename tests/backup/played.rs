@@ -96,7 +96,8 @@ pub struct Played {
     pub server: Server,
     /// The password of the role `backup`.
     pub password: String,
-    member: Child,
+    /// What counts as the machine, and what answers for it.
+    processes: [Child; 2],
     balancer: Haproxy,
     _dir: tempfile::TempDir,
 }
@@ -123,13 +124,15 @@ impl Played {
         let password = Secret::of(&local).expect("a secret").password("backup");
         server.ask(&format!("ALTER ROLE backup PASSWORD '{password}'"));
         let record = record(&stage, image, server.port, ports[1]);
+        let mut machine = Command::new("/bin/sh");
+        machine.arg0("qemu-system-x86_64").args(["-c", "read line", "-pidfile"]);
+        machine.arg(record.spec.dir.join("qemu.pid"));
         let mut member = Command::new("python3");
-        member.arg0("qemu-system-x86_64").args(["-c", MEMBER, &ports[1].to_string()]);
-        member.arg(if is == Is::Well { "well" } else { "sick" });
-        member.arg("-pidfile").arg(record.spec.dir.join("qemu.pid"));
-        let member = member.stdin(Stdio::null()).spawn().expect("python3 starts");
+        member.args(["-c", MEMBER, &ports[1].to_string(), if is == Is::Well { "well" } else { "sick" }]);
+        let processes = [machine.stdin(Stdio::piped()), member.stdin(Stdio::null())];
+        let processes = processes.map(|process| process.spawn().expect("it starts"));
         let balancer = Haproxy::new(&stage.store(), "db");
-        let played = Self { stage, server, password, member, balancer, _dir: dir };
+        let played = Self { stage, server, password, processes, balancer, _dir: dir };
         played.balancer.ensure(&played.fleet(), &[record]).expect("HAProxy runs");
         let begun = Instant::now();
         while played.seen_well() != (is == Is::Well) {
@@ -226,8 +229,10 @@ impl Played {
 impl Drop for Played {
     fn drop(&mut self) {
         let _ = self.balancer.stop();
-        let _ = self.member.kill();
-        let _ = self.member.wait();
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
