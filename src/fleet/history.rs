@@ -250,6 +250,10 @@ impl History {
             Event::Absent { instance } => {
                 self.members.entry(instance.clone()).or_default().absent = Some(at);
             }
+            Event::Joined { instance } => {
+                let member = self.members.entry(instance.clone()).or_default();
+                (member.launched, member.joined) = (true, true);
+            }
             Event::Ill { instance } => self.members.entry(instance.clone()).or_default().ill = Some(at),
             Event::Recovered { instance } => self.members.entry(instance.clone()).or_default().ill = None,
             Event::Returned { instance } => self.members.entry(instance.clone()).or_default().absent = None,

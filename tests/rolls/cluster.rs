@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{sleep, spawn};
 
 use serde_json::{Value, json};
@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use crate::publish::cloud::LOOK;
 use crate::publish::stage::Stage;
 
-/// Where members answer, and the etcd beside each.
-pub const PORT: u16 = 8008;
+/// Where members answer, which is where the image serves, and the etcd beside each.
+pub const PORT: u16 = 80;
 pub const ETCD: u16 = 2379;
 /// The login of Patroni's REST API, and as base 64 has it.
 pub const PASSWORD: &str = "s3cret";
@@ -375,7 +375,7 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn model(&self) -> MutexGuard<'_, Model> {
-        self.model.0.lock().expect("nothing panics in here")
+        self.model.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets whoever waits for an answer have it.
@@ -453,7 +453,8 @@ impl Cluster {
             return Ok(());
         };
         if model.happened[handed..].iter().any(|one| matches!(one, Happened::HandedOver { .. })) {
-            model = self.model.1.wait_while(model, |model| model.unanswered).expect("nothing panics in here");
+            let waited = self.model.1.wait_while(model, |model| model.unanswered);
+            model = waited.unwrap_or_else(PoisonError::into_inner);
         }
         drop(model);
         let text = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);

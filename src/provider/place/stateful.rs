@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::At;
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Error, Kind, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId};
 use crate::fleet::chaos;
@@ -150,9 +150,12 @@ impl Stateful {
     ) -> Result<Outcome, ProviderError> {
         let (members, doors, names) = self.reach(at, census)?;
         let told = tokio::task::spawn_blocking(move || wish(&members, &doors, &names)).await;
-        // Nobody answered, or not all of it: whether it is done, the next look tells.
-        told.doing(|| "asking the members of the fleet")?
-            .map_err(|error| ProviderError::Unclear(error.chain()))
+        told.doing(|| "asking the members of the fleet")?.map_err(|error| match error.kind() {
+            // What is wrong with the fleet's file stays so.
+            Kind::Invalid => ProviderError::Failed(error),
+            // Nobody answered, or not all of it: whether it is done, the next look tells.
+            _ => ProviderError::Unclear(error.chain()),
+        })
     }
 
     /// Returns how members are asked, and where.
