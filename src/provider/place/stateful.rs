@@ -152,7 +152,7 @@ impl Stateful {
         let told = tokio::task::spawn_blocking(move || wish(&members, &doors, &names)).await;
         told.doing(|| "asking the members of the fleet")?.map_err(|error| match error.kind() {
             // What is wrong with the fleet's file stays so.
-            Kind::Invalid => ProviderError::Failed(error),
+            Kind::Invalid(_) => ProviderError::Failed(error),
             // Nobody answered, or not all of it: whether it is done, the next look tells.
             _ => ProviderError::Unclear(error.chain()),
         })
