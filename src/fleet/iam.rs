@@ -185,7 +185,7 @@ mod tests {
 
     fn group(text: &str) -> Fleet {
         let aws = text.replacen("[group]", "[aws.group]", 1);
-        toml::from_str(&format!("image = 'web'\n[aws]\n{aws}")).expect("a fleet")
+        toml::from_str(&format!("image = 'web'\nhealth = {{}}\n[aws]\n{aws}")).expect("a fleet")
     }
 
     fn policy<'a>(fleets: impl IntoIterator<Item = &'a Fleet> + Clone) -> Value {
@@ -242,7 +242,7 @@ mod tests {
     fn backups_are_read_and_written_where_they_are_kept() {
         let of = |target: &str| -> Fleet {
             toml::from_str(&format!(
-                "image = 'db'\n[local]\nlisten = '127.0.0.1:1'\nport = 1\n[backup]\ntarget = '{target}'\nquery = 'SELECT 1'"
+                "image = 'db'\nhealth = {{}}\n[local]\nlisten = '127.0.0.1:1'\nport = 1\n[backup]\ntarget = '{target}'\nquery = 'SELECT 1'"
             ))
             .expect("a fleet")
         };
