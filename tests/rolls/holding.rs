@@ -138,15 +138,21 @@ impl Site<'_> {
         self.group.comes(running, || so(self.cluster))
     }
 
-    /// Ends an instance as somebody else would, and waits until another one leads.
-    fn lose(&self, id: &str) {
+    /// Ends an instance as somebody else would, and waits until the others see that.
+    fn end(&self, id: &str) {
         self.cluster.model().disaster = true;
         self.group.stage.cloud.ec2(REGION, &format!("Action=TerminateInstances&InstanceId.1={id}"));
+        self.group.waits_until(|| self.cluster.model().happened.contains(&Happened::Ended(id.to_owned())));
+        self.cluster.model().disaster = false;
+    }
+
+    /// The same with the leader: another one leads then.
+    fn lose(&self, id: &str) {
+        self.end(id);
         self.group.waits_until(|| {
             let happened = &self.cluster.model().happened;
             happened.iter().any(|one| matches!(one, Happened::Elected(_)))
         });
-        self.cluster.model().disaster = false;
     }
 }
 
@@ -242,6 +248,16 @@ fn patroni_with_etcd_is_replaced_and_a_killed_roll_hands_over_once() {
         assert!(happened.contains(&Happened::Deregistered(new)), "{happened:#?}");
         let joined = happened.iter().filter(|one| matches!(one, Happened::Joined(_))).count();
         assert_eq!(joined, 1, "nobody was given up while it copied: {happened:#?}");
+        // And one that the group launched by itself, which has no other name: nobody lists it any more once it is gone.
+        let state = site.group.stage.cloud.state();
+        let mut instances = state["instances"].as_array().expect("a list").iter();
+        let unnamed = instances.find(|one| one["state"] == "running" && one["tags"]["rekiln:name"].is_null());
+        let unnamed = unnamed.expect("the group launched it")["id"].as_str().expect("an id").to_owned();
+        site.cluster.model().copying = COPYING;
+        site.end(&unnamed);
+        site.run(&["roll", NAME, "--to", "current"]).must(0);
+        site.is_whole();
+        assert!(site.cluster.model().since().contains(&Happened::Deregistered(unnamed)));
         site.is_sound();
     });
 }
