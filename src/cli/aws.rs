@@ -77,7 +77,7 @@ fn for_fleets(repository: &Repository, roll: bool) -> Result<Value> {
     let fleets = fleets.collect::<Result<Vec<_>>>()?;
     let nothing = || Error::invalid("no fleet is in AWS: there is no file with [aws] in fleets/");
     if roll {
-        return crate::fleet::iam::policy(fleets.iter().copied())
+        return crate::fleet::iam::policy(&fleets)
             .ok_or_else(|| nothing().hint("and none has backups in a bucket"));
     }
     let regions: std::collections::BTreeSet<_> =

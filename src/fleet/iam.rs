@@ -63,16 +63,16 @@ type Places = BTreeSet<(&'static str, String, String)>;
 
 /// Returns the policy for these fleets; nothing where none of them has anything in AWS.
 #[must_use]
-pub fn policy<'a>(fleets: impl IntoIterator<Item = &'a Fleet> + Clone) -> Option<Value> {
-    let groups = || fleets.clone().into_iter().filter_map(|fleet| fleet.aws.as_ref());
+pub fn policy(fleets: &[&Fleet]) -> Option<Value> {
+    let groups = || fleets.iter().filter_map(|fleet| fleet.aws.as_ref());
     let mut statements = if groups().next().is_some() { of_groups(groups()) } else { Vec::new() };
     let journal = |group: &AutoScaling| place(group.journal.as_deref()?.parse().ok()?, Some(&group.region));
     statements.extend(of_buckets(["Journal", "ListJournal"], &groups().filter_map(journal).collect()));
-    let backup = |fleet: &Fleet| match fleet.backup.as_ref()?.target.parse() {
+    let backup = |fleet: &&Fleet| match fleet.backup.as_ref()?.target.parse() {
         Ok(Target::Bucket(url)) => place(url, fleet.aws.as_ref().map(|aws| aws.region.as_str())),
         _ => None,
     };
-    let backups = fleets.clone().into_iter().filter_map(backup).collect();
+    let backups = fleets.iter().filter_map(backup).collect();
     statements.extend(of_buckets(["Backup", "ListBackup"], &backups));
     (!statements.is_empty()).then(|| json!({ "Version": "2012-10-17", "Statement": statements }))
 }
@@ -188,8 +188,8 @@ mod tests {
         toml::from_str(&format!("image = 'web'\nhealth = {{}}\n[aws]\n{aws}")).expect("a fleet")
     }
 
-    fn policy<'a>(fleets: impl IntoIterator<Item = &'a Fleet> + Clone) -> Value {
-        super::policy(fleets).expect("there is something")
+    fn policy<const N: usize>(fleets: [&Fleet; N]) -> Value {
+        super::policy(&fleets).expect("there is something")
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!((&objects["Sid"], &objects["Action"]), (&json!("Backup"), &json!(OBJECTS)));
         assert_eq!(objects["Resource"], json!(["arn:aws-cn:s3:::backups/prod/*"]));
         assert_eq!(list["Condition"]["StringLike"]["s3:prefix"], json!(["prod/*"]));
-        assert_eq!(super::policy([&of("file:///backups")]), None);
+        assert_eq!(super::policy(&[&of("file:///backups")]), None);
     }
 
     #[test]

@@ -310,12 +310,12 @@ impl Model {
     }
 
     fn member(&self, id: &str) -> Value {
-        let votes = self.votes(id);
+        let has_vote = self.votes(id);
         if self.leader.as_deref() == Some(id) {
             let registered: Vec<_> = self.registered.keys().collect();
             let voters: Vec<_> = self.registered.keys().filter(|id| self.votes(id)).collect();
             return json!({
-                "role": "leader", "votes": votes, "registered": registered, "voters": voters, "data": 1 << 30,
+                "role": "leader", "votes": has_vote, "registered": registered, "voters": voters, "data": 1 << 30,
             });
         }
         let role = match () {
@@ -323,7 +323,7 @@ impl Model {
             () if self.synchronous.as_deref() == Some(id) => "synchronous",
             () => "replica",
         };
-        json!({ "role": role, "lag": self.lag(id), "votes": votes })
+        json!({ "role": role, "lag": self.lag(id), "votes": has_vote })
     }
 
     fn patroni(&self) -> Value {
@@ -398,8 +398,8 @@ impl Cluster {
 
     /// Takes up what the endpoint has now.
     pub fn turn(&self, stage: &Stage) {
-        let state = stage.cloud.state();
-        let instances = state["instances"].as_array().expect("a list").iter();
+        let world = stage.cloud.state();
+        let instances = world["instances"].as_array().expect("a list").iter();
         let running = instances.filter(|one| one["state"] == "running").map(|one| {
             let text = |name: &str| one[name].as_str().unwrap_or_else(|| panic!("no {name}: {one}"));
             (text("id").to_owned(), text("private_ip").parse().expect("an address"))

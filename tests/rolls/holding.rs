@@ -44,7 +44,7 @@ impl Drop for End<'_> {
 }
 
 /// Runs a test with a cluster that is played meanwhile; `section` is how its members are asked.
-fn with(section: &str, more: &str, deadline: &'static str, test: impl FnOnce(&Site<'_>)) {
+fn with(section: &str, more: &str, deadline: &'static str, play: impl FnOnce(&Site<'_>)) {
     let (stage, cluster, over) = (Stage::new(), Cluster::default(), AtomicBool::new(false));
     let (net, _held) = net();
     cluster.model().copying = COPYING;
@@ -63,7 +63,7 @@ fn with(section: &str, more: &str, deadline: &'static str, test: impl FnOnce(&Si
         // Whatever happens, the thread ends.
         let _end = End(&over);
         scope.spawn(|| cluster.play(&stage, &over));
-        test(&Site { group, cluster: &cluster });
+        play(&Site { group, cluster: &cluster });
     });
 }
 
