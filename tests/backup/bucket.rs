@@ -7,7 +7,7 @@ use rekiln::process::Run as _;
 use serde_json::{Value, json};
 
 use super::played::{BUCKET, Is, Played};
-use crate::publish::stage::{Ended, REGION, elsewhere};
+use crate::publish::stage::{Ended, REGION, elsewhere, ended};
 
 /// More than one part of it: 16 MiB, compressed. What is random does not get smaller than its digits allow.
 const MUCH: &str = "CREATE TABLE t AS SELECT g, (SELECT string_agg(md5(random()::text || g || n), '') FROM generate_series(1, 32768) n) \
@@ -205,10 +205,21 @@ fn what_a_bucket_does_not_take_loses_nothing() {
     assert_eq!(played.parts(&id(&next)), [""; 0]);
     played.run(&["backup", "status", "db"]).must(0);
 
+    // A network that leads nowhere.
+    let entries = played.kinds().len();
+    for command in ["run", "status"] {
+        let mut away = played.command(&["backup", command, "db"]);
+        let away = ended(away.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")).must(1);
+        must_say(&away, &["opening the bucket backups", "127.0.0.1:9", "is reached from here"]);
+    }
+    assert_eq!(played.kinds().len(), entries);
     // A bucket that is not there.
     played.edit("s3://backups/prod", "s3://nowhere/prod");
     for command in ["run", "status"] {
         let ended = played.run(&["backup", command, "db"]).must(1);
-        must_say(&ended, &[&format!("opening the bucket nowhere in {REGION}")]);
+        must_say(
+            &ended,
+            &[&format!("opening the bucket nowhere in {REGION}"), "check that the bucket is there"],
+        );
     }
 }
