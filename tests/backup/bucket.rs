@@ -7,7 +7,7 @@ use rekiln::process::Run as _;
 use serde_json::{Value, json};
 
 use super::played::{BUCKET, Is, Played};
-use crate::publish::stage::{Ended, REGION, elsewhere, ended};
+use crate::publish::stage::{self, Ended, REGION, elsewhere};
 
 /// More than one part of it: 16 MiB, compressed. What is random does not get smaller than its digits allow.
 const MUCH: &str = "CREATE TABLE t AS SELECT g, (SELECT string_agg(md5(random()::text || g || n), '') FROM generate_series(1, 32768) n) \
@@ -209,7 +209,7 @@ fn what_a_bucket_does_not_take_loses_nothing() {
     let entries = played.kinds().len();
     for command in ["run", "status"] {
         let mut away = played.command(&["backup", command, "db"]);
-        let away = ended(away.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")).must(1);
+        let away = stage::ended(away.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")).must(1);
         must_say(&away, &["opening the bucket backups", "127.0.0.1:9", "is reached from here"]);
     }
     assert_eq!(played.kinds().len(), entries);
