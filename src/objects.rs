@@ -275,7 +275,8 @@ pub(crate) fn failed(error: &object_store::Error, doing: &str) -> Error {
         "check the credentials, and that they and the bucket's policy allow s3:GetObject, s3:PutObject and s3:DeleteObject \
          on its objects and s3:ListBucket on the bucket: `rekiln aws policy --roll` prints it"
     } else {
-        "what was begun is written down as far as it came: run it again to go on"
+        "check that the bucket is there, and is reached from here by its name and region; what was begun is written down as \
+         far as it came: run it again to go on"
     };
     Error::failed(format!("{doing}: {words}")).hint(hint)
 }

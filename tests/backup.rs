@@ -1,7 +1,13 @@
 //! Backups of a real database on this computer, without a machine: taken of a server and of its replica, written down,
-//! fetched by the program that images have, and refused when a byte differs.
+//! fetched by the program that images have, and refused when a byte differs. `bucket` has the same over the wire.
 
+#[cfg(feature = "aws")]
+mod bucket;
+#[cfg(feature = "aws")]
+mod played;
 mod server;
+#[cfg(feature = "aws")]
+mod watched;
 
 use std::fs;
 use std::path::{Path, PathBuf};

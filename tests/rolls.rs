@@ -4,7 +4,9 @@
 
 mod bucket;
 mod chaos;
+mod cluster;
 mod faults;
+mod holding;
 mod judge;
 mod killed;
 mod many;
@@ -17,4 +19,5 @@ mod shards;
 mod spec;
 pub mod stage;
 mod watched;
+pub mod watcher;
 mod whole;

@@ -10,6 +10,9 @@ use crate::fleet::census::{Census, Health, Instance, InstanceId, State as Is};
 use crate::fleet::cluster::Role;
 use crate::fleet::moment::lasting;
 
+/// What the words about one that failed have before the reason.
+pub const FAILED: &str = " failed: ";
+
 /// The fold of a journal: every backup that is kept, and those that failed since the last proved one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backups {
@@ -200,7 +203,7 @@ pub fn lacks(backups: &Backups, every: SignedDuration, now: Timestamp) -> Option
     let failed = backups
         .failed()
         .last()
-        .map(|(id, _, why)| format!("backup {id} failed: {}", why.lines().next().unwrap_or_default()));
+        .map(|(id, _, why)| format!("backup {id}{FAILED}{}", why.lines().next().unwrap_or_default()));
     let both: Vec<_> = old.into_iter().chain(failed).collect();
     (!both.is_empty()).then(|| both.join("; "))
 }

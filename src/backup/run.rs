@@ -1,7 +1,7 @@
 //! Do: from a member to a backup that counts, each step written down before it is done.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -114,11 +114,22 @@ impl Work<'_> {
         let parts = self.place.parts(&id);
         let step = format!("copying {source}");
         let (far, over) = (Arc::new(Far::default()), AtomicBool::new(false));
-        let mut beat = Beat::new();
+        let (progress, name, handle) = (self.progress, self.name, &self.handle);
+        // Not with each part: the server may take minutes before it sends the first one, and a target as long to take it.
+        let (beating, stops) = (Mutex::new((Beat::new(), &mut self.journal)), Mutex::new(None));
+        let tick = || {
+            let mut beating = beating.lock().unwrap_or_else(PoisonError::into_inner);
+            let (beat, journal) = &mut *beating;
+            beat.tick(journal, handle)
+        };
+        let stopped = || stops.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = std::thread::scope(|scope| {
-            let (progress, name) = (self.progress, self.name);
             let shown = scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
+                    if let Err(error) = tick() {
+                        *stopped() = Some(error);
+                        return;
+                    }
                     let (done, total) = (far.done.load(Ordering::Relaxed), far.total.load(Ordering::Relaxed));
                     if total > 0 {
                         let (scope, step) = (name.to_owned(), step.clone());
@@ -127,9 +138,8 @@ impl Work<'_> {
                     std::thread::park_timeout(SHOWN);
                 }
             });
-            let (journal, handle) = (&mut self.journal, &self.handle);
             let taken = progress.step(name, &step, || {
-                take(&member.source, &parts, handle, &far, || beat.tick(journal, handle))
+                take(&member.source, &parts, handle, &far, || stopped().take().map_or_else(&tick, Err))
             });
             over.store(true, Ordering::Relaxed);
             shown.thread().unpark();

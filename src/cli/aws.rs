@@ -32,7 +32,8 @@ enum What {
         /// Prints what `rekiln audit` needs to look at the fleets in AWS instead.
         #[arg(long, conflicts_with_all = ["images", "gc"])]
         audit: bool,
-        /// Prints what `rekiln roll` and `rotate` need to replace the instances of the fleets in AWS instead.
+        /// Prints what `rekiln roll` and `rotate` need to replace the instances of the fleets in AWS instead, and what
+        /// `rekiln backup` needs of the buckets that fleets have their backups in.
         #[arg(long, conflicts_with_all = ["images", "gc", "audit"])]
         roll: bool,
         /// Prints what `rekiln inspect` needs to look at AMIs and snapshots instead, those of others included.
@@ -74,14 +75,17 @@ pub fn run(context: &Context, args: Args) -> Result<u8> {
 fn for_fleets(repository: &Repository, roll: bool) -> Result<Value> {
     let fleets = repository.fleet_names().map(|name| repository.fleet(name));
     let fleets = fleets.collect::<Result<Vec<_>>>()?;
-    let groups: Vec<_> = fleets.iter().filter_map(|fleet| fleet.aws.as_ref()).collect();
-    if groups.is_empty() {
-        return Err(Error::invalid("no fleet is in AWS: there is no file with [aws] in fleets/"));
-    }
+    let nothing = || Error::invalid("no fleet is in AWS: there is no file with [aws] in fleets/");
     if roll {
-        return Ok(crate::fleet::iam::policy(groups));
+        return crate::fleet::iam::policy(&fleets)
+            .ok_or_else(|| nothing().hint("and none has backups in a bucket"));
     }
-    Ok(crate::fleet::audit::policy(&groups.iter().map(|group| group.region.as_str()).collect()))
+    let regions: std::collections::BTreeSet<_> =
+        fleets.iter().filter_map(|fleet| Some(fleet.aws.as_ref()?.region.as_str())).collect();
+    if regions.is_empty() {
+        return Err(nothing());
+    }
+    Ok(crate::fleet::audit::policy(&regions))
 }
 
 fn for_baking(repository: &Repository, images: &[String]) -> Result<Value> {

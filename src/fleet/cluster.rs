@@ -78,7 +78,9 @@ impl Instance {
     /// Tells whether it runs and answers, so that its vote counts.
     #[must_use]
     pub fn votes(&self) -> bool {
-        self.answers().is_some()
+        // One that is ill, and said to copy, may not answer anybody.
+        let well = self.state == State::Launching || self.health == Health::Healthy;
+        well && self.answers().is_some()
     }
 }
 
@@ -175,6 +177,7 @@ pub fn objection(action: &Action, census: &Census, copies: &Copies) -> Option<St
     let (instances, id) = (&census.instances, action.id());
     let found = instances.iter().find(|seen| seen.id == *id);
     let (leader, alive) = (leader(instances), alive(instances));
+    let is_it = |seen: &Instance| seen.id == *id || seen.known_as.as_deref() == Some(&id.0);
     let lacks = || cluster.lack_without(instances, id, copies).map(|lack| lack.to_string());
     let nobody = || "nobody leads".to_owned();
     let refuses = || cluster.refuses.first().cloned();
@@ -227,7 +230,7 @@ pub fn objection(action: &Action, census: &Census, copies: &Copies) -> Option<St
                 refuses()
             }
         }
-        Action::Deregister { .. } if found.is_some() => Some("it is there".to_owned()),
+        Action::Deregister { .. } if instances.iter().any(is_it) => Some("it is there".to_owned()),
         Action::Deregister { .. } if leader.is_none() => Some(nobody()),
         Action::Deregister { .. } => (!cluster.bears(&alive, id)).then(|| {
             let (votes, of) = cluster.votes(&alive);

@@ -159,6 +159,9 @@ pub struct History {
     pub founded: bool,
     /// Whether that is so since the last act alone, of which nobody knows yet whether it was done.
     pub founding: bool,
+    /// Who it was that the provider calls by another name, of members that held data: the others may know it by that, and only
+    /// this journal does once the provider has forgotten it.
+    pub known_as: BTreeMap<InstanceId, InstanceId>,
     /// The backup that whoever founds the fleet begins with; until somebody has served.
     pub restore: Option<String>,
     /// What became of leadership in the current rollout.
@@ -246,6 +249,10 @@ impl History {
             Event::Led { instance } => self.leadership.led(at, instance.as_ref()),
             Event::Absent { instance } => {
                 self.members.entry(instance.clone()).or_default().absent = Some(at);
+            }
+            Event::Joined { instance } => {
+                let member = self.members.entry(instance.clone()).or_default();
+                (member.launched, member.joined) = (true, true);
             }
             Event::Ill { instance } => self.members.entry(instance.clone()).or_default().ill = Some(at),
             Event::Recovered { instance } => self.members.entry(instance.clone()).or_default().ill = None,
@@ -372,6 +379,9 @@ impl History {
         // A load balancer may send it requests though nobody was told to.
         self.founded |= changed.iter().any(|seen| seen.in_service && seen.has_all());
         for seen in changed {
+            if let Some(name) = seen.known_as.as_ref().filter(|_| seen.membership.is_some()) {
+                self.known_as.insert(InstanceId(name.clone()), seen.id.clone());
+            }
             if let Some(member) = self.members.get_mut(&seen.id) {
                 member.launched |= seen.state != State::Dead;
                 member.joined |= seen.membership.is_some();

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::AutoScaling;
+use super::backup::Target;
+use super::{AutoScaling, Fleet};
 use crate::objects::S3Url;
 use crate::publish::policy::partition;
 
@@ -45,8 +46,8 @@ const KILL: &str = "ec2:TerminateInstances";
 /// its instances.
 const LAUNCH: [&str; 2] = ["ec2:CreateFleet", "ec2:RunInstances"];
 
-/// What journals and records in a bucket are read and written with; create-only writing asks for no more.
-const JOURNAL: [&str; 3] = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"];
+/// What journals, records and backups in a bucket are read and written with; create-only writing asks for no more.
+const OBJECTS: [&str; 3] = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"];
 /// What makes a group that is not there, tagged as the fleet's: these groups only, and only where a fleet's file has what to
 /// make it from.
 const MAKE: [&str; 2] = ["autoscaling:CreateAutoScalingGroup", "autoscaling:CreateOrUpdateTags"];
@@ -57,12 +58,35 @@ const TEMPLATE: &str = "CreateLaunchTemplate";
 /// The tag that rekiln gives instances, as the provider has it.
 const TAG: &str = "rekiln:name";
 
-/// Returns the policy for these groups.
+/// Places in buckets, by partition, name and prefix.
+type Places = BTreeSet<(&'static str, String, String)>;
+
+/// Returns the policy for these fleets; nothing where none of them has anything in AWS.
 #[must_use]
-pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
+pub fn policy(fleets: &[&Fleet]) -> Option<Value> {
+    let groups = || fleets.iter().filter_map(|fleet| fleet.aws.as_ref());
+    let mut statements = if groups().next().is_some() { of_groups(groups()) } else { Vec::new() };
+    let journal = |group: &AutoScaling| place(group.journal.as_deref()?.parse().ok()?, Some(&group.region));
+    statements.extend(of_buckets(["Journal", "ListJournal"], &groups().filter_map(journal).collect()));
+    let backup = |fleet: &&Fleet| match fleet.backup.as_ref()?.target.parse() {
+        Ok(Target::Bucket(url)) => place(url, fleet.aws.as_ref().map(|aws| aws.region.as_str())),
+        _ => None,
+    };
+    let backups = fleets.iter().filter_map(backup).collect();
+    statements.extend(of_buckets(["Backup", "ListBackup"], &backups));
+    (!statements.is_empty()).then(|| json!({ "Version": "2012-10-17", "Statement": statements }))
+}
+
+/// Returns where a URL leads; one that does not say its region is in `region`. What does not read is `check`'s to tell.
+fn place(url: S3Url, region: Option<&str>) -> Option<(&'static str, String, String)> {
+    let partition = partition(url.region.as_deref().or(region)?);
+    Some((partition, url.bucket, url.prefix))
+}
+
+/// What these groups are rolled with.
+fn of_groups<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Vec<Value> {
     let mut arns: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let (mut regions, mut names, mut makes) = (BTreeSet::new(), BTreeSet::new(), false);
-    let mut journals = BTreeSet::new();
     for group in groups {
         let region = group.region.as_str();
         let (name, partition) = (group.auto_scaling_group.as_str(), partition(region));
@@ -84,10 +108,6 @@ pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
         arn("templates", format!("arn:{partition}:ec2:{region}:{account}:launch-template/*"));
         arn("instances", format!("arn:{partition}:ec2:{region}:{account}:instance/*"));
         arn("roles", format!("arn:{partition}:iam::{account}:role/*"));
-        // One that does not read is `check`'s to tell.
-        if let Some(url) = group.journal.as_ref().and_then(|url| url.parse::<S3Url>().ok()) {
-            journals.insert((partition, url.bucket, url.prefix));
-        }
         regions.insert(region);
         names.insert(name);
     }
@@ -133,47 +153,50 @@ pub fn policy<'a>(groups: impl IntoIterator<Item = &'a AutoScaling>) -> Value {
             allow("Service", &["iam:CreateServiceLinkedRole"], json!(arns.get("service")), of_groups),
         ]);
     }
-    statements.extend(of_journals(&journals));
-    json!({ "Version": "2012-10-17", "Statement": statements })
+    statements
 }
 
-/// What the buckets of journals, by partition, name and prefix, are read and written with.
-fn of_journals(journals: &BTreeSet<(&str, String, String)>) -> Vec<Value> {
-    if journals.is_empty() {
+/// What these places are read and written with, and listed.
+fn of_buckets([objects_sid, list_sid]: [&str; 2], places: &Places) -> Vec<Value> {
+    if places.is_empty() {
         return Vec::new();
     }
     let below = |prefix: &str| if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-    let objects: BTreeSet<_> = journals
+    let objects: BTreeSet<_> = places
         .iter()
         .map(|(partition, bucket, prefix)| format!("arn:{partition}:s3:::{bucket}/{}*", below(prefix)))
         .collect();
     let buckets: BTreeSet<_> =
-        journals.iter().map(|(partition, bucket, _)| format!("arn:{partition}:s3:::{bucket}")).collect();
+        places.iter().map(|(partition, bucket, _)| format!("arn:{partition}:s3:::{bucket}")).collect();
     let mut list = json!({
-        "Sid": "ListJournal", "Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": buckets,
+        "Sid": list_sid, "Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": buckets,
     });
     // Where a whole bucket is listed, no prefix is said that a condition could look at.
-    if journals.iter().all(|(.., prefix)| !prefix.is_empty()) {
-        let prefixes: BTreeSet<_> =
-            journals.iter().map(|(.., prefix)| format!("{}*", below(prefix))).collect();
+    if places.iter().all(|(.., prefix)| !prefix.is_empty()) {
+        let prefixes: BTreeSet<_> = places.iter().map(|(.., prefix)| format!("{}*", below(prefix))).collect();
         list["Condition"] = json!({ "StringLike": { "s3:prefix": prefixes } });
     }
-    vec![json!({ "Sid": "Journal", "Effect": "Allow", "Action": JOURNAL, "Resource": objects }), list]
+    vec![json!({ "Sid": objects_sid, "Effect": "Allow", "Action": OBJECTS, "Resource": objects }), list]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn group(text: &str) -> AutoScaling {
-        toml::from_str(text).expect("a section")
+    fn group(text: &str) -> Fleet {
+        let aws = text.replacen("[group]", "[aws.group]", 1);
+        toml::from_str(&format!("image = 'web'\nhealth = {{}}\n[aws]\n{aws}")).expect("a fleet")
+    }
+
+    fn policy<const N: usize>(fleets: [&Fleet; N]) -> Value {
+        super::policy(&fleets).expect("there is something")
     }
 
     #[test]
     fn only_the_groups_of_the_fleets_are_changed() {
         let one = group("region = 'eu-west-1'\nauto_scaling_group = 'web'\naccount = '123456789012'");
         let other = group("region = 'cn-north-1'\nauto_scaling_group = 'api'");
-        let policy = policy([&one, &other]);
+        let policy = self::policy([&one, &other]);
         let roll = &policy["Statement"][1];
         assert_eq!(roll["Action"], json!(ROLL));
         let named = "autoScalingGroup:*:autoScalingGroupName";
@@ -202,16 +225,34 @@ mod tests {
     #[test]
     fn a_bucket_is_read_and_written_below_its_prefix_only() {
         let section = "region = 'eu-west-1'\nauto_scaling_group = 'web'\n";
-        let policy = policy([&group(&format!("{section}journal = 's3://journals/prod'"))]);
+        let policy = self::policy([&group(&format!("{section}journal = 's3://journals/prod'"))]);
         let statements = policy["Statement"].as_array().expect("a list");
         let [objects, list] = &statements[statements.len() - 2..] else { panic!("two") };
         assert_eq!(objects["Resource"], json!(["arn:aws:s3:::journals/prod/*"]));
         assert_eq!(list["Resource"], json!(["arn:aws:s3:::journals"]));
         assert_eq!(list["Condition"]["StringLike"]["s3:prefix"], json!(["prod/*"]));
-        let whole = super::policy([&group(&format!("{section}journal = 's3://journals'"))]);
+        let whole = self::policy([&group(&format!("{section}journal = 's3://journals'"))]);
         assert!(whole.to_string().contains("arn:aws:s3:::journals/*"), "{whole}");
         assert!(!whole.to_string().contains("s3:prefix"), "{whole}");
-        assert!(!super::policy([&group(section)]).to_string().contains("s3:"));
+        assert!(!self::policy([&group(section)]).to_string().contains("s3:"));
+    }
+
+    /// Also of fleets whose members are elsewhere.
+    #[test]
+    fn backups_are_read_and_written_where_they_are_kept() {
+        let of = |target: &str| -> Fleet {
+            toml::from_str(&format!(
+                "image = 'db'\nhealth = {{}}\n[local]\nlisten = '127.0.0.1:1'\nport = 1\n[backup]\ntarget = '{target}'\nquery = 'SELECT 1'"
+            ))
+            .expect("a fleet")
+        };
+        let policy = self::policy([&of("s3://backups/prod?region=cn-north-1"), &of("file:///backups")]);
+        let statements = policy["Statement"].as_array().expect("a list");
+        let [objects, list] = &statements[..] else { panic!("two: {policy:#}") };
+        assert_eq!((&objects["Sid"], &objects["Action"]), (&json!("Backup"), &json!(OBJECTS)));
+        assert_eq!(objects["Resource"], json!(["arn:aws-cn:s3:::backups/prod/*"]));
+        assert_eq!(list["Condition"]["StringLike"]["s3:prefix"], json!(["prod/*"]));
+        assert_eq!(super::policy(&[&of("file:///backups")]), None);
     }
 
     #[test]

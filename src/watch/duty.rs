@@ -14,7 +14,7 @@ use super::schedule::Daily;
 use crate::fleet::census::InstanceId;
 use crate::fleet::chaos::Standing;
 
-pub use backup::Backups;
+pub use backup::{Backups, shown};
 
 /// How long after a failure the same is tried again; twice as long each further time, up to [`LONGEST`]. A minute is what a
 /// remote that is restarted needs.

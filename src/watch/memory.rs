@@ -29,8 +29,8 @@ pub struct Memory {
     pub night: Option<Night>,
     /// Fleets that could not be kept as they should be, and how often in a row.
     pub failing: BTreeMap<String, Failing>,
-    /// Fleets whose backups fail, how often in a row, and why, until that was said.
-    pub backups: BTreeMap<String, (Failing, Option<String>)>,
+    /// Fleets whose backups fail.
+    pub backups: BTreeMap<String, Unsaved>,
     /// Fleets in which chaos could not kill, or which did not get over it, and how often in a row.
     pub chaos: BTreeMap<String, Failing>,
     /// How many cases there were.
@@ -88,6 +88,17 @@ impl Failing {
     }
 }
 
+/// Backups that fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsaved {
+    /// How often in a row, and when last.
+    pub failing: Failing,
+    /// Why, the last time.
+    pub why: String,
+    /// Whether people were told, since the first time.
+    pub told: bool,
+}
+
 /// An alert that is being answered, or was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -132,8 +143,8 @@ impl Memory {
                 self.hear(at, (fleet, rule, key), heard, instance.as_ref());
             }
             Event::Unsaved { fleet, .. } => {
-                if let Some((_, untold)) = self.backups.get_mut(fleet) {
-                    *untold = None;
+                if let Some(unsaved) = self.backups.get_mut(fleet) {
+                    unsaved.told = true;
                 }
             }
             Event::Held { case, why } => {
@@ -204,9 +215,9 @@ impl Memory {
                 let before = self.backups.remove(fleet);
                 if !good {
                     let why = ended.why.clone().unwrap_or_else(|| format!("exit code {}", ended.code));
-                    let untold = before.as_ref().map_or(Some(why), |(_, untold)| untold.clone());
-                    let failing = Failing::again(before.map(|(failing, _)| failing), ended.at);
-                    self.backups.insert(fleet.clone(), (failing, untold));
+                    let told = before.as_ref().is_some_and(|before| before.told);
+                    let failing = Failing::again(before.map(|before| before.failing), ended.at);
+                    self.backups.insert(fleet.clone(), Unsaved { failing, why, told });
                 }
             }
             Job::Replace { case, .. } => {

@@ -20,7 +20,7 @@ use super::view::{Case, Fleet, View};
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Kinds of jobs, each of which has a series from the start: what is not there cannot be compared with 0.
-const JOBS: [&str; 5] = ["apply", "nightly", "keep", "replace", "step"];
+const JOBS: [&str; 7] = ["apply", "nightly", "keep", "backup", "chaos", "replace", "step"];
 
 /// States of rollouts, each of which has a series.
 const ROLLOUTS: [&str; 4] = ["rolling", "completed", "halted", "cancelled"];
@@ -182,6 +182,11 @@ fn fleets(fleets: &[Fleet]) -> Vec<Family> {
         .each(fleets, |fleet| Some(count(fleet.instances.iter().filter(|one| !one.good).count()))),
         Family::gauge("rekiln_fleet_paused", "Whether somebody paused the fleet.")
             .each(fleets, |fleet| Some(i64::from(fleet.paused.is_some()))),
+        Family::gauge(
+            "rekiln_fleet_backup_attention",
+            "Whether the fleet's backups are too old, failed or cannot be looked at.",
+        )
+        .each(fleets, |fleet| Some(i64::from(fleet.backup.is_some()))),
         rollout,
         Family::gauge("rekiln_fleet_last_seen_timestamp_seconds", "When the fleet was looked at.")
             .each(fleets, |fleet| fleet.seen.map(Timestamp::as_second)),

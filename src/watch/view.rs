@@ -146,7 +146,7 @@ pub struct Instance {
 /// Something that is being done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Job {
-    /// What kind: `apply`, `nightly`, `keep`, `replace`, `step`.
+    /// What kind: `apply`, `nightly`, `keep`, `backup`, `chaos`, `replace`, `step`.
     pub kind: String,
     /// What, for people.
     pub what: String,

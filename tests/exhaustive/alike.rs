@@ -49,6 +49,7 @@ impl<'a> Alike<'a> {
             launches,
             // Nothing here holds data.
             founded: _,
+            known_as: _,
             founding: _,
             leadership: _,
             members,

@@ -309,6 +309,21 @@ impl Cloud {
         names.map(|(name, _)| name.to_owned()).collect()
     }
 
+    /// Reads an object past the proxy.
+    pub fn object(&self, region: &str, bucket: &str, name: &str) -> Vec<u8> {
+        self.answer(region, "s3", "GET", &format!("/{bucket}/{name}"), &[], b"")
+    }
+
+    /// Writes an object past the proxy.
+    pub fn put_object(&self, region: &str, bucket: &str, name: &str, bytes: &[u8]) {
+        self.answer(region, "s3", "PUT", &format!("/{bucket}/{name}"), &[], bytes);
+    }
+
+    /// Removes an object past the proxy.
+    pub fn remove_object(&self, region: &str, bucket: &str, name: &str) {
+        self.answer(region, "s3", "DELETE", &format!("/{bucket}/{name}"), &[], b"");
+    }
+
     /// Writes a parameter past the proxy.
     pub fn parameter(&self, region: &str, name: &str, value: &str) {
         let headers =

@@ -369,6 +369,21 @@ pub fn ended(command: &mut Command) -> Ended {
     Ended { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
 
+/// Runs a command on another computer, as far as a process can tell.
+pub fn elsewhere(there: &Command) -> Ended {
+    let mut command = Command::new("unshare");
+    command.args(["--uts", "sh", "-c", "hostname elsewhere && exec \"$@\"", "sh"]);
+    command.arg(there.get_program()).args(there.get_args());
+    command.current_dir(there.get_current_dir().expect("a directory"));
+    for (name, value) in there.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    ended(&mut command)
+}
+
 /// A command that runs; it ends with the test.
 pub struct Started {
     pub child: Child,

@@ -1,13 +1,11 @@
 //! Fleets whose journal and records are in a bucket: whichever computer rolls them goes on where another one was.
 
-use std::process::Command;
-
 use serde_json::json;
 
 use super::rivals::at_the_first_launch;
 use super::stage::{Group, NAME, Setup, objects};
 use crate::publish::lanes::every;
-use crate::publish::stage::{Ended, REGION, Stage, ended};
+use crate::publish::stage::{REGION, Stage, elsewhere};
 
 /// The bucket, and where in it.
 const BUCKET: &str = "journals";
@@ -26,22 +24,6 @@ fn kept(stage: &Stage, part: &str) -> Vec<String> {
     let mut names = stage.cloud.objects(REGION, BUCKET);
     names.retain(|name| name.starts_with(&format!("prod/eu/{part}")));
     names
-}
-
-/// Runs a command on another computer, as far as a process can tell.
-fn elsewhere(group: &Group<'_>, args: &[&str]) -> Ended {
-    let there = group.stage.command(args);
-    let mut command = Command::new("unshare");
-    command.args(["--uts", "sh", "-c", "hostname elsewhere && exec \"$@\"", "sh"]);
-    command.arg(there.get_program()).args(there.get_args());
-    command.current_dir(there.get_current_dir().expect("a directory"));
-    for (name, value) in there.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    ended(&mut command)
 }
 
 /// Whether the journal is whole, and each decision of it is made again from what it was made from.
@@ -112,11 +94,11 @@ fn of_two_computers_one_rolls_and_an_emergency_takes_over() {
     let stage = Stage::new();
     let group = group(&stage);
     let mut rolling = at_the_first_launch(&group);
-    let refused = elsewhere(&group, &["roll", NAME]).must(4);
+    let refused = elsewhere(&stage.command(&["roll", NAME])).must(4);
     assert!(refused.stderr.contains("it counts as gone as of"), "{}", refused.stderr);
-    let reaped = elsewhere(&group, &["reap"]).must(0);
+    let reaped = elsewhere(&stage.command(&["reap"])).must(0);
     assert!(reaped.stdout.contains("\"rolling\":[\"web\"]"), "{}", reaped.stdout);
-    elsewhere(&group, &["rotate", NAME, "--reason", "x", "--emergency", "--yes"]).must(0);
+    elsewhere(&stage.command(&["rotate", NAME, "--reason", "x", "--emergency", "--yes"])).must(0);
     rolling.end().must(4);
     group.judge(&group.wanted.id);
     assert_eq!(kept(&stage, "aws/web/leases/"), Vec::<String>::new());

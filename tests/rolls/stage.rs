@@ -89,11 +89,16 @@ pub struct Group<'a> {
 impl<'a> Group<'a> {
     /// Makes a group, and waits until all of it serves.
     pub fn on(stage: &'a Stage, setup: Setup) -> Self {
+        Self::at(stage, setup, NET)
+    }
+
+    /// The same, with addresses that begin so.
+    pub fn at(stage: &'a Stage, setup: Setup, net: &str) -> Self {
         stage.cloud.looks(0);
         repository(stage, Path::new(env!("CARGO_MANIFEST_DIR")));
         let old = publish(stage, "an old page", 7);
         let wanted = publish(stage, "the page that is asked for", 8);
-        let (subnets, vpc) = network(stage, &setup, &old.id, NET);
+        let (subnets, vpc) = network(stage, &setup, &old.id, net);
         let source = |number: usize| {
             let arn = target_group(stage, number, &vpc, 1);
             format!("&TargetGroupARNs.member.{}={arn}", number + 1)

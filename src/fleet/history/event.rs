@@ -99,6 +99,12 @@ pub enum Event {
         /// Which.
         instance: InstanceId,
     },
+    /// An instance has said for the first time what it is among those that hold data, and does not serve yet: it copies, or has
+    /// copied. What it needs for that counts, also while it says nothing.
+    Joined {
+        /// Which.
+        instance: InstanceId,
+    },
     /// An instance that holds data fell ill: it has some time to recover.
     Ill {
         /// Which.

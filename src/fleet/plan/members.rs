@@ -257,6 +257,10 @@ pub(super) fn notes(situation: &Situation<'_>, known: &[Known<'_>], members: &[S
     for (Standing { id, kind, new, .. }, Known { seen, member, .. }) in members.iter().zip(known) {
         let instance = || id.clone();
         notes.extend(illness(situation, id, *seen, *member));
+        let says = situation.policy.copies.is_some() && seen.is_some_and(|seen| seen.membership.is_some());
+        if *kind == Kind::Starting && says && member.is_none_or(|member| !member.joined) {
+            notes.push(Event::Joined { instance: instance() });
+        }
         match kind {
             Kind::Failed(reason) if member.is_none_or(|member| member.failed.is_none()) => {
                 notes.push(Event::Failed {

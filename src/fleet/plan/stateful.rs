@@ -348,7 +348,11 @@ impl<'a> Batch<'a> {
             let number = id.number();
             number > 0 && number <= history.launches && **id == InstanceId::new(fleet, number)
         };
-        let left = whole.cluster.registered.iter().filter(ours).filter(|id| !known.contains(id));
+        let left = whole.cluster.registered.iter().filter(|registered| {
+            // By whichever name: what the provider does not list at the moment may be there all the same.
+            let id = history.known_as.get(*registered).unwrap_or(registered);
+            ours(&id) && !known.contains(id)
+        });
         let left = left.filter(|id| whole.cluster.bears(&whole.alive, id));
         // One at a time: each changes how many votes decide.
         self.actions.extend(left.take(1).map(|id| Action::Deregister { id: id.clone() }));

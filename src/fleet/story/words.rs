@@ -36,6 +36,7 @@ pub(super) fn said(
         }
         // A kill that was done was told by its intent.
         Event::Seen { .. }
+        | Event::Joined { .. }
         | Event::SizeDiffers { .. }
         | Event::Killed { result: Ok(Outcome::Applied), .. } => None,
         Event::Sized { size, .. } => match before.history.size {

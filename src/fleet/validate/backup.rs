@@ -26,6 +26,10 @@ pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
     }
     match &fleet.local {
         Some(local) if local.network && local.data.is_some() => {}
+        _ if fleet.aws.is_some() => found.say(
+            "/backup",
+            "backups are taken of members on this computer: what to do for those in AWS is in docs/databases.md, Backups",
+        ),
         // What is missing there is a finding of its own.
         _ => found.say(
             "/backup",
@@ -66,6 +70,11 @@ mod tests {
             ("'SELECT 1'", "' '", Some("16:9 a backup that is asked nothing is not proved")),
             ("00:00-05:00", "0-5", Some("17:12 ")),
             ("patroni = {}", "http = '/member'", Some("12:1 backups are taken of PostgreSQL under Patroni")),
+            (
+                "size = 3\n[local]\nlisten = '127.0.0.1:5432'\nport = 5432\nnetwork = true\ndata = '1G'\n",
+                "[aws]\nregion = 'eu-west-1'\nauto_scaling_group = 'db'\n",
+                Some("9:1 backups are taken of members on this computer"),
+            ),
             ("data = '1G'\n", "", Some("11:1 a backup is restored into a machine of this computer")),
         ] {
             let text = GOOD.replacen(from, to, 1);

@@ -66,6 +66,9 @@ impl Member {
         if let Some(door) = doors.iter().find(is) {
             return Some(door.id.clone());
         }
+        if let Some(id) = names.known_as(&self.name) {
+            return Some(id);
+        }
         if !self.name.is_empty() {
             return Some(InstanceId(self.name.clone()));
         }

@@ -56,16 +56,16 @@ struct Done {
 /// A member, as a program is told of it.
 #[derive(Debug, Serialize)]
 struct Known<'a> {
-    instance: &'a InstanceId,
+    instance: &'a str,
     address: std::net::SocketAddr,
     healthy: bool,
 }
 
-pub(super) fn hand_over(to: &InstanceId) -> serde_json::Value {
+pub(super) fn hand_over(to: &str) -> serde_json::Value {
     json!({ "do": "hand_over", "to": to })
 }
 
-pub(super) fn deregister(id: &InstanceId) -> serde_json::Value {
+pub(super) fn deregister(id: &str) -> serde_json::Value {
     json!({ "do": "deregister", "instance": id })
 }
 
@@ -87,7 +87,11 @@ pub(super) fn ask_each(path: &str, max_lag: u64, doors: &[Door]) -> Told {
 pub(super) fn ask_program(command: &[String], max_lag: u64, doors: &[Door]) -> Told {
     let said = tell(command, doors, json!({ "do": "look" }), ANSWER)
         .and_then(|text| serde_json::from_str::<Everyone>(&text).doing(|| "reading what it printed"));
-    said.map_or_else(|_| Told::default(), |said| told(said.members, max_lag))
+    let named = |(called, said): (InstanceId, Said)| {
+        let door = doors.iter().find(|door| door.called() == called.0);
+        (door.map_or(called, |door| door.id.clone()), said)
+    };
+    said.map_or_else(|_| Told::default(), |said| told(said.members.into_iter().map(named), max_lag))
 }
 
 /// Tells one member.
@@ -117,8 +121,11 @@ fn tell(
     mut wish: serde_json::Value,
     limit: std::time::Duration,
 ) -> Result<String> {
-    let known =
-        doors.iter().map(|door| Known { instance: &door.id, address: door.health, healthy: door.healthy });
+    let known = doors.iter().map(|door| Known {
+        instance: door.called(),
+        address: door.health,
+        healthy: door.healthy,
+    });
     let known: Vec<_> = known.collect();
     wish["members"] = serde_json::to_value(&known).doing(|| "describing members")?;
     crate::fleet::outside::run(command, wish.to_string().as_bytes(), limit)

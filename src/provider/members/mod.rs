@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::fleet::census::{Census, Health, Instance, InstanceId, State};
-use crate::fleet::cluster::{Cluster, Membership};
+use crate::fleet::cluster::{Cluster, Membership, Role};
 use crate::fleet::stateful::Stateful;
 use crate::notation;
 use crate::provider::Outcome;
@@ -62,10 +62,27 @@ pub struct Door {
     pub healthy: bool,
 }
 
+impl Door {
+    /// Returns what members call it: an instance knows what its provider calls it, and not what rekiln does.
+    fn called(&self) -> &str {
+        self.known_as.as_deref().unwrap_or(&self.id.0)
+    }
+}
+
 /// Who a name or an address is.
 pub trait Names {
     /// Returns the instance that had an address among the members, though it is not there any more.
     fn at(&self, address: IpAddr) -> Option<InstanceId>;
+
+    /// Returns the instance that its provider calls so, where that is another name; also one that has ended.
+    fn known_as(&self, _name: &str) -> Option<InstanceId> {
+        None
+    }
+
+    /// Returns what members call an instance; also one that has ended.
+    fn called(&self, id: &InstanceId) -> String {
+        id.0.clone()
+    }
 }
 
 /// What members said.
@@ -138,8 +155,15 @@ impl Members {
             Way::Command(command) => generic::ask_program(command, self.max_lag, doors),
         };
         census.cluster = told.cluster;
+        for known in census.cluster.iter_mut().flat_map(|one| [&mut one.registered, &mut one.voters]) {
+            for id in &mut *known {
+                *id = names.known_as(&id.0).unwrap_or_else(|| id.clone());
+            }
+            known.sort();
+            known.dedup();
+        }
         for seen in &mut census.instances {
-            seen.membership = told.members.get(&seen.id).filter(|_| is_heard(seen)).cloned();
+            seen.membership = told.members.get(&seen.id).filter(|said| is_heard(seen, said)).cloned();
         }
     }
 
@@ -150,8 +174,10 @@ impl Members {
     pub fn hand_over(&self, doors: &[Door], from: &InstanceId, to: &InstanceId) -> Result<Outcome> {
         match &self.way {
             Way::Patroni(patroni) => patroni.hand_over(doors, from, to),
-            Way::Http(path) => generic::tell_one(path, doors, from, &generic::hand_over(to)),
-            Way::Command(command) => generic::tell_program(command, doors, &generic::hand_over(to)),
+            Way::Http(path) => generic::tell_one(path, doors, from, &generic::hand_over(called(doors, to))),
+            Way::Command(command) => {
+                generic::tell_program(command, doors, &generic::hand_over(called(doors, to)))
+            }
         }
     }
 
@@ -165,22 +191,33 @@ impl Members {
             Way::Http(path) => {
                 let other = doors.iter().filter(|door| door.id != *id).max_by_key(|door| door.healthy);
                 match other {
-                    Some(other) => generic::tell_one(path, doors, &other.id, &generic::deregister(id)),
+                    Some(other) => {
+                        generic::tell_one(path, doors, &other.id, &generic::deregister(&names.called(id)))
+                    }
                     None => Ok(Outcome::refused("no other member answers")),
                 }
             }
-            Way::Command(command) => generic::tell_program(command, doors, &generic::deregister(id)),
+            Way::Command(command) => {
+                generic::tell_program(command, doors, &generic::deregister(&names.called(id)))
+            }
         }
     }
 }
 
+/// Returns what members call one that is there.
+fn called<'a>(doors: &'a [Door], id: &'a InstanceId) -> &'a str {
+    doors.iter().find(|door| door.id == *id).map_or(&id.0, Door::called)
+}
+
 /// Tells whether what others say of it counts: they may not know yet that it is gone.
-fn is_heard(seen: &Instance) -> bool {
+fn is_heard(seen: &Instance, said: &Membership) -> bool {
     match seen.state {
         State::Dead => false,
         // Health checks are for those that have all data.
         State::Launching => true,
-        State::Running | State::Draining => seen.health == Health::Healthy,
+        // Some providers send requests to whatever is up, so that one that copies runs: that it does is worth knowing, and
+        // is nothing that anybody could count on.
+        State::Running | State::Draining => seen.health == Health::Healthy || said.role == Role::Joining,
     }
 }
 

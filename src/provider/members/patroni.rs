@@ -125,7 +125,7 @@ impl Patroni {
         Ok(match status {
             200 => Outcome::Applied,
             401 | 403 => {
-                return Err(Error::failed(format!("Patroni on {from} refuses the login for a switchover"))
+                return Err(Error::invalid(format!("Patroni on {from} refuses the login for a switchover"))
                     .hint("`[stateful] patroni = { user = …, password_file = … }` says which it wants"));
             }
             status => Outcome::refused(format!("Patroni on {from} says (HTTP {status}): {said}")),

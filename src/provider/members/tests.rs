@@ -207,6 +207,83 @@ fn others_answer_in_the_documented_json() {
     assert!(heard[3].ends_with(r#"{"do":"deregister","instance":"db-7"}"#), "{}", heard[3]);
 }
 
+/// As of an Auto Scaling group: members call each other by what EC2 calls them.
+struct Ec2;
+
+impl Names for Ec2 {
+    fn at(&self, _: IpAddr) -> Option<InstanceId> {
+        None
+    }
+
+    fn known_as(&self, name: &str) -> Option<InstanceId> {
+        Some(id(name.strip_prefix("i-")?.parse().ok()?))
+    }
+
+    fn called(&self, id: &InstanceId) -> String {
+        format!("i-{}", id.number())
+    }
+}
+
+#[test]
+fn members_are_told_and_say_what_their_provider_calls_them() {
+    let server = Server::start(3, |_, request| {
+        let leader =
+            r#"{"role":"leader","votes":true,"registered":["i-1","i-2","i-7"],"voters":["i-1","i-2","i-7"]}"#;
+        let answer = if request.starts_with("GET") { leader } else { r#"{"done":true}"# };
+        (200, answer.to_owned())
+    });
+    let known = |number| Door { known_as: Some(format!("i-{number}")), ..door(number, &server) };
+    let (doors, asked) = ([known(1), known(2)], members("http = '/member'"));
+    let mut census = census(&[1]);
+    asked.look(&doors[..1], &Ec2, &mut census);
+    let cluster = census.cluster.expect("it answered");
+    let ids = [1, 2, 7].map(id).to_vec();
+    assert_eq!((cluster.registered, cluster.voters), (ids.clone(), ids));
+    assert_eq!(asked.hand_over(&doors, &id(1), &id(2)).expect("answered"), Outcome::Applied);
+    assert_eq!(asked.deregister(&doors, &Ec2, &id(7)).expect("answered"), Outcome::Applied);
+    let heard = server.heard();
+    assert!(heard[1].ends_with(r#"{"do":"hand_over","to":"i-2"}"#), "{}", heard[1]);
+    assert!(heard[2].ends_with(r#"{"do":"deregister","instance":"i-7"}"#), "{}", heard[2]);
+    // etcd has the name of one that has ended, and nobody has its address any more.
+    let list = r#"{"members":[{"ID":"1","name":"i-1"},{"ID":"7","name":"i-7"}]}"#;
+    let etcd = Server::answering(&[(200, list), (200, "{}")]);
+    let doors = [Door { known_as: Some("i-1".to_owned()), ..door(1, &etcd) }];
+    let asked = members("patroni = { etcd = 2379 }");
+    assert_eq!(asked.deregister(&doors, &Ec2, &id(7)).expect("answered"), Outcome::Applied);
+    assert!(etcd.heard()[1].ends_with(r#"{"ID":"7"}"#));
+}
+
+#[test]
+fn a_program_is_told_what_their_provider_calls_them() {
+    let script = r#"read line; case "$line" in
+        *'"instance":"i-1"'*) echo '{"members":{"i-1":{"role":"leader","votes":true}}}';; esac"#;
+    let members = members(&format!("command = ['sh', '-c', '''{script}''']"));
+    let server = Server::answering(&[]);
+    let doors = [Door { known_as: Some("i-1".to_owned()), ..door(1, &server) }];
+    let mut census = census(&[1]);
+    members.look(&doors, &Ec2, &mut census);
+    assert!(census.instances[0].leads());
+}
+
+#[test]
+fn one_that_copies_is_heard_whatever_its_health_check_says() {
+    for (health, role, heard) in [
+        (Health::Unhealthy, "joining", true),
+        (Health::Unhealthy, "replica", false),
+        (Health::Unhealthy, "leader", false),
+        (Health::Healthy, "replica", true),
+    ] {
+        let answer = format!(r#"{{"role":"{role}","lag":0,"votes":true}}"#);
+        let server = Server::answering(&[(200, &answer)]);
+        let mut census = census(&[1]);
+        census.instances[0].health = health;
+        members("http = '/member'").look(&[door(1, &server)], &Nobody, &mut census);
+        let (seen, well) = (&census.instances[0], health == Health::Healthy);
+        assert_eq!(seen.membership.is_some(), heard, "{role} {health:?}");
+        assert_eq!((seen.votes(), seen.has_all()), (well, well), "{role} {health:?}");
+    }
+}
+
 #[test]
 fn a_program_answers_for_all() {
     let script = r#"read line; case "$line" in

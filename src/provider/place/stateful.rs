@@ -1,12 +1,13 @@
 //! A fleet whose members hold data: each look asks them, and each act is checked with them right before it is done.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::At;
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Error, Kind, Result};
 use crate::fleet::Fleet;
 use crate::fleet::census::{Census, Health, Instance, InstanceId};
 use crate::fleet::chaos;
@@ -28,18 +29,30 @@ pub(super) struct Stateful {
     copies: Copies,
 }
 
-/// Names in the private network of a fleet on this computer; elsewhere, none.
-struct Private {
-    /// The fleet, and the number of its newest instance: everyone up to it may have had an address there.
+/// What instances are called elsewhere than here.
+struct Others {
+    /// In the private network of a fleet on this computer: the fleet, and the number of its newest instance. Everyone up to
+    /// it may have had an address there.
     launched: Option<(String, u64)>,
+    /// By the provider, those included that have ended.
+    known_as: BTreeMap<String, InstanceId>,
 }
 
-impl Names for Private {
+impl Names for Others {
     fn at(&self, address: IpAddr) -> Option<InstanceId> {
         let (fleet, newest) = self.launched.as_ref()?;
         // The newest first: far apart, two have one address.
         let number = (1..=*newest).rev().find(|number| IpAddr::V4(document::address(*number)) == address)?;
         Some(InstanceId::new(fleet, number))
+    }
+
+    fn known_as(&self, name: &str) -> Option<InstanceId> {
+        self.known_as.get(name).cloned()
+    }
+
+    fn called(&self, id: &InstanceId) -> String {
+        let known = self.known_as.iter().find(|(_, known)| *known == id);
+        known.map_or_else(|| id.0.clone(), |(name, _)| name.clone())
     }
 }
 
@@ -96,7 +109,7 @@ impl Stateful {
                     census.cluster.as_ref().is_some_and(|cluster| cluster.registered.contains(id))
                 };
                 let found = id.clone();
-                let forget = move |members: &Members, doors: &[Door], names: &Private| {
+                let forget = move |members: &Members, doors: &[Door], names: &Others| {
                     members.deregister(doors, names, &found)
                 };
                 if registered(&census)
@@ -133,17 +146,20 @@ impl Stateful {
         &self,
         at: &At,
         census: &Census,
-        wish: impl FnOnce(&Members, &[Door], &Private) -> Result<Outcome> + Send + 'static,
+        wish: impl FnOnce(&Members, &[Door], &Others) -> Result<Outcome> + Send + 'static,
     ) -> Result<Outcome, ProviderError> {
         let (members, doors, names) = self.reach(at, census)?;
         let told = tokio::task::spawn_blocking(move || wish(&members, &doors, &names)).await;
-        // Nobody answered, or not all of it: whether it is done, the next look tells.
-        told.doing(|| "asking the members of the fleet")?
-            .map_err(|error| ProviderError::Unclear(error.chain()))
+        told.doing(|| "asking the members of the fleet")?.map_err(|error| match error.kind() {
+            // What is wrong with the fleet's file stays so.
+            Kind::Invalid(_) => ProviderError::Failed(error),
+            // Nobody answered, or not all of it: whether it is done, the next look tells.
+            _ => ProviderError::Unclear(error.chain()),
+        })
     }
 
     /// Returns how members are asked, and where.
-    fn reach(&self, at: &At, census: &Census) -> Result<(Members, Vec<Door>, Private)> {
+    fn reach(&self, at: &At, census: &Census) -> Result<(Members, Vec<Door>, Others)> {
         let stateful = self.fleet.stateful.as_ref();
         let stateful = stateful.ok_or_else(|| Error::invalid("the fleet file has no `[stateful]`"))?;
         let members = Members::of(stateful, self.login(at)?)?;
@@ -160,7 +176,9 @@ impl Stateful {
             })
         };
         let doors: Vec<_> = census.instances.iter().filter_map(door).collect();
-        let names = Private { launched: at.launched(census) };
+        let known_as = |seen: &Instance| Some((seen.known_as.clone()?, seen.id.clone()));
+        let known_as = census.instances.iter().filter_map(known_as).collect();
+        let names = Others { launched: at.launched(census), known_as };
         Ok((members, doors, names))
     }
 

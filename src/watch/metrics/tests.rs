@@ -133,6 +133,10 @@ fn everything() {
     # TYPE rekiln_fleet_paused gauge
     rekiln_fleet_paused{fleet="db \"1\"\\\n2"} 1
     rekiln_fleet_paused{fleet="web"} 0
+    # HELP rekiln_fleet_backup_attention Whether the fleet's backups are too old, failed or cannot be looked at.
+    # TYPE rekiln_fleet_backup_attention gauge
+    rekiln_fleet_backup_attention{fleet="db \"1\"\\\n2"} 0
+    rekiln_fleet_backup_attention{fleet="web"} 0
     # HELP rekiln_fleet_rollout Whether the last rollout is in this state.
     # TYPE rekiln_fleet_rollout gauge
     rekiln_fleet_rollout{fleet="db \"1\"\\\n2",state="cancelled"} 0
@@ -153,6 +157,8 @@ fn everything() {
     # HELP rekiln_jobs_running Jobs under way, by kind.
     # TYPE rekiln_jobs_running gauge
     rekiln_jobs_running{kind="apply"} 1
+    rekiln_jobs_running{kind="backup"} 0
+    rekiln_jobs_running{kind="chaos"} 0
     rekiln_jobs_running{kind="keep"} 0
     rekiln_jobs_running{kind="nightly"} 0
     rekiln_jobs_running{kind="replace"} 0

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::super::duty::shown;
 use super::super::event::Event;
-use super::super::hands::Hands;
+use super::super::hands::{Hands, Sighting};
 use super::super::memory::{Memory, Tried};
-use super::super::view::{Case, Commit, Counts, Git, Job, Lead, Line, Nightly, View};
+use super::super::view::{Case, Commit, Counts, Fleet, Git, Job, Lead, Line, Nightly, View};
 use super::{Service, Settings, told};
 use crate::chain::Writer;
 use crate::error::Error;
@@ -66,7 +67,7 @@ impl<H: Hands> Service<'_, H> {
                 ended: memory.night.as_ref().and_then(|night| Some(night.ended.as_ref()?.at)),
                 code: memory.night.as_ref().and_then(|night| Some(night.ended.as_ref()?.code)),
             }),
-            fleets: self.fleets.values().map(|of| of.view.clone()).collect(),
+            fleets: self.fleets.iter().map(|(name, of)| fleet(&memory, name, of)).collect(),
             jobs: self
                 .running
                 .values()
@@ -177,6 +178,13 @@ fn state(head: Option<&Commit>, memory: &Memory) -> (String, bool) {
             (format!("{name} failed (exit code {}{again}): {why}{next}", ended.code), true)
         }
     }
+}
+
+/// A fleet as it was seen, and what this watcher itself knows of its backups.
+fn fleet(memory: &Memory, name: &str, of: &Sighting) -> Fleet {
+    let seen = of.seen.as_ref().and_then(|seen| seen.backups.as_ref());
+    let backup = shown(of.view.backup.as_deref(), memory.backups.get(name), seen);
+    Fleet { backup, ..of.view.clone() }
 }
 
 fn case(case: &super::super::memory::Case) -> Case {

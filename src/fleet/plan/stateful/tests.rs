@@ -326,6 +326,41 @@ fn what_ended_is_forgotten_only_while_someone_leads() {
     };
     assert_eq!(scene("newL newS newR").with(left).with(ghost).said(), "remove what db-5 left behind");
     assert_eq!(scene("newL newS newR").with(left).said(), "");
+    // Nor is another name for one that is there, though nobody lists it under that one at the moment.
+    let alias = |number: u64| {
+        move |scene: &mut Scene| {
+            let name = InstanceId("i-0123".to_owned());
+            scene.history.known_as.insert(name.clone(), id(number));
+            scene.history.launches = 5;
+            scene.census.cluster.as_mut().expect("there is one").registered.push(name);
+        }
+    };
+    assert_eq!(scene("newL newS newR").with(alias(5)).said(), "remove what i-0123 left behind");
+    assert_eq!(scene("newL newS newR").with(alias(2)).said(), "");
+}
+
+/// Whatever its health check says: one that copies does not have all data.
+#[test]
+fn that_one_copies_is_remembered_while_it_says_nothing() {
+    let copies = |joined: bool, says: bool, seconds: i64| {
+        move |scene: &mut Scene| {
+            scene.history.members.get_mut(&id(4)).expect("it is known").joined = joined;
+            let seen = &mut scene.census.instances[3];
+            (seen.state, seen.launched_at) = (State::Running, ago(seconds));
+            if !says {
+                seen.membership = None;
+            }
+        }
+    };
+    let said =
+        |joined, says, seconds| scene("oldL oldS oldR newJ").with(copies(joined, says, seconds)).said();
+    let note = r#"note {"instance":"db-4","kind":"joined"}"#;
+    assert!(said(false, true, 5).starts_with(note), "{}", said(false, true, 5));
+    let waits = "[db-3 serves until enough others do]; [db-4 does not serve yet]";
+    assert_eq!(said(true, true, 5), waits);
+    // Long after the time that a machine has to boot: only who never said anything has failed.
+    assert_eq!(said(true, false, 900), waits);
+    assert!(said(false, false, 900).contains(r#""kind":"failed""#), "{}", said(false, false, 900));
 }
 
 #[test]

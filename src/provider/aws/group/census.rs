@@ -115,8 +115,7 @@ fn instance(seen: &Seen, member: &Member, known: &Known<'_>) -> Option<Instance>
 
 /// An instance without what it does.
 fn plain(id: InstanceId, member: &Member, machine: &Machine, known: &Known<'_>) -> Instance {
-    // What the group has lost is no member, and nobody asks for it by its name at EC2.
-    let known_as = (!member.id.is_empty() && id.0 != member.id).then(|| member.id.clone());
+    let known_as = (id.0 != member.id).then(|| member.id.clone());
     Instance {
         id,
         generation: (known.generation)(member, machine),
@@ -179,7 +178,8 @@ fn fallen(seen: &Seen, known: &Known<'_>) -> Vec<Instance> {
             && !machine.taken_back
             && !members.contains(id.as_str())
             && !(known.ended)(&id_of);
-        lost.then(|| plain(id_of, &Member::default(), machine, known))
+        let member = || Member { id: id.clone(), ..Member::default() };
+        lost.then(|| plain(id_of, &member(), machine, known))
     };
     seen.machines.iter().filter_map(fallen).collect()
 }

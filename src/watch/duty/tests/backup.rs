@@ -54,6 +54,30 @@ fn a_backup_is_begun_when_it_is_due_and_its_members_are_left_alone() {
 }
 
 #[test]
+fn what_is_seen_of_backups_has_the_last_try_of_a_watcher() {
+    let backups = |last: i64| Backups {
+        every: SignedDuration::from_secs(1000),
+        windows: Windows::default(),
+        last: Some(at(last)),
+        worked: false,
+    };
+    let failing = crate::watch::memory::Failing { times: 1, at: at(100) };
+    let failed = crate::watch::memory::Unsaved { failing, why: "nobody\nat all".to_owned(), told: true };
+    for (lacks, failed, last, expected) in [
+        (None, None, None, None),
+        (Some("none counts"), None, None, Some("none counts")),
+        (Some("none counts"), Some(&failed), None, Some("none counts; the last try failed: nobody")),
+        (None, Some(&failed), Some(99), Some("the last try failed: nobody")),
+        // Somebody took one since, or the backups' own journal says it.
+        (None, Some(&failed), Some(100), None),
+        (Some("backup x failed: nobody"), Some(&failed), None, Some("backup x failed: nobody")),
+    ] {
+        let seen = last.map(backups);
+        assert_eq!(shown(lacks, failed, seen.as_ref()).as_deref(), expected, "{lacks:?} {last:?}");
+    }
+}
+
+#[test]
 fn that_backups_fail_is_told_once() {
     let job = || Job::Backup { fleet: "web".into(), commit: "old".into() };
     let told = |events: &[(i64, Event)]| told(&memory(events), &seen("old", fleet()), None, 20);

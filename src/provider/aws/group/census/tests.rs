@@ -165,6 +165,11 @@ fn what_ec2_calls_those_that_have_a_name_is_kept() {
     let called: Vec<_> =
         found.instances.iter().map(|one| (one.id.0.as_str(), one.known_as.as_deref())).collect();
     assert_eq!(called, [("i-1", None), ("web-1", Some("i-0"))]);
+    // Others may know one that has ended by it, too.
+    let mut lost = look(&[Word { lifecycle: "", ec2: "terminated", target: "", reason: "" }]);
+    lost.group.desired = 0;
+    let found = with(&names, &[], |known| census(&lost, known)).instances;
+    assert_eq!((found.len(), found[0].state, found[0].known_as.as_deref()), (1, State::Dead, Some("i-0")));
 }
 
 #[test]
