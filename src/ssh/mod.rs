@@ -4,6 +4,7 @@
 //! Another host key than ours, a server that wants a password or does not speak SSH 2: never tried again. The connection
 //! ends or stalls in the middle of a command: [`Ended::Lost`], which is no exit code; what it means is for the caller.
 
+mod dial;
 mod greeting;
 mod keys;
 mod lines;
@@ -16,16 +17,17 @@ pub use refusal::Refusal;
 use std::borrow::Cow;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use russh::client::{self, AuthResult, DisconnectReason, Handle};
 use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{ChannelMsg, Disconnect, MethodSet, Preferred, Sig};
-use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout_at};
 
+use self::dial::dial;
 use self::greeting::{Greeting, Watched};
 use self::refusal::Awaited;
 use crate::error::{Doing as _, Error, Result};
@@ -211,9 +213,11 @@ fn config() -> client::Config {
 async fn open(address: &Address, seen: &Seen) -> std::result::Result<Handle<Pinned>, Refusal> {
     let end = Instant::now() + address.patience;
     let late = |awaited| refusal::late(address, seen, awaited);
-    let stream = timeout_at(end, TcpStream::connect(address.socket))
+    let taken = Arc::new(AtomicBool::new(false));
+    let awaited = || if taken.load(Ordering::Relaxed) { Awaited::KeyExchange } else { Awaited::Connection };
+    let stream = timeout_at(end, dial(address.socket, &taken))
         .await
-        .map_err(|_| late(Awaited::Connection))?
+        .map_err(|_| late(awaited()))?
         .map_err(|error| refusal::unreachable(address, &error))?;
     // Without it, each short command waits for an answer to the packet before; the connection works all the same.
     let _ = stream.set_nodelay(true);
