@@ -4,8 +4,8 @@
 #[cfg(feature = "aws")]
 mod bucket;
 #[cfg(feature = "aws")]
-mod played;
-mod server;
+pub mod played;
+pub mod server;
 #[cfg(feature = "aws")]
 mod watched;
 
@@ -74,7 +74,8 @@ impl Desk {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         fs::set_permissions(&passwords, mode).expect("set");
         let (id, image) = (InstanceId::new("db", 2), Digest::of(b"image"));
-        Member { id, image, source: Source { port, passwords } }
+        let source = Source { address: ([127, 0, 0, 1], port).into(), role: "backup".to_owned(), passwords };
+        Member { id, image, source }
     }
 
     fn parts(&self, id: &BackupId) -> PathBuf {

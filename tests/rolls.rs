@@ -8,6 +8,7 @@ mod cluster;
 mod faults;
 mod holding;
 mod judge;
+mod kept;
 mod killed;
 mod many;
 mod merged;

@@ -14,8 +14,8 @@ use super::serve::Serving;
 use crate::catalog::Record;
 use crate::claim::Claimed;
 use crate::error::{Doing as _, Error, Result};
-use crate::fleet::backup::Settings;
-use crate::fleet::{Fleet, Local};
+use crate::fleet::Fleet;
+use crate::fleet::backup::{Restorer, Settings};
 use crate::interrupt;
 use crate::notation;
 use crate::objects::Objects;
@@ -81,7 +81,6 @@ pub fn prove(
     mut tick: impl FnMut() -> Result<()>,
 ) -> Result<Proof> {
     let Ground { store, fleet, image, handle, .. } = *ground;
-    let local = fleet.local()?;
     let stateful = fleet.stateful.as_ref().ok_or_else(|| Error::invalid("there is no `[stateful]`"))?;
     let limit = |key: &'static str, text: &str| {
         notation::duration(text).map_err(|why| Error::invalid(format!("`{key}`: {why}")))
@@ -93,7 +92,7 @@ pub fn prove(
     let _while_it_boots = Claimed::image("`rekiln backup`", image.id).hold(store)?;
     let scratch = Scratch::new(store, "proof")?;
     let serving = Serving::start(parts, taken, handle)?;
-    let (spec, password) = machine(ground, local, health.port, scratch.dir(), &serving)?;
+    let (spec, password) = machine(ground, &settings.machine, health.port, scratch.dir(), &serving)?;
     let mut running = Running(spawn(store, &spec)?);
     let start = Instant::now();
     let hosts: Vec<u16> = spec.forwards.iter().map(|forward| forward.host).collect();
@@ -158,17 +157,15 @@ impl Drop for Running {
 /// The first forwarded port is the database's, the second the one of its health.
 fn machine(
     ground: &Ground<'_>,
-    local: &Local,
+    restorer: &Restorer,
     health: u16,
     dir: &Path,
     serving: &Serving,
 ) -> Result<(Spec, String)> {
     let Ground { store, name, image, .. } = *ground;
-    let bad = |key: &'static str| move |why| Error::invalid(format!("`local.{key}`: {why}"));
     let files = store.image(image.id);
     let data = dir.join("data.raw");
-    let blank = local.data.as_deref().ok_or_else(|| Error::invalid("there is no `local.data`"))?;
-    extras::blank(&data, notation::size(blank).map_err(bad("data"))?)?;
+    extras::blank(&data, restorer.data)?;
     let document = Document {
         fleet: name.to_owned(),
         instance: format!("{name}-proof"),
@@ -184,17 +181,15 @@ fn machine(
         credentials: vec![document.write(dir)?, secret.credential()],
         fetch: Some(serving.address()),
     };
-    let memory = notation::memory(&local.memory).map_err(bad("memory"))?;
-    let guest = [local.port, health];
+    let guest = [restorer.port, health];
     let hosts = free_ports(guest.len())?;
     let forwards = hosts.into_iter().zip(guest).map(|(host, guest)| Forward { host, guest }).collect();
     let spec = Spec {
         dir: dir.to_owned(),
         disk: files.join("disk.raw"),
         boot: Boot::direct(&files)?,
-        memory_mib: u32::try_from(memory >> 20)
-            .doing(|| format!("reading `local.memory`: `{}`", local.memory))?,
-        cpus: local.cpus,
+        memory_mib: restorer.memory_mib,
+        cpus: restorer.cpus,
         forwards,
         name: format!("{name}-proof"),
         extras,

@@ -1,6 +1,7 @@
 //! Do: copy a running database by `pg_basebackup`, as a stream.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,9 +29,11 @@ const WORDS: usize = 20;
 /// Where the database is that is copied.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Its port on 127.0.0.1.
-    pub port: u16,
-    /// The file with the password of [`ROLE`], as `libpq` wants it, readable for its owner only.
+    /// Where it is reached from here.
+    pub address: SocketAddr,
+    /// The role that copies; members of this computer have [`ROLE`].
+    pub role: String,
+    /// The file with the role's password, as `libpq` wants it, readable for its owner only.
     pub passwords: PathBuf,
 }
 
@@ -66,7 +69,7 @@ pub fn take(
 ) -> Result<Taken> {
     let mut command = Command::new("setpriv");
     // A `kill -9` of rekiln leaves no replication behind.
-    command.args(["--pdeathsig", "KILL", PROGRAM]).args(arguments(source.port));
+    command.args(["--pdeathsig", "KILL", PROGRAM]).args(arguments(source));
     command.env("PGPASSFILE", &source.passwords).env("PGCONNECT_TIMEOUT", CONNECT).env("LC_ALL", "C.UTF-8");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     installed()?;
@@ -90,8 +93,8 @@ pub fn take(
         let error = failure(&command, &format!("ended with {status}"), &[], words.as_bytes());
         Err(if words.contains("no pg_hba.conf entry") || words.contains("password authentication failed") {
             error.hint(format!(
-                "its role `{ROLE}` is made when a cluster begins: in one that is older, make it on the leader: \
-                 `docs/databases.md`, Backups"
+                "on this computer, the role `{ROLE}` is made when a cluster begins: in one that is older, make it on the leader; \
+                 elsewhere, `[backup.login]` says which role, and members must let it in from here: `docs/databases.md`, Backups"
             ))
         } else {
             error
@@ -100,13 +103,14 @@ pub fn take(
 }
 
 /// One stream with everything in it: the log that makes it consistent, and the manifest by which each file is checked.
-fn arguments(port: u16) -> Vec<String> {
-    let port = port.to_string();
+fn arguments(source: &Source) -> Vec<String> {
+    let Source { address, role, .. } = source;
     // The network of a fleet and the object store are slower than the least that compresses.
     let fixed = "--format=tar --wal-method=fetch --checkpoint=fast --pgdata=- --compress=client-gzip:1 --progress \
-                 --no-password --host=127.0.0.1";
+                 --no-password";
     let fixed = fixed.split_whitespace().map(str::to_owned);
-    fixed.chain(["--username".to_owned(), ROLE.to_owned(), "--port".to_owned(), port]).collect()
+    let (host, port) = (format!("--host={}", address.ip()), format!("--port={}", address.port()));
+    fixed.chain([host, port, format!("--username={role}")]).collect()
 }
 
 /// Says which package is missing: `setpriv` would only say that it cannot start something.

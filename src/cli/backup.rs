@@ -3,8 +3,9 @@
 mod restore;
 mod status;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ use crate::fleet::moment::lasting;
 use crate::interrupt::stoppable;
 use crate::objects::{Objects, S3Url};
 use crate::provider::Provider as _;
-use crate::provider::local::{Founding, InstanceRecord};
+use crate::provider::local::Founding;
 use crate::scratch::Scratch;
 
 /// Arguments of `rekiln backup`.
@@ -80,15 +81,10 @@ fn take_and_prove(context: &Context, name: &str) -> Result<u8> {
     let site = Site::open(context, name)?;
     let mut work = work(context, &site, "backup run")?;
     begin(context, &mut work)?;
-    let mut worked = || -> Result<(BackupId, Taken, Proof, InstanceRecord)> {
+    let mut worked = || -> Result<(BackupId, Taken, Proof, Member)> {
         // Its password is in a file of this process alone.
         let scratch = Scratch::new(&site.store, "backup")?;
-        let record = member(context, &site)?;
-        let member = Member {
-            id: record.id.clone(),
-            image: record.image,
-            source: Source { port: record.port, passwords: passwords(&site, &scratch)? },
-        };
+        let member = member(context, &site, &scratch)?;
         let (id, taken) = work.take(&member)?;
         drop(scratch);
         let proof = work.prove(&id)?;
@@ -96,7 +92,7 @@ fn take_and_prove(context: &Context, name: &str) -> Result<u8> {
             context.progress().note(name, format!("backup {gone} is no longer kept"));
         }
         work.end()?;
-        Ok((id, taken, proof, record))
+        Ok((id, taken, proof, member))
     };
     let done = worked();
     let (id, taken, proof, source) = finish(&mut work, done)?;
@@ -284,27 +280,58 @@ fn leftovers(context: &Context, name: &str) -> Result<Vec<String>> {
     Ok(removed)
 }
 
-/// Chooses the member that is copied, and returns its record.
-fn member(context: &Context, site: &Site) -> Result<InstanceRecord> {
-    let here = site.provider.here("`rekiln backup`")?;
+/// Chooses the member that is copied.
+fn member(context: &Context, site: &Site, scratch: &Scratch) -> Result<Member> {
     let census = context.block_on(async { site.provider.census().await.map_err(Error::from) })?;
     let source = crate::backup::memory::source(&census).map_err(|why| {
         Error::failed(format!("nobody in fleet {} can be copied: {why}", site.name))
             .hint(format!("`rekiln status {}` shows them; the last backup that counts is kept", site.name))
     })?;
-    let record = here.record(source)?;
-    record.ok_or_else(|| Error::failed(format!("{source} has just ended")).hint("run this again"))
+    let gone = || Error::failed(format!("{source} has just ended")).hint("run this again");
+    if let Some(login) = site.fleet.backup.as_ref().and_then(|backup| backup.login.as_ref()) {
+        let seen = census.instances.iter().find(|seen| seen.id == *source).ok_or_else(gone)?;
+        let address = seen.address.ok_or_else(|| Error::failed(format!("{source} has no address")))?;
+        let image = seen.image.ok_or_else(|| {
+            Error::failed(format!("{source} runs no image of rekiln's")).hint(format!(
+                "a backup is restored into a machine of the same image: roll {} first",
+                site.name
+            ))
+        })?;
+        let passwords = passwords(scratch, &login.user, &password(&login.password_file)?)?;
+        let address = SocketAddr::new(address.ip(), login.port);
+        let source = Source { address, role: login.user.clone(), passwords };
+        return Ok(Member { id: seen.id.clone(), image, source });
+    }
+    let here = site.provider.here("`rekiln backup`")?;
+    let record = here.record(source)?.ok_or_else(gone)?;
+    let passwords = passwords(scratch, ROLE, &here.secret()?.password(ROLE))?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, record.port));
+    let source = Source { address, role: ROLE.to_owned(), passwords };
+    Ok(Member { id: record.id, image: record.image, source })
 }
 
-/// Writes the password of the backups' role where only this process's user reads it.
-fn passwords(site: &Site, scratch: &Scratch) -> Result<PathBuf> {
-    let password = site.provider.here("`rekiln backup`")?.secret()?.password(ROLE);
+/// Reads a password from the first line of a file.
+fn password(file: &str) -> Result<String> {
+    let text = fs::read_to_string(file).doing(|| format!("reading `backup.login.password_file`, {file}"))?;
+    text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned).ok_or_else(|| {
+        Error::invalid(format!(
+            "{file} is empty: it should have the password of `[backup.login]` in its first line"
+        ))
+    })
+}
+
+/// Writes a password where only this process's user reads it, as `libpq` wants it.
+fn passwords(scratch: &Scratch, role: &str, password: &str) -> Result<PathBuf> {
     let file = scratch.dir().join("pgpass");
     let made = File::options().write(true).create_new(true).mode(0o600).open(&file);
-    // Hexadecimal digits need no escapes.
-    made.and_then(|mut made| writeln!(made, "*:*:*:{ROLE}:{password}"))
+    made.and_then(|mut made| writeln!(made, "*:*:*:{}:{}", escaped(role), escaped(password)))
         .doing(|| format!("writing {}", file.display()))?;
     Ok(file)
+}
+
+/// Writes a field of a password file. Source: libpq's documentation, "The Password File".
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace(':', "\\:")
 }
 
 /// Says what the query answered.
@@ -335,6 +362,11 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_password_may_have_any_sign() {
+        assert_eq!(super::escaped(r"a:b\c"), r"a\:b\\c");
+    }
+
     #[test]
     fn sizes() {
         for (bytes, expected) in

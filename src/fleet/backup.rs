@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::Fleet;
 use super::policy::duration;
 use super::windows::Windows;
-use crate::error::{Error, Result};
+use crate::error::{Doing as _, Error, Result};
+use crate::notation;
 use crate::objects::S3Url;
 
 /// Backups that are taken by themselves and count once they were restored into a fresh machine and answered there.
@@ -34,6 +35,55 @@ pub struct Backup {
     /// When `rekiln watch` may begin one, such as `Mon-Sun 00:00-05:00 Europe/Berlin`; without any, always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<String>,
+    /// How members in AWS let backups be taken; those on this computer have a role and a password for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+    /// The machine of this computer into which backups of members in AWS are restored; for those on this computer, it is one
+    /// of theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+}
+
+/// How the database of a member is reached that is not on this computer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// Its port, at the address of the member.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// A role that may copy everything (`REPLICATION`).
+    #[serde(default = "default_user")]
+    pub user: String,
+    /// The file that has its password, on the computer that runs rekiln.
+    pub password_file: String,
+}
+
+/// A machine of this computer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Its memory, such as `2G`.
+    pub memory: String,
+    /// Its processors.
+    #[serde(default = "default_cpus")]
+    pub cpus: u32,
+    /// Its data disk, such as `100G`: as large as a member's.
+    pub data: String,
+}
+
+/// The database's own.
+const fn default_port() -> u16 {
+    5432
+}
+
+/// As the members of `images/db.toml` have it.
+fn default_user() -> String {
+    "backup".to_owned()
+}
+
+/// As a machine of a fleet has by default.
+const fn default_cpus() -> u32 {
+    1
 }
 
 /// Four a day: what is lost with everything else is a morning at most.
@@ -89,6 +139,42 @@ pub struct Settings {
     pub at_least: Option<i64>,
     /// When one may begin by itself.
     pub windows: Windows,
+    /// What restores.
+    pub machine: Restorer,
+}
+
+/// The machine that restores, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restorer {
+    /// MiB of memory.
+    pub memory_mib: u32,
+    /// Processors.
+    pub cpus: u32,
+    /// Bytes of its data disk.
+    pub data: u64,
+    /// The port of its database.
+    pub port: u16,
+}
+
+impl Restorer {
+    fn of(fleet: &Fleet, backup: &Backup) -> Result<Self> {
+        let (memory, cpus, data, port) = match (&fleet.local, &backup.machine, &backup.login) {
+            (Some(local), ..) => (&local.memory, local.cpus, local.data.as_deref(), local.port),
+            (None, Some(machine), Some(login)) => {
+                (&machine.memory, machine.cpus, Some(machine.data.as_str()), login.port)
+            }
+            _ => return Err(Error::invalid("`[backup.login]` and `[backup.machine]` are missing")),
+        };
+        let bad = |key: &'static str| move |why| Error::invalid(format!("`{key}` of what restores: {why}"));
+        let data = data.ok_or_else(|| Error::invalid("what restores has no data disk"))?;
+        let memory = notation::memory(memory).map_err(bad("memory"))?;
+        Ok(Self {
+            memory_mib: u32::try_from(memory >> 20).doing(|| "reading the memory of what restores")?,
+            cpus,
+            data: notation::size(data).map_err(bad("data"))?,
+            port,
+        })
+    }
 }
 
 impl Settings {
@@ -106,6 +192,7 @@ impl Settings {
             query: backup.query.clone(),
             at_least: backup.at_least,
             windows: Windows::parse(&backup.windows, &[]).map_err(bad("windows"))?,
+            machine: Restorer::of(fleet, backup)?,
         }))
     }
 }

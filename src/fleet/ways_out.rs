@@ -33,7 +33,12 @@ pub fn ways_out(fleet: &str, census: &Census, here: bool, backups: bool) -> Vec<
              `--force-new-cluster`, by an image that does so), then `rekiln roll {fleet} --to current`"
         ));
     }
-    lines.push(if backups {
+    lines.push(if backups && !here {
+        format!(
+            "last way out: a new cluster from the last proved backup; what was written since is lost: `rekiln backup status \
+             {fleet}` says how old it is, docs/databases.md, Backups, how it is unpacked by hand"
+        )
+    } else if backups {
         format!(
             "last way out: found anew from the last proved backup; what was written since is lost: `rekiln backup status \
              {fleet}` says how old it is, `rekiln backup restore {fleet}` does it"
@@ -116,6 +121,8 @@ mod tests {
         assert!(here[4].starts_with("do not end, rotate or take down anything of db"), "{here:?}");
         assert!(here[5].contains("`rekiln revive db`") && here[6].contains("db-3 says that it has all data"));
         assert!(here[7].contains("`rekiln backup restore db`") && here.len() == 8, "{here:?}");
+        let elsewhere = ways_out("db", &census, false, true);
+        assert!(elsewhere.iter().all(|line| !line.contains("backup restore")), "{elsewhere:?}");
         let elsewhere = ways_out("db", &census, false, false);
         assert!(elsewhere.iter().all(|line| !line.contains("revive")), "{elsewhere:?}");
         assert!(elsewhere.last().is_some_and(|line| line.contains("no `[backup]`")));

@@ -76,7 +76,8 @@ class Patroni(http.server.BaseHTTPRequestHandler):
         self.end_headers()
     def log_message(self, *_):
         pass
-port = int(re.search(r"hostfwd=tcp:127\.0\.0\.1:(\d+)-:8008", text)[1])
+# The second one is where its health is asked.
+port = int(re.findall(r"hostfwd=tcp:127\.0\.0\.1:(\d+)-:\d+", text)[1])
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Patroni).serve_forever()
 "#;
 
@@ -115,9 +116,7 @@ impl Played {
         fleet(&stage, ports[0], &format!("{URL}?region={REGION}"));
         programs(&stage.path("bin"));
         let image = stage.usual_image().id;
-        for name in ["kernel", "initrd", "cmdline"] {
-            fs::write(stage.store().image(image).join(name), name).expect("written");
-        }
+        bootable(&stage.store().image(image));
         let dir = server::directory();
         let server = Server::new(&dir.path().join("data"));
         let local = stage.store().local("db");
@@ -246,8 +245,15 @@ fn fleet(stage: &Stage, listen: u16, target: &str) {
     fs::write(stage.repo().join("fleets/db.toml"), text).expect("written");
 }
 
+/// Adds to an image what only a machine that is not played reads.
+pub fn bootable(image: &Path) {
+    for name in ["kernel", "initrd", "cmdline"] {
+        fs::write(image.join(name), name).expect("written");
+    }
+}
+
 /// Puts what is played where it is found before the real ones.
-fn programs(bin: &Path) {
+pub fn programs(bin: &Path) {
     fs::create_dir(bin).expect("made");
     let member = Path::new(env!("CARGO_MANIFEST_DIR")).join("bootstrap/db/member.py.hbs");
     fs::copy(member, bin.join("member.py")).expect("copied");

@@ -52,6 +52,11 @@ fn own(dir: &Path) {
 impl Server {
     /// Makes one with a role for backups.
     pub fn new(data: &Path) -> Self {
+        Self::at(data, "127.0.0.1")
+    }
+
+    /// Makes one that listens at these addresses of this machine, besides those of its own.
+    pub fn at(data: &Path, addresses: &str) -> Self {
         fs::create_dir(data).expect("made");
         own(data);
         let mut initdb = program("initdb");
@@ -61,20 +66,24 @@ impl Server {
             .arg(data)
             .run()
             .expect("made (`apt-get install postgresql-15`)");
-        let rules = "local all all trust\nhost replication backup 127.0.0.1/32 scram-sha-256\n\
+        let rules = "local all all trust\nhost replication backup 127.0.0.0/8 scram-sha-256\n\
             host replication postgres 127.0.0.1/32 trust\nhost all postgres 127.0.0.1/32 trust\n";
         fs::write(data.join("pg_hba.conf"), rules).expect("written");
-        let server = Self::over(data);
+        let server = Self::started(data, addresses);
         server.ask(&format!("CREATE ROLE backup LOGIN REPLICATION PASSWORD '{PASSWORD}'"));
         server
     }
 
     /// Starts one over what is there.
     pub fn over(data: &Path) -> Self {
+        Self::started(data, "127.0.0.1")
+    }
+
+    fn started(data: &Path, addresses: &str) -> Self {
         own(data);
         let port = free_ports(1).expect("a port")[0];
         let settings =
-            format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off");
+            format!("-p {port} -c listen_addresses={addresses} -c unix_socket_directories='' -c fsync=off");
         let mut start = program("pg_ctl");
         start.args(["start", "--wait", "--timeout=120", "--silent", "-o", &settings]);
         start.arg("-D").arg(data).arg("-l").arg(data.join("log"));

@@ -29,9 +29,9 @@ fn net() -> (String, TcpListener) {
 }
 
 /// A group of three whose instances hold data.
-struct Site<'a> {
-    group: Group<'a>,
-    cluster: &'a Cluster,
+pub struct Site<'a> {
+    pub group: Group<'a>,
+    pub cluster: &'a Cluster,
 }
 
 /// Says that it is over when it goes.
@@ -44,7 +44,7 @@ impl Drop for End<'_> {
 }
 
 /// Runs a test with a cluster that is played meanwhile; `section` is how its members are asked.
-fn with(section: &str, more: &str, deadline: &'static str, play: impl FnOnce(&Site<'_>)) {
+pub fn with(section: &str, more: &str, deadline: &'static str, play: impl FnOnce(&Site<'_>)) {
     let (stage, cluster, over) = (Stage::new(), Cluster::default(), AtomicBool::new(false));
     let (net, _held) = net();
     cluster.model().copying = COPYING;
@@ -67,7 +67,7 @@ fn with(section: &str, more: &str, deadline: &'static str, play: impl FnOnce(&Si
     });
 }
 
-fn patroni() -> String {
+pub fn patroni() -> String {
     format!("patroni = {{ etcd = {ETCD}, user = 'rekiln', password_file = 'PASSWORD' }}")
 }
 

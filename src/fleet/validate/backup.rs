@@ -3,8 +3,9 @@
 use super::Findings;
 use super::pace::time;
 use crate::fleet::Fleet;
-use crate::fleet::backup::Target;
+use crate::fleet::backup::{Backup, Target};
 use crate::fleet::windows::window;
+use crate::notation;
 
 /// Checks `[backup]` of a fleet file.
 pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
@@ -24,12 +25,38 @@ pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
             "backups are taken of PostgreSQL under Patroni: `[stateful]` with `patroni = {}` is missing",
         );
     }
+    if let Some(login) = &backup.login {
+        if login.user.is_empty() || login.user.contains(|c: char| c.is_control()) {
+            found.say("/backup/login/user", "this is the name of no role");
+        }
+        if login.password_file.is_empty() {
+            found.say("/backup/login/password_file", "the path of the file with the password is empty");
+        }
+    }
+    if let Some(machine) = &backup.machine {
+        found.ask("/backup/machine/memory", notation::memory(&machine.memory));
+        found.at_least_one("/backup/machine/cpus", machine.cpus, "processors");
+        found.ask("/backup/machine/data", notation::size(&machine.data));
+    }
+    restored(found, fleet, backup);
+}
+
+/// Checks that it is known what a backup is restored into, and from one place only.
+fn restored(found: &mut Findings<'_>, fleet: &Fleet, backup: &Backup) {
+    let tables = [("login", backup.login.is_some()), ("machine", backup.machine.is_some())];
     match &fleet.local {
-        Some(local) if local.network && local.data.is_some() => {}
-        _ if fleet.aws.is_some() => found.say(
-            "/backup",
-            "backups are taken of members on this computer: what to do for those in AWS is in docs/databases.md, Backups",
-        ),
+        None if fleet.aws.is_some() => {
+            let missing: Vec<_> =
+                tables.iter().filter(|(_, there)| !there).map(|(table, _)| format!("`[backup.{table}]`")).collect();
+            if !missing.is_empty() {
+                found.say("/backup", format!("backups of members in AWS need {}", missing.join(" and ")));
+            }
+        }
+        Some(local) if local.network && local.data.is_some() => {
+            for (table, _) in tables.iter().filter(|(_, there)| *there) {
+                found.say(&format!("/backup/{table}"), "this is for members in AWS: [local] says it for those here");
+            }
+        }
         // What is missing there is a finding of its own.
         _ => found.say(
             "/backup",
@@ -73,7 +100,12 @@ mod tests {
             (
                 "size = 3\n[local]\nlisten = '127.0.0.1:5432'\nport = 5432\nnetwork = true\ndata = '1G'\n",
                 "[aws]\nregion = 'eu-west-1'\nauto_scaling_group = 'db'\n",
-                Some("9:1 backups are taken of members on this computer"),
+                Some("9:1 backups of members in AWS need `[backup.login]` and `[backup.machine]`"),
+            ),
+            (
+                "[backup]\n",
+                "[backup.machine]\nmemory = '1G'\ndata = '1G'\n[backup]\n",
+                Some("12:1 this is for members in AWS"),
             ),
             ("data = '1G'\n", "", Some("11:1 a backup is restored into a machine of this computer")),
         ] {
@@ -92,6 +124,41 @@ mod tests {
                         shown.len() == 1 && shown[0].starts_with(expected),
                         "{to}: {shown:?}\n{expected}"
                     );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn members_in_aws_say_how_they_are_reached_and_what_restores() {
+        const AWS: &str = "image = 'db'\n[aws]\nregion = 'eu-west-1'\nauto_scaling_group = 'db'\n\
+            [health]\nhttp = { port = 8008, path = '/health' }\n[stateful]\npatroni = {}\n\
+            [backup]\ntarget = 's3://bucket/db'\nquery = 'SELECT 1'\n\
+            [backup.login]\npassword_file = '/run/secrets/db'\n[backup.machine]\nmemory = '1G'\ndata = '20G'\n";
+        for (from, to, expected) in [
+            ("", "", None),
+            ("password_file", "port = 6432\nuser = 'copies'\npassword_file", None),
+            ("'/run/secrets/db'", "''", Some("13:17 the path of the file with the password is empty")),
+            ("password_file", "user = ''\npassword_file", Some("13:8 this is the name of no role")),
+            ("'1G'", "'1'", Some("15:10 ")),
+            ("'20G'", "'much'", Some("16:8 ")),
+            (
+                "[backup.machine]\nmemory = '1G'\ndata = '20G'\n",
+                "",
+                Some("9:1 backups of members in AWS need `[backup.machine]`"),
+            ),
+        ] {
+            let document = Document::<Fleet>::read(Path::new("x.toml"), &AWS.replacen(from, to, 1));
+            assert!(document.is_whole(), "{:?}", document.found);
+            let found = validate(&document, &["db".to_owned()].into());
+            let shown: Vec<_> = found
+                .iter()
+                .map(|found| format!("{}:{} {}", found.line, found.column, found.message))
+                .collect();
+            match expected {
+                None => assert_eq!(shown, Vec::<String>::new(), "{to}"),
+                Some(expected) => {
+                    assert!(shown.len() == 1 && shown[0].starts_with(expected), "{to}: {shown:?}");
                 }
             }
         }
