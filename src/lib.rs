@@ -37,6 +37,8 @@
 //! * [`catalog`]: records of the images made, with their bills of materials and their signed provenance.
 //! * [`publish`]: from a baked image to AMIs: blocks, pace and plan decide; with the ledger, the rest does.
 //! * [`fleet`]: `Fleet`, census, plan (decide); the roll loop and the journal (do).
+//! * [`backup`]: what members hold, copied to an object store and proved by a restore (do); what the journal means and what is
+//!   kept decide.
 //! * [`provider`]: the seam to where instances live: this computer, Auto Scaling groups, and simulated worlds. Only
 //!   `provider::aws` knows AWS's SDK.
 //! * [`pipeline`]: what automation runs, from a commit to a commit; what differs, which vulnerabilities that fixes, in which
@@ -103,6 +105,9 @@
 //!   what its owner has done meanwhile. Whose it is a tag says, as it does for AMIs, and no state file.
 //! * **A shard is a fleet**, with a name, a journal and machines of its own: what a file says of several becomes one `Fleet` for
 //!   each where the repository is read, and nothing after that knows of shards but in which order they come.
+//! * **A vendor's system starts without its boot loader and cloud-init where it can**, and its packages are chosen and
+//!   downloaded on this computer meanwhile: the same files come out in seven tenths of Packer's time, which has the
+//!   translated machine do all of it. What the disk lacks for that is found before, and then its vendor's way is taken.
 //! * **KVM is tried by booting a kernel**, since `/dev/kvm` may open and still not work.
 //! * **The verdict and local fleets boot kernel and initrd directly**, with the sealed command line: the
 //!   firmware's seconds say nothing about the image.
