@@ -130,6 +130,21 @@ mod tests {
 
     use super::*;
 
+    /// Fails unless a file with something else in it has that one finding, by how it begins, or none.
+    pub fn means(file: &str, (from, to): (&str, &str), expected: Option<&str>) {
+        let document = Document::<Fleet>::read(Path::new("x.toml"), &file.replacen(from, to, 1));
+        assert!(document.is_whole(), "{:?}", document.found);
+        let found = validate(&document, &["db".to_owned()].into());
+        let shown: Vec<_> =
+            found.iter().map(|found| format!("{}:{} {}", found.line, found.column, found.message)).collect();
+        match expected {
+            None => assert_eq!(shown, Vec::<String>::new(), "{to}"),
+            Some(expected) => {
+                assert!(shown.len() == 1 && shown[0].starts_with(expected), "{to}: {shown:?}\n{expected}");
+            }
+        }
+    }
+
     const GOOD: &str = "image = 'web'\nsize = 3\n[local]\nlisten = '127.0.0.1:8080'\nport = 80\n\
         memory = '256M'\n[health]\nhttp = { port = 80, path = '/' }\nconsecutive = 3\ndeadline = '120s'\n\
         [roll]\nsurge = 1\nunavailable = 0\ndrain = '10s'\n";

@@ -67,11 +67,7 @@ fn restored(found: &mut Findings<'_>, fleet: &Fleet, backup: &Backup) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::super::validate;
-    use crate::fleet::Fleet;
-    use crate::recipe::document::Document;
+    use crate::fleet::validate::tests::means;
 
     const GOOD: &str = "image = 'db'\nsize = 3\n[local]\nlisten = '127.0.0.1:5432'\nport = 5432\nnetwork = true\n\
         data = '1G'\n[health]\nhttp = { port = 8008, path = '/health' }\n[stateful]\npatroni = {}\n\
@@ -109,23 +105,7 @@ mod tests {
             ),
             ("data = '1G'\n", "", Some("11:1 a backup is restored into a machine of this computer")),
         ] {
-            let text = GOOD.replacen(from, to, 1);
-            let document = Document::<Fleet>::read(Path::new("x.toml"), &text);
-            assert!(document.is_whole(), "{:?}", document.found);
-            let found = validate(&document, &["db".to_owned()].into());
-            let shown: Vec<_> = found
-                .iter()
-                .map(|found| format!("{}:{} {}", found.line, found.column, found.message))
-                .collect();
-            match expected {
-                None => assert_eq!(shown, Vec::<String>::new(), "{to}"),
-                Some(expected) => {
-                    assert!(
-                        shown.len() == 1 && shown[0].starts_with(expected),
-                        "{to}: {shown:?}\n{expected}"
-                    );
-                }
-            }
+            means(GOOD, (from, to), expected);
         }
     }
 
@@ -148,19 +128,7 @@ mod tests {
                 Some("9:1 backups of members in AWS need `[backup.machine]`"),
             ),
         ] {
-            let document = Document::<Fleet>::read(Path::new("x.toml"), &AWS.replacen(from, to, 1));
-            assert!(document.is_whole(), "{:?}", document.found);
-            let found = validate(&document, &["db".to_owned()].into());
-            let shown: Vec<_> = found
-                .iter()
-                .map(|found| format!("{}:{} {}", found.line, found.column, found.message))
-                .collect();
-            match expected {
-                None => assert_eq!(shown, Vec::<String>::new(), "{to}"),
-                Some(expected) => {
-                    assert!(shown.len() == 1 && shown[0].starts_with(expected), "{to}: {shown:?}");
-                }
-            }
+            means(AWS, (from, to), expected);
         }
     }
 }

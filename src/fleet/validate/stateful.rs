@@ -53,11 +53,7 @@ pub fn check(found: &mut Findings<'_>, fleet: &Fleet) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::super::validate;
-    use crate::fleet::Fleet;
-    use crate::recipe::document::Document;
+    use crate::fleet::validate::tests::means;
 
     const GOOD: &str = "image = 'db'\nsize = 3\n[local]\nlisten = '127.0.0.1:5432'\nport = 5432\nforward = [2379]\n\
         [health]\nhttp = { port = 8008, path = '/health' }\n\
@@ -98,23 +94,7 @@ mod tests {
             ),
             ("size = 3", "size = 1", Some("11:15 while one of 1 members is replaced 0 are left")),
         ] {
-            let text = GOOD.replacen(from, to, 1);
-            let document = Document::<Fleet>::read(Path::new("x.toml"), &text);
-            assert!(document.is_whole(), "{:?}", document.found);
-            let found = validate(&document, &["db".to_owned()].into());
-            let shown: Vec<_> = found
-                .iter()
-                .map(|found| format!("{}:{} {}", found.line, found.column, found.message))
-                .collect();
-            match expected {
-                None => assert_eq!(shown, Vec::<String>::new(), "{to}"),
-                Some(expected) => {
-                    assert!(
-                        shown.len() == 1 && shown[0].starts_with(expected),
-                        "{to}: {shown:?}\n{expected}"
-                    );
-                }
-            }
+            means(GOOD, (from, to), expected);
         }
     }
 }
