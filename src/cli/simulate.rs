@@ -155,12 +155,17 @@ fn facts(rehearsal: &Rehearsal<'_>, report: &Report) -> Vec<(String, String)> {
         (
             "acts",
             format!(
-                "{}: {} launches, {} admissions, {} drains, {} ends",
+                "{}: {} launches, {} admissions, {} drains, {} ends{}",
                 acts.sum(),
                 acts.launch,
                 acts.admit,
                 acts.drain,
-                acts.end
+                acts.end,
+                // Of members that hold data only.
+                match (acts.hand_over, acts.deregister) {
+                    (0, 0) => String::new(),
+                    (handovers, removed) => format!(", {handovers} handovers, {removed} taken out"),
+                }
             ),
         ),
         ("looks", looks.to_string()),

@@ -143,13 +143,17 @@ pub struct Acts {
     pub drain: u64,
     /// Ends.
     pub end: u64,
+    /// Times that leadership was handed over.
+    pub hand_over: u64,
+    /// Times that a member that ended was taken out.
+    pub deregister: u64,
 }
 
 impl Acts {
     /// Returns how many there were.
     #[must_use]
     pub const fn sum(&self) -> u64 {
-        self.launch + self.admit + self.drain + self.end
+        self.launch + self.admit + self.drain + self.end + self.hand_over + self.deregister
     }
 }
 
@@ -452,7 +456,8 @@ impl Provider for Watched<'_> {
                 Action::Admit { .. } => acts.admit += 1,
                 Action::Drain { .. } => acts.drain += 1,
                 Action::Terminate { .. } => acts.end += 1,
-                Action::HandOver { .. } | Action::Deregister { .. } => {}
+                Action::HandOver { .. } => acts.hand_over += 1,
+                Action::Deregister { .. } => acts.deregister += 1,
             }
         }
         let outcome = self.sim.apply(action).await;
