@@ -106,7 +106,7 @@
 //! * **A shard is a fleet**, with a name, a journal and machines of its own: what a file says of several becomes one `Fleet` for
 //!   each where the repository is read, and nothing after that knows of shards but in which order they come.
 //! * **A vendor's system starts without its boot loader and cloud-init where it can**, and its packages are chosen and
-//!   downloaded on this computer meanwhile: the same files come out in seven tenths of Packer's time, which has the
+//!   downloaded on this computer meanwhile: the same files come out in six tenths of the time of Packer, which has the
 //!   translated machine do all of it. What the disk lacks for that is found before, and then its vendor's way is taken.
 //! * **KVM is tried by booting a kernel**, since `/dev/kvm` may open and still not work.
 //! * **The verdict and local fleets boot kernel and initrd directly**, with the sealed command line: the
